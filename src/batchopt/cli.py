@@ -1,0 +1,19 @@
+"""What all commands have in common: one line for a wrong request, and exit codes."""
+
+import sys
+from collections.abc import Callable
+
+from batchopt.errors import RequestError
+
+OK, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+def answer(main: Callable[[list[str]], int]) -> int:
+    """Runs a command on the words of the command line and returns its exit code."""
+    try:
+        return main(sys.argv[1:])
+    except RequestError as error:
+        print(f"batchopt: {error}", file=sys.stderr)
+        return WRONG_REQUEST
+    except KeyboardInterrupt:
+        return INTERRUPTED

@@ -1,0 +1,322 @@
+"""From command-line words to checked requests.
+
+This module alone knows Hydra's composition and its errors; `DictConfig` ends here. It imports no
+torch, so that a wrong request is refused in a fraction of a second.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from batchopt.batch_plan import BatchPlan, plan_batch
+from batchopt.config import (
+    Config,
+    FilesDataConfig,
+    HubDataConfig,
+    PretrainedModelConfig,
+    SampleDataConfig,
+    TinyModelConfig,
+    check,
+)
+from batchopt.errors import RequestError
+
+GROUPS = ("batch", "data", "model", "training", "metric", "device")
+DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
+MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One run as it was asked for, checked.
+
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`.
+    """
+
+    config: Config
+    plan: BatchPlan
+    preset: str
+    overrides: tuple[str, ...]
+    run_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a sweep; `run_dir` is relative to the sweep's directory."""
+
+    number: int
+    request: RunRequest
+    run_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All runs of one multirun, in the order in which Hydra launches them.
+
+    `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
+    """
+
+    directory: Path
+    jobs: tuple[Job, ...]
+    hydra_overrides: tuple[str, ...]
+
+
+def conf_dir() -> Path:
+    """The folder conf/: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def register_schemas() -> None:
+    """Makes the schemas known to Hydra; may be called again."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, node in DATA.items():
+        store.store(group="schema/data", name=name, node=node)
+    for name, node in MODELS.items():
+        store.store(group="schema/model", name=name, node=node)
+
+
+def accept_plus(argument: str) -> str:
+    """Turns `+batch=05b` into `batch=05b`.
+
+    Hydra wants the plus for a group outside the defaults list and refuses it for one inside, so
+    no composition takes both `+batch=05b` and `-m batch=05a,05b`; people type both. The groups
+    and keys of batchopt are closed, so a plus before one of them can mean nothing else.
+    """
+    keys = "|".join(field.name for field in dataclasses.fields(Config))
+    return re.sub(rf"^\+{{1,2}}(?=(?:{keys})(?:[.=]))", "", argument)
+
+
+def compose_run(overrides: Sequence[str]) -> RunRequest:
+    """Composes and checks one run.
+
+    Raises:
+        RequestError: An override names no key or choice, or a value breaks a rule.
+    """
+    with _hydra():
+        _refuse_sweeps(overrides)
+        composed = _compose(overrides)
+        return _request(composed, overrides, Path(str(composed.hydra.run.dir)))
+
+
+def compose_sweep(overrides: Sequence[str]) -> Sweep:
+    """Composes and checks every run of a sweep before any of them starts.
+
+    Raises:
+        RequestError: As `compose_run`, for the first run that cannot be.
+    """
+    with _hydra():
+        parsed = _parse(overrides)
+        # Only what varies belongs into the names of the run directories: a path among the
+        # overrides would otherwise make folders of its own.
+        constant = [
+            override.get_key_element()
+            for override in parsed
+            if not override.is_sweep_override() and override.get_key_element() != "batch"
+        ]
+        exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
+        hydra_overrides = (exclude,) if constant else ()
+        try:
+            batches = BasicSweeper.split_arguments(
+                [override for override in parsed if not _is_hydra(override)], None
+            )
+        except HydraException as error:
+            raise RequestError(f"{error}; name the values one by one, as in seed=1,2,3") from error
+        own = [override.input_line or "" for override in parsed if _is_hydra(override)]
+        jobs: list[Job] = []
+        directory = ""
+        for number, words in enumerate(itertools.chain.from_iterable(batches)):
+            composed = _compose([*words, *own, *hydra_overrides])
+            OmegaConf.set_struct(composed, False)
+            composed.hydra.job.num = number
+            directory = directory or str(composed.hydra.sweep.dir)
+            run_dir = str(composed.hydra.sweep.subdir)
+            request = _request(composed, words, Path(directory, run_dir))
+            jobs.append(Job(number, request, run_dir))
+    return Sweep(Path(directory), tuple(jobs), (*hydra_overrides, f"hydra.sweep.dir={directory}"))
+
+
+def read_run(run_dir: Path) -> RunRequest:
+    """Reads back the request of a run from the files that Hydra wrote into its directory.
+
+    Raises:
+        RequestError: The directory is no run's, or its config no longer fits the schema.
+    """
+    folder = run_dir / ".hydra"
+    if not (folder / "hydra.yaml").is_file():
+        raise RequestError(f"{run_dir} is no run's directory: it has no .hydra/hydra.yaml")
+    composed = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(composed, DictConfig)
+    composed.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
+    overrides = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
+    assert isinstance(overrides, list)
+    return _request(composed, [str(word) for word in overrides], run_dir)
+
+
+def config_hash(config: Config) -> str:
+    """A name for everything that decides a run's numbers; where it caches does not."""
+    plain = dataclasses.asdict(dataclasses.replace(config, cache_dir=""))
+    text = json.dumps(plain, sort_keys=True, default=_enum_name)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _enum_name(value: object) -> str:
+    assert isinstance(value, Enum)
+    return value.name
+
+
+def _hydra() -> initialize_config_dir:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    return initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = []
+    for word in overrides:
+        try:
+            parsed += parser.parse_overrides([word])
+        except OverrideParseException as error:
+            raise RequestError(
+                f"cannot read {word!r}: write key=value, and quote a value that has commas, "
+                "spaces, '=' or brackets, as in 'key=\"a, b\"'"
+            ) from error
+    return parsed
+
+
+def _is_hydra(override: Override) -> bool:
+    return override.get_key_element().lstrip("+~").startswith("hydra")
+
+
+def _refuse_sweeps(overrides: Sequence[str]) -> None:
+    for override in _parse(overrides):
+        if override.is_sweep_override():
+            raise RequestError(
+                f"{override.input_line} names several values; add -m to run them as a sweep"
+            )
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    _parse(overrides)
+    try:
+        return compose("config", list(overrides), return_hydra_config=True)
+    except MissingConfigException as error:
+        raise RequestError(_no_such_choice(error)) from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise RequestError(_one_line(error, overrides)) from error
+
+
+def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> RunRequest:
+    config = _typed(composed)
+    check(config)
+    named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
+    plan = plan_batch(config.batch, named)
+    preset = str(composed.hydra.runtime.choices.batch)
+    return RunRequest(config, plan, preset, tuple(overrides), run_dir)
+
+
+def _typed(composed: DictConfig) -> Config:
+    """Turns a composed config, or one read back from YAML, into the classes of the schema."""
+    plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    schema = OmegaConf.structured(Config)
+    schema.data = _schema_of(plain, "data", DATA)
+    schema.model = _schema_of(plain, "model", MODELS)
+    try:
+        resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
+        _refuse_unknown_keys(resolved, schema, ())
+        config = OmegaConf.to_object(OmegaConf.merge(schema, resolved))
+    except MissingMandatoryValue as error:
+        key = str(error.full_key)
+        raise RequestError(f"{key} must be given, as in {key}=…") from error
+    except OmegaConfBaseException as error:
+        raise RequestError(_one_line(error)) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _schema_of(plain: DictConfig, group: str, schemas: Mapping[str, type]) -> Any:
+    source = OmegaConf.select(plain, f"{group}.source")
+    if source not in schemas:
+        raise RequestError(f"{group}.source is {source}; it must be one of {', '.join(schemas)}")
+    return schemas[source]
+
+
+def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) -> None:
+    """Hydra lets `+key=value` and a site's own YAML add keys; the schema is closed."""
+    for key, value in plain.items():
+        if key not in list(schema.keys()):
+            raise RequestError(_no_such_key(".".join((*path, str(key))), schema))
+        if isinstance(value, dict):
+            _refuse_unknown_keys(value, schema[key], (*path, str(key)))
+    for key in schema.keys():  # noqa: SIM118 - a DictConfig hides its missing values
+        if key not in plain:
+            raise RequestError(f"{'.'.join((*path, str(key)))} cannot be removed; set it instead")
+
+
+def _no_such_key(key: str, siblings: DictConfig) -> str:
+    parent, _, leaf = key.rpartition(".")
+    names = sorted(str(name) for name in siblings.keys())  # noqa: SIM118 - missing values too
+    close = difflib.get_close_matches(leaf, names, n=1)
+    hint = f"did you mean {f'{parent}.' if parent else ''}{close[0]}? " if close else ""
+    return f"{key}: no such key; {hint}{parent or 'the keys'} {'has' if parent else 'are'}: " + (
+        ", ".join(names)
+    )
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file).rpartition("/")
+    options = [option for option in error.options or [] if option != "schema"]
+    close = difflib.get_close_matches(choice, options, n=1)
+    hint = f"did you mean {group}={close[0]}? " if close else ""
+    return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
+
+
+def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """Says in one line what Hydra or omegaconf said in several."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    missing = re.match(r"Could not override '([^']+)'", str(error))
+    if missing:
+        return _unknown_override(missing.group(1), overrides)
+    message = str(cause).splitlines()[0]
+    key = getattr(cause, "full_key", None)
+    if not isinstance(cause, OmegaConfBaseException):
+        # Hydra's own words say what is wrong, but not always where.
+        return f"{message.rstrip('.')}, in {' '.join(overrides)}"
+    if "is not Optional" in message:
+        return f"{key} is null; it must have a value"
+    return f"{key}: {message}" if key and key not in message else message
+
+
+def _unknown_override(key: str, overrides: Sequence[str]) -> str:
+    if "/" in key:
+        return f"{key}: no such group; the groups are: {', '.join(GROUPS)}, hydra/launcher"
+    # The choices that were made decide which keys there are.
+    choices = [word for word in overrides if word.split("=", 1)[0] in (*GROUPS, "hydra/launcher")]
+    defaults = compose("config", choices, return_hydra_config=key.startswith("hydra"))
+    parent = key.rpartition(".")[0]
+    siblings = OmegaConf.select(defaults, parent) if parent else defaults
+    while parent and not isinstance(siblings, DictConfig):
+        key, parent = parent, parent.rpartition(".")[0]
+        siblings = OmegaConf.select(defaults, parent) if parent else defaults
+    return _no_such_key(key, siblings)

@@ -1,0 +1,381 @@
+"""The schema of every config group: keys, types, defaults, units, and the rules between them.
+
+conf/*.yaml holds chosen values; this module holds what may be chosen. `DictConfig` ends at the
+entry point: `OmegaConf.to_object` turns a composed config into these classes. They are not
+frozen because omegaconf makes frozen dataclasses read-only already while composing.
+
+The string under a field is its help text (batchopt.train --help, docs).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+from batchopt.errors import RequestError
+
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
+"""Schedules of the installed transformers that need nothing but the number of steps."""
+
+
+class Packing(Enum):
+    """How the examples of one optimizer step are cut into micro-batches."""
+
+    none = "none"
+    sorted = "sorted"
+    balanced = "balanced"
+    packed = "packed"
+
+
+class Language(Enum):
+    """Language of the generated sample."""
+
+    ko = "ko"
+    en = "en"
+    mixed = "mixed"
+
+
+class BadRow(Enum):
+    """What to do with a row that breaks a rule."""
+
+    error = "error"
+    skip = "skip"
+
+
+class Precision(Enum):
+    """Arithmetic of forward and backward; weights and optimizer stay in fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class DeviceKind(Enum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class RougeTokenizer(Enum):
+    """What ROUGE counts as a word."""
+
+    auto = "auto"
+    kiwi = "kiwi"
+    whitespace = "whitespace"
+    character = "character"
+    rouge_score = "rouge_score"
+
+
+@dataclass(kw_only=True, slots=True)
+class BatchConfig:
+    """How the examples of one optimizer step reach the device."""
+
+    per_device_train_batch_size: int | None = None
+    """Examples of one micro-batch on the device; null: derived."""
+    gradient_accumulation_steps: int | None = None
+    """Micro-batches of one optimizer step; null: derived."""
+    effective_batch_size: int = 64
+    """Examples of one optimizer step; must be the product of the two keys above."""
+    packing: Packing = Packing.sorted
+    """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
+    balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
+    max_tokens_per_micro_batch: int | None = None
+    """Padded source and target tokens that a packed micro-batch may hold; null: as many as the
+    preset's largest sorted one."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """What every source of data has."""
+
+    source: str = MISSING
+    """Set by the choice: sample, files or hub."""
+    max_source_length: int = 512
+    """Tokens; longer dialogues are cut at the end, and counted."""
+    max_target_length: int = 128
+    """Tokens; longer summaries are cut at the end, and counted. Also the longest generation."""
+    max_validation_examples: int | None = None
+    """Evaluate on the first so many validation examples only; null: all."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SampleDataConfig(DataConfig):
+    """The corpus that batchopt generates itself."""
+
+    source: str = "sample"
+    language: Language = Language.mixed
+    """ko, en, or mixed (half and half)."""
+    train_examples: int = 2000
+    """Generated training dialogues."""
+    validation_examples: int = 200
+    """Generated validation dialogues; none of them is a training dialogue."""
+    seed: int = 0
+    """Seed of the generator; the same seed gives the same corpus."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RowDataConfig(DataConfig):
+    """What the sources that are read row by row have in common."""
+
+    id_column: str | None = None
+    """Column with a unique name of the example; null: numbered by row."""
+    dialogue_column: str = "dialogue"
+    """Column with the dialogue."""
+    summary_columns: list[str] = field(default_factory=lambda: ["summary"])
+    """Columns with reference summaries; in JSONL and Parquet a column may hold a list of texts."""
+    validation_fraction: float = 0.1
+    """Share of the training rows held out where no validation file or split is named."""
+    split_seed: int = 0
+    """Seed of that split."""
+    on_bad_row: BadRow = BadRow.error
+    """error: stop at the first row that breaks a rule; skip: leave it out and count it."""
+    max_train_examples: int | None = None
+    """Train on the first so many examples only; null: all."""
+
+
+@dataclass(kw_only=True, slots=True)
+class FilesDataConfig(RowDataConfig):
+    """Files of one's own."""
+
+    source: str = "files"
+    train_file: str = MISSING
+    """Path of a .csv, .tsv, .jsonl or .parquet file."""
+    validation_file: str | None = None
+    """Path of the validation file; null: a share of the training file is held out."""
+
+
+@dataclass(kw_only=True, slots=True)
+class HubDataConfig(RowDataConfig):
+    """A data set of the Hugging Face hub."""
+
+    source: str = "hub"
+    name: str = MISSING
+    """Name of a data set on the Hugging Face hub, or a local folder that `datasets` can load."""
+    config_name: str | None = None
+    """Configuration of the data set; null: its only one."""
+    revision: str | None = None
+    """Branch, tag or commit; null: the newest."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str | None = "validation"
+    """Split to evaluate on; null: a share of the training split is held out."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """What every model has."""
+
+    source: str = MISSING
+    """Set by the choice: tiny or pretrained."""
+    learning_rate: float = MISSING
+    """Peak learning rate that suits this model; training.learning_rate takes it over."""
+    extra_tokens: list[str] = field(default_factory=list)
+    """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TinyModelConfig(ModelConfig):
+    """A small BART with fresh weights."""
+
+    source: str = "tiny"
+    vocab_size: int = 1000
+    """Byte-level BPE vocabulary, trained on the training split."""
+    d_model: int = 64
+    """Width of the model."""
+    layers: int = 2
+    """Encoder layers; the decoder has as many."""
+    attention_heads: int = 4
+    """Heads per attention; must divide d_model."""
+    ffn_dim: int = 256
+    """Width of the feed-forward layers."""
+    dropout: float = 0.0
+    """Dropout of hidden states and attention."""
+
+
+@dataclass(kw_only=True, slots=True)
+class PretrainedModelConfig(ModelConfig):
+    """A pretrained encoder-decoder model."""
+
+    source: str = "pretrained"
+    name_or_path: str = MISSING
+    """Any encoder-decoder model: its name on the Hugging Face hub, or a local folder."""
+    revision: str | None = None
+    """Branch, tag or commit; null: the newest."""
+    source_prefix: str = ""
+    """Text put before every dialogue, such as 'summarize: ' for T5."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model; only for models you have read."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingConfig:
+    """How to train, the same for every preset."""
+
+    learning_rate: float = MISSING
+    """Peak learning rate of AdamW; taken from the model's choice unless named."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    warmup_steps: int = 20
+    """Optimizer steps of linear warm-up."""
+    lr_scheduler_type: str = "linear"
+    """Schedule after the warm-up: linear, cosine, polynomial, constant, constant_with_warmup or
+    inverse_sqrt."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0: not clipped."""
+    num_train_epochs: int = 5
+    """Passes over the training examples; max_steps goes before it."""
+    max_steps: int | None = None
+    """Optimizer steps; null: as num_train_epochs says."""
+    label_smoothing: float = 0.0
+    """Weight of the uniform distribution in the loss."""
+    precision: Precision = Precision.auto
+    """auto: bf16 where the GPU has it, else fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    torch_compile: bool = False
+    """Compile the model with torch.compile."""
+    dataloader_num_workers: int = 0
+    """Processes that prepare batches beside the training."""
+    logging_steps: int = 5
+    """Optimizer steps between two lines of metrics.jsonl."""
+    eval_steps: int | None = None
+    """Optimizer steps between two evaluations; null: once an epoch."""
+    per_device_eval_batch_size: int = 32
+    """Examples of one evaluation batch; the same for every preset."""
+    early_stopping_patience: int | None = None
+    """Evaluations without a better rouge_f1 before the run stops; null: never."""
+    save_checkpoints: bool = True
+    """Keep the best and the last checkpoint."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MetricConfig:
+    """How summaries are generated and scored."""
+
+    tokenizer: RougeTokenizer = RougeTokenizer.auto
+    """What ROUGE counts as a word; auto: Kiwi morphemes where the references have Hangul."""
+    num_beams: int = 1
+    """Beams of the generation; 1: greedy."""
+    use_stemmer: bool = False
+    """Porter stemming of English words (rouge_score's tokenizer only)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DeviceConfig:
+    """Where to train, and how it is measured."""
+
+    kind: DeviceKind = DeviceKind.auto
+    """auto: the GPU where there is one."""
+    threads: int | None = None
+    """Threads of torch on the CPU; null: torch's own choice."""
+    sample_interval_s: float = 0.05
+    """Seconds between two samples of memory."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """One run."""
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    seed: int = 1
+    """Seed of the order of the examples, of dropout and of fresh weights."""
+    cache_dir: str = "outputs/cache"
+    """Folder of the tokenised data and of trained tokenizers, shared by all runs."""
+
+
+def check(config: Config) -> None:
+    """Checks what a type cannot say.
+
+    Raises:
+        RequestError: The first value that breaks a rule, with its key.
+    """
+    for key, value, holds, rule in _rules(config):
+        if value is not None and not holds:
+            raise RequestError(f"{key} is {value}; it must be {rule}")
+
+
+def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
+    """Yields key, value, whether the rule holds, and the rule."""
+    data, model, training, device = config.data, config.model, config.training, config.device
+
+    def at_least(key: str, value: float | None, minimum: float) -> tuple[str, object, bool, str]:
+        return key, value, value is None or value >= minimum, f"{minimum} or more"
+
+    yield at_least("seed", config.seed, 0)
+    yield at_least("batch.max_tokens_per_micro_batch", config.batch.max_tokens_per_micro_batch, 1)
+    yield at_least("data.max_source_length", data.max_source_length, 8)
+    yield at_least("data.max_target_length", data.max_target_length, 4)
+    yield at_least("data.max_validation_examples", data.max_validation_examples, 1)
+    if isinstance(data, SampleDataConfig):
+        yield at_least("data.train_examples", data.train_examples, 1)
+        yield at_least("data.validation_examples", data.validation_examples, 1)
+    yield (
+        "model.learning_rate",
+        model.learning_rate,
+        model.learning_rate > 0,
+        "greater than 0",
+    )
+    if isinstance(model, TinyModelConfig):
+        yield at_least("model.vocab_size", model.vocab_size, 300)
+        yield at_least("model.layers", model.layers, 1)
+        yield at_least("model.attention_heads", model.attention_heads, 1)
+        yield at_least("model.ffn_dim", model.ffn_dim, 1)
+        yield (
+            "model.d_model",
+            model.d_model,
+            model.d_model >= 2 and model.d_model % max(model.attention_heads, 1) == 0,
+            f"a multiple of model.attention_heads ({model.attention_heads})",
+        )
+        yield (
+            "model.dropout",
+            model.dropout,
+            0 <= model.dropout < 1,
+            "from 0 up to, not including, 1",
+        )
+    yield (
+        "training.learning_rate",
+        training.learning_rate,
+        training.learning_rate > 0,
+        "greater than 0",
+    )
+    yield at_least("training.weight_decay", training.weight_decay, 0)
+    yield at_least("training.warmup_steps", training.warmup_steps, 0)
+    yield at_least("training.max_grad_norm", training.max_grad_norm, 0)
+    yield at_least("training.num_train_epochs", training.num_train_epochs, 1)
+    yield at_least("training.max_steps", training.max_steps, 1)
+    yield (
+        "training.label_smoothing",
+        training.label_smoothing,
+        0 <= training.label_smoothing < 1,
+        "from 0 up to, not including, 1",
+    )
+    yield (
+        "training.lr_scheduler_type",
+        training.lr_scheduler_type,
+        training.lr_scheduler_type in SCHEDULES,
+        "one of " + ", ".join(SCHEDULES),
+    )
+    yield at_least("training.dataloader_num_workers", training.dataloader_num_workers, 0)
+    yield at_least("training.logging_steps", training.logging_steps, 1)
+    yield at_least("training.eval_steps", training.eval_steps, 1)
+    yield at_least("training.per_device_eval_batch_size", training.per_device_eval_batch_size, 1)
+    yield at_least("training.early_stopping_patience", training.early_stopping_patience, 1)
+    yield at_least("metric.num_beams", config.metric.num_beams, 1)
+    yield at_least("device.threads", device.threads, 1)
+    yield at_least("device.sample_interval_s", device.sample_interval_s, 0.005)

@@ -1,0 +1,97 @@
+"""`--help`: groups, choices and keys, generated from conf/ and the schemas."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from enum import Enum
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from omegaconf import MISSING
+
+from batchopt import config
+from batchopt.compose import DATA, GROUPS, MODELS, conf_dir
+
+USAGE = """\
+Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
+
+  python -m batchopt.train batch=05b                    one run (+batch=05b does the same)
+  python -m batchopt.train -m batch=05a,05b,05c         a sweep
+  python -m batchopt.train -m batch=05a,05b,05c seed=1,2,3
+  python -m batchopt.train -m batch=05a,05b,05c hydra/launcher=slurm
+  python -m batchopt.train data=files data.train_file=train.csv batch=05b
+  python -m analysis                                    the report of the newest sweep
+
+  --cfg job shows the config that a request makes; --hydra-help lists Hydra's own flags."""
+
+
+def help_text() -> str:
+    """The whole help text."""
+    return "\n\n".join([USAGE, _groups(), *_sections()])
+
+
+def _groups() -> str:
+    lines = ["Groups (GROUP=CHOICE):"]
+    for group in (*GROUPS, "hydra/launcher"):
+        choices = sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+        lines.append(f"  {group:<15} {', '.join(choices)}")
+    return "\n".join(lines)
+
+
+def _sections() -> list[str]:
+    sections = [_section("batch", "", config.BatchConfig)]
+    sections += [_section("data", f" (data={name})", schema) for name, schema in DATA.items()]
+    sections += [_section("model", f" (model={name})", schema) for name, schema in MODELS.items()]
+    sections += [
+        _section("training", "", config.TrainingConfig),
+        _section("metric", "", config.MetricConfig),
+        _section("device", "", config.DeviceConfig),
+        _section("", "", config.Config),
+    ]
+    return sections
+
+
+def _section(group: str, note: str, schema: type) -> str:
+    lines = [f"{group or 'top level'}{note}:"]
+    texts = field_texts(schema)
+    for item in dataclasses.fields(schema):
+        if item.name in GROUPS or item.name == "source":
+            continue
+        key = f"{group}.{item.name}" if group else item.name
+        head = f"  {key}={_default(item)}"
+        text = textwrap.wrap(texts.get(item.name, ""), 92)
+        lines += [head, *(f"      {line}" for line in text)]
+    return "\n".join(lines)
+
+
+def _default(item: "dataclasses.Field[Any]") -> str:
+    value = item.default
+    if item.default_factory is not dataclasses.MISSING:
+        value = item.default_factory()
+    if value is dataclasses.MISSING or value == MISSING:
+        return "…"
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
+@cache
+def field_texts(schema: type) -> dict[str, str]:
+    """The strings that stand under the fields of a schema, inherited ones included."""
+    texts: dict[str, str] = {}
+    for cls in reversed(schema.__mro__[:-1]):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+        for statement, below in pairwise(body):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                texts[statement.target.id] = " ".join(str(below.value.value).split())
+    return texts

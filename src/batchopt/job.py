@@ -1,0 +1,32 @@
+"""The task that Hydra runs for each job, here or on another machine.
+
+It lives in a module of its own because submitit imports it by name.
+"""
+
+import logging
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from batchopt.compose import read_run
+from batchopt.supervisor import supervise
+
+logger = logging.getLogger(__name__)
+
+
+def run_job(_: DictConfig) -> str:
+    """Runs one job and returns its status.
+
+    It does not raise for anything that a run can do: Hydra would still run the jobs after it, but
+    skip everything that comes after the sweep.
+    """
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        request = read_run(run_dir)
+        logger.info("run %s: %s", run_dir, request.plan)
+        return supervise(request, run_dir)
+    except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
+        logger.error("batchopt itself failed:\n%s", traceback.format_exc())
+        return "failed"

@@ -1,0 +1,130 @@
+"""`python -m batchopt.train`: one run, or with -m a sweep.
+
+The straight line: words -> checked requests -> shared preparation -> Hydra runs the jobs, each
+trained and recorded in a process of its own -> a table of what came of it.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+
+from batchopt import tokenized
+from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, answer
+from batchopt.compose import (
+    RunRequest,
+    accept_plus,
+    compose_run,
+    compose_sweep,
+    conf_dir,
+    register_schemas,
+)
+from batchopt.corpus.load import load_corpus
+from batchopt.errors import RequestError
+from batchopt.help import help_text
+from batchopt.job import run_job
+from batchopt.summary import print_summary
+from batchopt.sweep import exit_code, read_result, read_results, write_plan
+
+
+def main(words: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    words = _flags_first([accept_plus(word) for word in words])
+    arguments = _parse(words)
+    if arguments.help:
+        print(help_text())
+        return OK
+    if arguments.hydra_help or arguments.shell_completion or arguments.info:
+        return _hydra(words)
+    command = shlex.join(["python", "-m", "batchopt.train", *words])
+    if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
+        return _sweep(words, arguments.overrides, command)
+    request = compose_run(arguments.overrides)
+    if arguments.cfg:
+        return _hydra(words)
+    return _single(request, words)
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    """Lets `seed=1 -m batch=05a,05b` be written; argparse wants the flags before all overrides."""
+    return sorted(words, key=lambda word: "=" in word and not word.startswith("-"))
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise RequestError(f"{message}; --help shows what there is")
+
+    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its whole usage
+    return parser.parse_args(words)
+
+
+def _single(request: RunRequest, words: list[str]) -> int:
+    print(f"plan: {_plan(request)}", flush=True)
+    _prepare([request])
+    code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
+    result = read_result(request.run_dir, str(request.run_dir), str(request.plan))
+    print_summary([result])
+    print(f"record: {request.run_dir / 'record.json'}")
+    return code or exit_code([result])
+
+
+def _sweep(words: list[str], overrides: list[str], command: str) -> int:
+    sweep = compose_sweep(overrides)
+    for job in sweep.jobs:
+        print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
+    _prepare(job.request for job in sweep.jobs)
+    write_plan(sweep, command)
+    code = _hydra([*words, *sweep.hydra_overrides])
+    results = read_results(sweep)
+    print_summary(results)
+    print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
+    return code or exit_code(results)
+
+
+def _plan(request: RunRequest) -> str:
+    return f"{request.plan} = {request.plan.effective_batch_size} examples per optimizer step"
+
+
+def _prepare(requests: Iterable[RunRequest]) -> None:
+    """Checks the data of all runs, and makes what they share before the first one starts."""
+    ready: set[Path] = set()
+    for request in requests:
+        folder = tokenized.cache_folder(request.config, load_corpus(request.config.data))
+        if folder in ready or folder.exists():
+            continue
+        ready.add(folder)
+        child = subprocess.run(
+            [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
+        )
+        if child.returncode == WRONG_REQUEST:
+            raise SystemExit(WRONG_REQUEST)  # the child has said why
+        if child.returncode:
+            raise RequestError(
+                f"preparing the data failed with exit code {child.returncode}; what went wrong "
+                "stands above"
+            )
+
+
+def _hydra(words: list[str]) -> int:
+    """Hands the command line to Hydra; returns an exit code."""
+    register_schemas()
+    sys.argv = [sys.argv[0], *words]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(run_job)()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as ending:  # Hydra has printed what it has to say
+        return ending.code if isinstance(ending.code, int) else OK
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(answer(main))

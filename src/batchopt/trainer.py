@@ -1,0 +1,229 @@
+"""The Trainer of transformers, with whole optimizer steps as its batches.
+
+The installed Trainer takes encoder-decoder models for models that normalise their loss by
+`num_items_in_batch`, which they do not, and so makes the gradient as many times too large as there
+are micro-batches (docs/decisions.md). Here the Trainer sees no accumulation at all: its batch is
+one optimizer step, and `training_step` runs the micro-batches of it. This module alone maps our
+names to the Trainer's.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from batchopt.batch_plan import BatchPlan
+from batchopt.config import Config, DeviceKind, Precision
+from batchopt.evaluation import Evaluator
+from batchopt.loss import forward, target_loss_sum
+from batchopt.recorder import Recorder
+from batchopt.run_files import CHECKPOINTS
+from batchopt.steps import StepCollator, StepSampler
+
+
+class ExactTrainer(Seq2SeqTrainer):
+    """Trains on the exact gradient of each optimizer step, however it is cut."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        plan: BatchPlan,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        train_rows: Any,
+        evaluator: Evaluator,
+        recorder: Recorder,
+        progress: bool,
+    ) -> None:
+        self.config = config
+        self.plan = plan
+        self.train_rows = train_rows
+        self.evaluator = evaluator
+        self.recorder = recorder
+        assert isinstance(tokenizer.pad_token_id, int)
+        super().__init__(
+            model=model,
+            args=training_arguments(config, plan, recorder.run_dir, progress=progress),
+            train_dataset=train_rows,
+            # The Trainer insists on one; evaluation goes through `evaluator`.
+            eval_dataset=train_rows,
+            processing_class=tokenizer,
+            data_collator=StepCollator(
+                plan,
+                packing=config.batch.packing,
+                max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
+                pad_token_id=tokenizer.pad_token_id,
+            ),
+            callbacks=[recorder],
+        )
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        if progress:
+            self.add_callback(StepBar())
+        if config.training.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """One item is one optimizer step."""
+        loader = DataLoader(
+            self.train_rows,
+            batch_sampler=StepSampler(
+                len(self.train_rows),
+                effective_batch_size=self.plan.effective_batch_size,
+                seed=self.config.seed,
+            ),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Adds up the gradient of one optimizer step, micro-batch by micro-batch.
+
+        Returns:
+            The loss of the step: nats per target token.
+        """
+        model.train()
+        self.recorder.step_begins(inputs)
+        step_loss = torch.zeros((), device=self.args.device)
+        for micro_batch in inputs["micro_batches"]:
+            batch = self._prepare_inputs(micro_batch)
+            with self.compute_loss_context_manager():
+                logits = forward(model, batch)
+                loss_sum = target_loss_sum(
+                    logits, batch["labels"], self.config.training.label_smoothing
+                )
+                loss = loss_sum / inputs["target_tokens"]
+            # The logits of this micro-batch must not outlive it: they would raise the peak.
+            del logits
+            self.accelerator.backward(loss)
+            step_loss += loss.detach()
+        return step_loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Evaluates on the validation split and reports as the Trainer would."""
+        self.recorder.events.phase("evaluate")
+        started = time.perf_counter()
+        assert isinstance(self.model, PreTrainedModel)
+        result = self.evaluator.evaluate(self.model, self.compute_loss_context_manager)
+        took = time.perf_counter() - started
+        step, epoch = self.state.global_step, self.state.epoch or 0.0
+        self.recorder.record_evaluation(step, epoch, result, took)
+        metrics = {"eval_loss": result.eval_loss} | {
+            f"eval_{name}": value for name, value in result.scores.items()
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.recorder.events.phase("save")
+        super()._save_checkpoint(model, trial)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """The Trainer's own count, over the micro-batches."""
+        count = super().floating_point_ops
+        return sum(count(micro_batch) for micro_batch in inputs["micro_batches"])
+
+
+def training_arguments(
+    config: Config, plan: BatchPlan, run_dir: Path, *, progress: bool
+) -> Seq2SeqTrainingArguments:
+    """Maps our names to the Trainer's."""
+    training = config.training
+    strategy = "epoch" if training.eval_steps is None else "steps"
+    precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    return Seq2SeqTrainingArguments(
+        output_dir=str(run_dir / CHECKPOINTS),
+        # To the Trainer one batch is one optimizer step.
+        per_device_train_batch_size=plan.effective_batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        warmup_steps=training.warmup_steps,
+        lr_scheduler_type=training.lr_scheduler_type,
+        max_grad_norm=training.max_grad_norm,
+        num_train_epochs=training.num_train_epochs,
+        max_steps=training.max_steps or -1,
+        bf16=precision is Precision.bf16,
+        fp16=precision is Precision.fp16,
+        activation_checkpointing=training.gradient_checkpointing,
+        torch_compile=training.torch_compile,
+        use_cpu=not use_cuda(config),
+        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_pin_memory=use_cuda(config),
+        logging_strategy="steps",
+        logging_steps=training.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy=strategy,
+        eval_steps=training.eval_steps,
+        eval_on_start=True,
+        save_strategy=strategy if training.save_checkpoints else "no",
+        save_steps=training.eval_steps or 500,
+        # The best and the last one.
+        save_total_limit=2,
+        metric_for_best_model="rouge_f1",
+        greater_is_better=True,
+        remove_unused_columns=False,
+        disable_tqdm=not progress,
+        report_to="none",
+        seed=config.seed,
+    )
+
+
+def use_cuda(config: Config) -> bool:
+    """Whether the run trains on a GPU."""
+    return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
+    """Resolves `auto`: bf16 where the GPU has it, else fp32."""
+    if precision is not Precision.auto:
+        return precision
+    return Precision.bf16 if not cpu and torch.cuda.is_bf16_supported() else Precision.fp32
+
+
+class StepBar(ProgressCallback):
+    """One bar of optimizer steps with the last loss and score in it, not a line for each log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: dict[str, str] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Shows the newest numbers behind the bar."""
+        for name, key in (("loss", "loss"), ("rouge", "eval_rouge_f1")):
+            if logs and key in logs:
+                self.shown[name] = f"{logs[key]:.3f}"
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self.shown, refresh=False)

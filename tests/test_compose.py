@@ -1,0 +1,132 @@
+"""Requests are composed, typed and refused before anything is loaded."""
+
+import dataclasses
+
+import pytest
+
+from batchopt.compose import accept_plus, compose_run, compose_sweep, config_hash
+from batchopt.config import FilesDataConfig, PretrainedModelConfig, SampleDataConfig
+from batchopt.errors import RequestError
+
+
+@pytest.mark.parametrize(
+    ("word", "accepted"),
+    [
+        ("+batch=05b", "batch=05b"),
+        ("++batch=05b", "batch=05b"),
+        ("+batch.packing=none", "batch.packing=none"),
+        ("+seed=3", "seed=3"),
+        ("batch=05b", "batch=05b"),
+        ("+hydra.job.name=x", "+hydra.job.name=x"),
+        ("+batches=1", "+batches=1"),
+    ],
+)
+def test_a_plus_before_a_key_of_ours_is_dropped(word, accepted):
+    assert accept_plus(word) == accepted
+
+
+@pytest.mark.parametrize(
+    ("words", "pair"),
+    [
+        ([], "16 x 4"),
+        (["batch=05a"], "8 x 8"),
+        (["batch=05b"], "16 x 4"),
+        (["batch=05c"], "64 x 1"),
+        (["batch=05c", "batch.per_device_train_batch_size=32"], "32 x 2"),
+        (["batch.gradient_accumulation_steps=2"], "32 x 2"),
+        (["batch.effective_batch_size=128"], "16 x 8"),
+    ],
+)
+def test_presets_and_overrides_give_the_plan(words, pair):
+    assert str(compose_run(words).plan) == pair
+
+
+def test_the_choice_of_a_group_decides_its_schema():
+    assert isinstance(compose_run([]).config.data, SampleDataConfig)
+    request = compose_run(["data=files", "data.train_file=/a/b.csv", "model=kobart"])
+    assert isinstance(request.config.data, FilesDataConfig)
+    assert isinstance(request.config.model, PretrainedModelConfig)
+    assert request.config.training.learning_rate == request.config.model.learning_rate
+
+
+MISTAKES = [
+    (["batch=05d"], ["batch=05d", "did you mean batch=05c", "05a, 05b, 05c"]),
+    (["modle=tiny"], ["modle", "did you mean model"]),
+    (["sed=3"], ["sed", "did you mean seed"]),
+    (["+sed=3"], ["sed", "did you mean seed"]),
+    (["training.learning_rte=1"], ["did you mean training.learning_rate"]),
+    (["batch.foo.bar=1"], ["batch.foo", "per_device_train_batch_size"]),
+    (["+batch.foo=1"], ["batch.foo", "per_device_train_batch_size"]),
+    (["foo/bar=1"], ["foo/bar", "batch, data, model"]),
+    (["training.learning_rate=fast"], ["training.learning_rate", "'fast'", "Float"]),
+    (["batch.packing=zip"], ["batch.packing", "'zip'", "none, sorted, balanced, packed"]),
+    (["metric.tokenizer=mecab"], ["metric.tokenizer", "kiwi"]),
+    (["training.label_smoothing=1"], ["training.label_smoothing", "1.0", "not including"]),
+    (["training.lr_scheduler_type=step"], ["training.lr_scheduler_type", "linear"]),
+    (["training.num_train_epochs=0"], ["training.num_train_epochs", "1 or more"]),
+    (["model.d_model=30"], ["model.d_model", "multiple", "attention_heads"]),
+    (["seed=null"], ["seed", "must have a value"]),
+    (["~seed"], ["seed", "cannot be removed"]),
+    (["batch.per_device_train_batch_size=7"], ["(7)", "8 x 8"]),
+    (["data=files"], ["data.train_file must be given"]),
+    (["data=hub"], ["data.name must be given"]),
+    (["model=pretrained"], ["model.name_or_path must be given"]),
+    (["data=files", "data.train_file=a=b"], ["data.train_file=a=b", "quote"]),
+    (["data=files", "data.train_file=x", "data.language=ko"], ["data.language", "train_file"]),
+    (["batch=05a,05b"], ["add -m"]),
+    (["batch"], ["'batch'", "key=value"]),
+    (["hydra/launcher=slrum"], ["did you mean hydra/launcher=slurm"]),
+    (["hydra.foo=1"], ["hydra.foo", "launcher"]),
+    (["batch=null"], ["batch"]),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), MISTAKES)
+def test_a_mistake_is_named_in_one_line_with_its_remedy(words, expected):
+    with pytest.raises(RequestError) as refusal:
+        compose_run([accept_plus(word) for word in words])
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert [word for word in expected if word not in message] == []
+
+
+def test_a_sweep_is_every_combination_with_its_own_directory():
+    sweep = compose_sweep(["batch=05a,05b,05c", "seed=1,2", "data=files", "data.train_file=/a/b"])
+    assert [str(job.request.plan) for job in sweep.jobs] == ["8 x 8"] * 2 + ["16 x 4"] * 2 + [
+        "64 x 1"
+    ] * 2
+    assert [job.request.config.seed for job in sweep.jobs] == [1, 2] * 3
+    assert sweep.jobs[2].run_dir == "2_batch=05b,seed=1"
+    assert len({job.run_dir for job in sweep.jobs}) == len(sweep.jobs)
+
+
+def test_one_wrong_run_refuses_the_whole_sweep():
+    with pytest.raises(RequestError, match="05d"):
+        compose_sweep(["batch=05a,05d"])
+    with pytest.raises(RequestError, match="effective_batch_size"):
+        compose_sweep(["batch=05a,05b", "batch.effective_batch_size=24"])
+
+
+def test_the_hash_of_a_config_follows_what_decides_the_numbers():
+    def of(*words):
+        return config_hash(compose_run(words).config)
+
+    assert of() == of("seed=1") == of("cache_dir=/elsewhere")
+    assert len({of(), of("seed=2"), of("batch=05a"), of("training.max_steps=3")}) == 4
+
+
+def test_every_key_has_a_help_text():
+    from batchopt import config
+    from batchopt.help import field_texts, help_text
+
+    schemas = [
+        value
+        for value in vars(config).values()
+        if dataclasses.is_dataclass(value) and value is not config.Config
+    ]
+    for schema in schemas:
+        missing = {item.name for item in dataclasses.fields(schema)} - field_texts(schema).keys()
+        assert not missing, schema
+    text = help_text()
+    assert "batch.per_device_train_batch_size" in text
+    assert "training.gradient_checkpointing=false" in text
