@@ -84,14 +84,20 @@ class Finding:
 
     aim: Aim
     choice: str | None
-    """The setting with the best mean; None where there may be no ranking."""
-    decided: bool
-    """Whether the data tell the choice from every other setting."""
+    """The setting with the best mean; None where there may be no ranking, or several share it."""
+    certainty: str
+    """Whether the data tell the choice from every other setting: "yes", "no", or "single runs"
+    where the distance is large and how much runs vary is not known."""
     reason: str
     ranking: tuple[Standing, ...]
     """Best first; in the order of the runs where there may be no ranking."""
     intervals: Mapping[str, Interval]
     """Choice minus each other setting, by the other's label, where the spread is known."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether the choice is beyond the noise that was measured."""
+        return self.certainty == "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,25 +326,30 @@ def _judge(
     endings: Mapping[str, Sequence[str]],
 ) -> Finding:
     if not standings:
-        return Finding(aim, None, False, "No comparable run measured this.", (), {})
+        return Finding(aim, None, "no", "No comparable run measured this.", (), {})
     if blocks and len(standings) > 1:
         reason = f"No ranking: the runs differ in {join_words(blocks)}."
-        return Finding(aim, None, False, reason, tuple(standings), {})
+        return Finding(aim, None, "no", reason, tuple(standings), {})
     ranking = tuple(
         sorted(standings, key=lambda standing: standing.mean, reverse=aim.higher_is_better)
     )
     first, *others = ranking
+    tied = [standing.label for standing in ranking if standing.mean == first.mean]
+    if len(tied) > 1:
+        reason = f"{join_words(tied)} have the same best value: {_value(aim, first)}."
+        return Finding(aim, None, "no", reason, ranking, {})
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(others))
     intervals = {
         other.label: interval
         for other in others
         if (interval := welch_interval(first.values, other.values, confidence))
     }
+    certainty = "yes" if len(intervals) == len(others) else "single runs"
     close = [other for other in others if not _is_apart(aim, first, other, intervals)]
     return Finding(
         aim,
         choice=first.label,
-        decided=bool(others) and not close,
+        certainty=certainty if others and not close else "no",
         reason=_reason(aim, ranking, intervals, close) + _ending(endings.get(first.label, ())),
         ranking=ranking,
         intervals=intervals,
@@ -370,8 +381,10 @@ def _reason(
             "nothing to compare it with."
         )
     following = others[0]
+    if close or len(intervals) < len(others):
+        best += " observed"
     leads = (
-        f"{first.label} has the {best} {'value' if not close else 'observed value'}: "
+        f"{first.label} has the {best} value: "
         f"{_value(aim, first)}, {_distance(aim, first, following)}."
     )
     return " ".join([leads, *_certainty(aim, first, others, intervals, close)])
@@ -427,8 +440,6 @@ def _value(aim: Aim, standing: Standing) -> str:
 
 def _distance(aim: Aim, first: Standing, following: Standing) -> str:
     """How far the next setting is: as a ratio, for quality as a difference."""
-    if first.mean == following.mean:
-        return f"the same as {following.label}"
     shown = f"{following.label} ({number(following.mean)})"
     if min(first.mean, following.mean) <= 0 or aim.column == "best_rouge_f1":
         word = "more" if aim.higher_is_better else "less"

@@ -91,13 +91,13 @@ def build_frame(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def target_rouge(runs: Sequence[Run]) -> float | None:
-    """The `rouge_f1` that counts as converged; None where no run completed with a score."""
+    """The `rouge_f1` that counts as converged; None where no run completed with a score above 0."""
     best = [
         run.metrics["best_rouge_f1"]
         for run in runs
         if run.completed and run.metrics.get("best_rouge_f1") is not None
     ]
-    return TARGET_FRACTION * max(best) if best else None
+    return TARGET_FRACTION * max(best) if any(best) else None
 
 
 def label_settings(runs: Sequence[Run]) -> list[str]:

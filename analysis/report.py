@@ -54,6 +54,7 @@ def describe_recommendation(
             "per_device_train_batch_size": run.plan["per_device_train_batch_size"] if run else None,
             "gradient_accumulation_steps": run.plan["gradient_accumulation_steps"] if run else None,
             "decided": finding.decided,
+            "certainty": finding.certainty,
             "reason": finding.reason,
             "measured_by": finding.aim.column,
             "unit": finding.aim.unit,
@@ -92,13 +93,14 @@ def _recommendations(runs: Sequence[Run], findings: Findings) -> str:
                 finding.aim.title,
                 "no recommendation" if finding.choice is None else finding.choice,
                 "" if leader is None else f"{number(leader.mean)} {finding.aim.unit}",
-                "yes" if finding.decided else "no",
+                finding.certainty,
             )
         )
     return (
-        f"{completed} of {plural(len(runs), 'planned run')} completed. Where the last column says "
-        "no, the setting named is the one observed to be best and the data do not tell it from "
-        "others; the reasons are under Findings.\n\n"
+        f"{completed} of {plural(len(runs), 'planned run')} completed. What the last column says: "
+        f"yes, it is beyond the noise that was measured; single runs, the distance is over "
+        f"{number(100 * (CLOSE_RATIO - 1), 1)} % and runs were not repeated, so their noise is not "
+        "known; no, it is only the best that was observed. The reasons are under Findings.\n\n"
         + _table(("aim", "setting", f"observed (ROUGE: {name_tokenizers(runs)})", "decided"), rows)
     )
 
