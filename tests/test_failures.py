@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from batchopt.errors import RequestError
 from batchopt.failures import describe, is_out_of_memory
 

@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 
 import pytest
+
 from batchopt import tokenized
 from batchopt.compose import compose_run
 from batchopt.corpus import Corpus, Example

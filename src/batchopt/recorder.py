@@ -20,7 +20,6 @@ from transformers.trainer_utils import IntervalStrategy
 from batchopt.evaluation import Evaluation
 from batchopt.run_files import METRICS, PREDICTIONS, append_jsonl, write_jsonl
 
-
 logger = logging.getLogger(__name__)
 
 

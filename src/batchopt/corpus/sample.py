@@ -1,9 +1,9 @@
 """Generates a dialogue-summarisation corpus, Korean and English, from a seed.
 
-Every example tells its own facts (domain and slot values), in words drawn from `sample_texts`, so
-no dialogue and no summary of the validation split can have been seen in training. Lengths have
-the long tail of real dialogues: a request takes a few turns, and a log-normal number of
-exchanges beside the point comes on top.
+Every example tells its own facts, a domain and the values of its slots, in words drawn from
+`sample_texts`; so no dialogue of one split is in the other, nor told there in other words.
+Lengths have the long tail of real dialogues: a request takes four turns, and a log-normal number
+of exchanges beside the point comes on top.
 
 The same seed gives the same corpus under every version of Python: of `random` only the method
 `random()` is used, the one whose sequence is promised to stay.
@@ -20,7 +20,7 @@ from batchopt.corpus import Corpus, Example
 from batchopt.corpus.sample_texts import TEXTS, Domain, Exchange, Texts, Turn
 from batchopt.errors import RequestError
 
-MOST_ASIDES = 7
+MOST_ASIDES = 6
 """Exchanges beside the point that a dialogue has at most."""
 
 _T = TypeVar("_T")
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 _ALTERNATIVES = re.compile(r"\[([^]]*)]")
 _SENTENCE_START = re.compile(r"(?:^|(?<=[.?!] ))[a-z]")
 _PARTICLE = re.compile(
-    r"([가-힣0-9])(#?)(?:(이)\(가\)|(은)\(는\)|(을)\(를\)|(과)\(와\)|(이면)\(면\)|(이라서)\(라서\)"
+    r"([가-힣0-9])(#?)(?:(이)\(가\)|(은)\(는\)|(을)\(를\)|(과)\(와\)|(이면)\(면\)"
     r"|(이에요)\(예요\)|\((으)\)로)"
 )
 _AFTER_VOWEL = {
@@ -37,7 +37,6 @@ _AFTER_VOWEL = {
     "을": "를",
     "과": "와",
     "이면": "면",
-    "이라서": "라서",
     "이에요": "예요",
 }
 _DIGITS = "영일이삼사오육칠팔구"
@@ -149,13 +148,13 @@ def _tell(texts: Texts, domain: Domain, facts: int, rng: _Random) -> tuple[str, 
 
     asides = rng.sample(
         (*texts.small_talk, *texts.interruptions, *domain.questions, *texts.afterthoughts),
-        min(int(rng.log_normal(median=0.8, sigma=1.0)), MOST_ASIDES),
+        min(int(rng.log_normal(median=0.6, sigma=1.2)), MOST_ASIDES),
     )
 
     def drawn_from(exchanges: tuple[Exchange, ...]) -> list[Turn]:
         return [turn for exchange in asides if exchange in exchanges for turn in exchange]
 
-    opening = rng.choice(((), (domain.welcome,), (texts.greeting, domain.welcome)))
+    opening = rng.choice(((), (), (domain.welcome,), (texts.greeting, domain.welcome)))
     turns = (
         *opening,
         *drawn_from(texts.small_talk),
@@ -164,7 +163,7 @@ def _tell(texts: Texts, domain: Domain, facts: int, rng: _Random) -> tuple[str, 
         *domain.request[2:],
         *drawn_from(domain.questions),
         *drawn_from(texts.afterthoughts),
-        *rng.choice(((), (), texts.goodbye)),
+        *rng.choice(((), (), (), texts.goodbye)),
     )
     # The asker is #Person1# unless the helper speaks first; from then on they take turns.
     dialogue = "\n".join(

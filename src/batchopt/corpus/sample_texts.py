@@ -5,8 +5,8 @@ In every dialogue an asker wants something from a helper. In the texts
 - `[a|b|c]` stands for one of the alternatives, drawn anew each time,
 - `{day}` stands for the domain's slot of that name, the same value throughout a dialogue,
 - `{asker}` and `{helper}`, in summaries, stand for the two speakers' markers,
-- `이(가)`, `은(는)`, `을(를)`, `과(와)`, `이면(면)`, `이라서(라서)`, `이에요(예요)` and `(으)로` stand
-  for the form that the sound before asks for.
+- `이(가)`, `은(는)`, `을(를)`, `과(와)`, `이면(면)`, `이에요(예요)` and `(으)로` stand for the form
+  that the sound before asks for.
 
 Whatever phrasings are drawn, the turns of a request name every slot, so that a summary only says
 what was said. Slots of one domain that must differ, such as the old and the new day, draw from
@@ -31,7 +31,7 @@ class Domain:
     welcome: Turn
     """What the helper says before the asker's request, if anything."""
     request: Exchange
-    """The conversation itself; it names every slot."""
+    """The conversation itself, two exchanges; it names every slot."""
     questions: tuple[Exchange, ...]
     """What the asker may want to know in addition, once the request is settled."""
     summaries: tuple[str, ...]
@@ -54,7 +54,8 @@ class Texts:
     domains: dict[str, Domain]
 
 
-_EN_TIMES = ("nine", "ten", "eleven", "one", "two", "three", "four", "five")
+_EN_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+_EN_TIMES = ("nine", "ten", "two", "three", "four", "five")
 
 _EN = Texts(
     greeting=(
@@ -155,27 +156,30 @@ _EN = Texts(
         "clinic": Domain(
             slots={
                 "care": (
-                    "dentist appointment",
                     "eye exam",
                     "flu shot",
                     "blood test",
                     "skin check",
-                    "hearing test",
-                    "back massage",
-                    "yearly checkup",
+                    "dentist visit",
+                    "health check",
                 ),
-                "old_day": ("Monday", "Tuesday", "Wednesday"),
-                "new_day": ("Thursday", "Friday", "Saturday"),
-                "time": _EN_TIMES,
                 "reason": (
                     "a business trip",
-                    "a job interview",
-                    "a school play",
-                    "a bad cold",
                     "a wedding",
-                    "a big exam",
+                    "an exam",
+                    "a bad cold",
                     "a family visit",
-                    "a moving day",
+                    "a job interview",
+                ),
+                "day": _EN_DAYS,
+                "time": _EN_TIMES,
+                "doctor": (
+                    "Kim",
+                    "Lee",
+                    "Brown",
+                    "Green",
+                    "Smith",
+                    "White",
                 ),
             },
             welcome=(
@@ -184,18 +188,21 @@ _EN = Texts(
             ),
             request=(
                 (
-                    "I need to [move|change] my {care} on {old_day}.",
-                    "Could I [move|change] my {care}? It is on {old_day}.",
-                    "I can't make it to my {care} on {old_day}.",
-                ),
-                ("[Sure|No problem]. What came up?", "[I see|All right]. May I ask why?"),
-                (
-                    "I have {reason} that day. Is {new_day} at {time} [free|possible]?",
-                    "There is {reason}. [Could I come|How about] on {new_day} at {time}?",
+                    "I have {reason}, so I need to [move|change] my {care}.",
+                    "[Can|Could] I move my {care}? I have {reason}.",
+                    "About my {care} with Doctor {doctor}, I can't come. I have {reason}.",
                 ),
                 (
-                    "[Yes|Let me see. Yes], {new_day} at {time} is [free|open].",
-                    "{new_day} at {time} [works|is fine]. I'll change it.",
+                    "[Sure|No problem]. When is good for your {care}?",
+                    "[I see|All right]. When can you come for the {care}?",
+                ),
+                (
+                    "Is {day} at {time} [possible|free]?",
+                    "[How|What] about {day} at {time}?",
+                ),
+                (
+                    "{day} at {time} is [fine|free]. Doctor {doctor} will do the {care}.",
+                    "Okay, {care} on {day} at {time}, with Doctor {doctor}.",
                 ),
             ),
             questions=(
@@ -213,30 +220,39 @@ _EN = Texts(
                 ),
             ),
             summaries=(
-                "{asker} asks {helper} to move the {care} from {old_day} to {new_day} at {time}.",
-                "{asker} has {reason} and moves the {care} to {new_day} at {time}.",
+                "{asker} [asks|wants] {helper} to move the {care} to {day} at {time} because "
+                "of {reason}.",
+                "{asker} [asks|needs] {helper} to move the {care} to {day} at {time} due to "
+                "{reason}.",
             ),
         ),
         "restaurant": Domain(
             slots={
-                "people": ("two", "three", "four", "five", "six", "seven", "eight"),
-                "day": ("tonight", "tomorrow", "on Friday", "on Saturday", "on Sunday"),
-                "time": ("five", "six", "seven", "eight", "nine"),
-                "place": (
-                    "by the window",
-                    "on the terrace",
-                    "near the stage",
-                    "in the garden",
-                    "in a quiet room",
-                    "on the roof",
+                "table": (
+                    "a table for two",
+                    "a table for four",
+                    "a table for six",
+                    "a big table",
+                    "a quiet table",
+                    "a small room",
                 ),
                 "occasion": (
                     "a birthday",
-                    "an anniversary",
-                    "a farewell party",
-                    "a family dinner",
+                    "a wedding",
+                    "a family visit",
                     "a first date",
-                    "a business dinner",
+                    "a work dinner",
+                    "a goodbye party",
+                ),
+                "day": _EN_DAYS,
+                "time": _EN_TIMES,
+                "place": (
+                    "by the window",
+                    "by the door",
+                    "on the roof",
+                    "in the garden",
+                    "in the back",
+                    "near the bar",
                 ),
             },
             welcome=(
@@ -245,20 +261,21 @@ _EN = Texts(
             ),
             request=(
                 (
-                    "I'd like [a table|to book a table] for {people} {day} at {time}.",
-                    "Do you have a table for {people} {day} at {time}?",
+                    "I'd like to book {table} for {occasion}.",
+                    "Do you have {table}? It is for {occasion}.",
+                    "We have {occasion}. Can I book {table}?",
                 ),
                 (
-                    "[Yes, we do|Certainly]. Is it for a special occasion?",
-                    "[Yes|Of course]. What is the occasion?",
+                    "[Yes|Sure]. When do you need {table}?",
+                    "[Of course|Certainly], {table}. For what day?",
                 ),
                 (
-                    "It is for {occasion}. [We'd like|We would love] to sit {place}.",
-                    "Yes, {occasion}. Something {place} would be [nice|perfect].",
+                    "On {day} at {time}[|, please].",
+                    "[How about|Can we say] {day} at {time}?",
                 ),
                 (
-                    "[Good|Lovely]. I have [put you|a table] {place}.",
-                    "You are lucky, there is one left {place}.",
+                    "[Good|Fine], {day} at {time}. I have {table} {place}.",
+                    "I have {table} {place} on {day} at {time}.",
                 ),
             ),
             questions=(
@@ -279,31 +296,39 @@ _EN = Texts(
                 ),
             ),
             summaries=(
-                "{asker} books a table for {people} {day} at {time} for {occasion}.",
-                "{asker} gets a table for {people} {place} {day} at {time}.",
+                "{asker} [asks|wants] {helper} to book {table} on {day} at {time} because of "
+                "{occasion}.",
+                "{asker} [asks|needs] {helper} to book {table} on {day} at {time} due to "
+                "{occasion}.",
             ),
         ),
         "meeting": Domain(
             slots={
-                "topic": (
-                    "the budget",
-                    "the new website",
-                    "the sales plan",
-                    "the spring campaign",
-                    "the office move",
-                    "the customer survey",
-                    "the hiring plan",
+                "papers": (
+                    "sales report",
+                    "budget plan",
+                    "new photos",
+                    "price list",
+                    "team notes",
+                    "old contract",
                 ),
-                "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
+                "reason": (
+                    "a new client",
+                    "a new boss",
+                    "an office move",
+                    "a price change",
+                    "a big mistake",
+                    "a big order",
+                ),
+                "day": _EN_DAYS,
                 "time": _EN_TIMES,
-                "room": ("room one", "room two", "the main hall", "my office", "the cafe"),
-                "task": (
-                    "bring the numbers",
-                    "prepare the slides",
-                    "invite the team",
-                    "print the report",
-                    "take notes",
-                    "call the client",
+                "room": (
+                    "room one",
+                    "room two",
+                    "room three",
+                    "the hall",
+                    "the cafe",
+                    "my office",
                 ),
             },
             welcome=(
@@ -312,20 +337,21 @@ _EN = Texts(
             ),
             request=(
                 (
-                    "We [should|need to] talk about {topic}. [Are you free|Can we meet] on {day}?",
-                    "I'd like a meeting about {topic} on {day}. [Is that okay|Can you come]?",
+                    "We have to meet because of {reason}. [Can|Could] you bring the {papers}?",
+                    "There is {reason}, so I need the {papers} for a meeting.",
+                    "Please bring the {papers} to a meeting. It is about {reason}.",
                 ),
                 (
-                    "[Yes|Sure], {day} is [good|fine]. What time and where?",
-                    "{day} [works|is okay]. When and where?",
+                    "[Sure|Okay], I have the {papers}. When do we meet?",
+                    "The {papers}? [Sure|Fine]. When is the meeting?",
                 ),
                 (
-                    "At {time} in {room}. [Could|Can] you {task}?",
-                    "Let's meet in {room} at {time}. Please {task}.",
+                    "On {day} at {time}[|, please].",
+                    "[How about|Can we say] {day} at {time}?",
                 ),
                 (
-                    "[Okay|Sure], I will {task}[| before that].",
-                    "At {time}, then. I'll {task}.",
+                    "[Good|Fine], I'll bring the {papers} to {room} on {day} at {time}.",
+                    "{day} at {time} in {room}, with the {papers}. [Good|Fine].",
                 ),
             ),
             questions=(
@@ -343,8 +369,10 @@ _EN = Texts(
                 ),
             ),
             summaries=(
-                "{asker} wants to meet {helper} about {topic} on {day} at {time}.",
-                "{asker} asks {helper} to {task} for a meeting about {topic} on {day}.",
+                "{asker} [asks|wants] {helper} to bring the {papers} on {day} at {time} "
+                "because of {reason}.",
+                "{asker} [asks|needs] {helper} to bring the {papers} on {day} at {time} due to "
+                "{reason}.",
             ),
         ),
         "delivery": Domain(
@@ -353,23 +381,28 @@ _EN = Texts(
                     "coffee maker",
                     "winter coat",
                     "desk lamp",
-                    "backpack",
-                    "keyboard",
+                    "school bag",
                     "office chair",
-                    "tent",
-                    "pair of shoes",
+                    "red jacket",
                 ),
                 "problem": (
-                    "is broken",
-                    "is the wrong color",
-                    "is too small",
-                    "is too big",
-                    "has a scratch",
-                    "has a part missing",
+                    "a scratch",
+                    "a stain",
+                    "a broken part",
+                    "a bad smell",
+                    "a hole",
+                    "a missing part",
                 ),
-                "arrived": ("yesterday", "this morning", "last week", "on Sunday"),
-                "remedy": ("a refund", "a new one", "store credit", "a discount"),
-                "pickup": ("on Tuesday", "on Wednesday", "on Thursday", "on Friday", "tomorrow"),
+                "day": _EN_DAYS,
+                "time": _EN_TIMES,
+                "remedy": (
+                    "your money back",
+                    "a new one",
+                    "store credit",
+                    "a discount",
+                    "a gift card",
+                    "a free gift",
+                ),
             },
             welcome=(
                 "Customer service, [how can I help|what can I do for you]?",
@@ -377,20 +410,21 @@ _EN = Texts(
             ),
             request=(
                 (
-                    "The {item} I ordered came {arrived}, [but|and] it {problem}.",
-                    "I got my {item} {arrived}. [Sadly|I'm afraid] it {problem}.",
+                    "I got the {item}, but it has {problem}. [Can|Could] you pick it up?",
+                    "The {item} I ordered has {problem}. I want to send it back.",
+                    "Please take the {item} back. It has {problem}.",
                 ),
                 (
-                    "[I'm sorry|Sorry to hear that]. Would you like {remedy}?",
-                    "[Oh, I'm sorry|I'm very sorry]. We can offer {remedy}.",
+                    "[I'm sorry|Oh, sorry]. When can we pick up the {item}?",
+                    "[I'm sorry|Oh no]. We will pick up the {item}. When is good?",
                 ),
                 (
-                    "[Yes|Okay], {remedy} [is fine|would be good]. How do I return it?",
-                    "{remedy} [sounds|is] good. Who picks it up?",
+                    "On {day} at {time}[|, please].",
+                    "[How about|Is it okay on] {day} at {time}?",
                 ),
                 (
-                    "We will [pick it up|come for it] {pickup}.",
-                    "A driver will [pick it up|come] {pickup}.",
+                    "[Good|Fine], we pick up the {item} on {day} at {time}. You get {remedy}.",
+                    "{day} at {time} is [fine|good]. For the {item} you get {remedy}.",
                 ),
             ),
             questions=(
@@ -408,30 +442,39 @@ _EN = Texts(
                 ),
             ),
             summaries=(
-                "{asker} says the {item} {problem} and gets {remedy}.",
-                "{asker} gets {remedy} for the {item} that {problem}.",
+                "{asker} [asks|wants] {helper} to pick up the {item} on {day} at {time} "
+                "because of {problem}.",
+                "{asker} [asks|needs] {helper} to pick up the {item} on {day} at {time} due to "
+                "{problem}.",
             ),
         ),
         "school": Domain(
             slots={
-                "subject": ("history", "math", "art", "music", "physics", "English", "biology"),
-                "work": ("essay", "report", "project", "homework", "poster", "presentation"),
-                "reason": (
-                    "a fever",
-                    "a bad headache",
-                    "a soccer match",
-                    "a broken laptop",
-                    "a piano contest",
-                    "two other exams",
-                    "a family trip",
+                "work": (
+                    "history essay",
+                    "history report",
+                    "art project",
+                    "music report",
+                    "English essay",
+                    "math project",
                 ),
-                "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
+                "reason": (
+                    "a bad cold",
+                    "a family visit",
+                    "an exam",
+                    "a sick dog",
+                    "a wedding",
+                    "a big game",
+                ),
+                "day": _EN_DAYS,
+                "time": _EN_TIMES,
                 "condition": (
-                    "send a draft",
+                    "read one more book",
                     "bring a note",
-                    "read two more chapters",
-                    "come to the study group",
-                    "help clean the classroom",
+                    "help a friend",
+                    "clean the room",
+                    "write one more page",
+                    "come on time",
                 ),
             },
             welcome=(
@@ -440,17 +483,21 @@ _EN = Texts(
             ),
             request=(
                 (
-                    "My {subject} {work} is not [done|ready] yet. [Can|May] I have more time?",
-                    "[Can|May] I hand in my {subject} {work} later?",
-                ),
-                ("Why, what [happened|is the matter]?", "[Hmm|Well], do you have a good reason?"),
-                (
-                    "I had {reason}. [Is it okay on|Could I bring it on] {day}?",
-                    "Because of {reason}. I [can finish|will bring] it on {day}.",
+                    "I had {reason}, so my {work} is not ready. [Can|Could] you wait?",
+                    "My {work} will be late because of {reason}. [Can|Could] you wait?",
+                    "[Can|Could] I bring the {work} later? I had {reason}.",
                 ),
                 (
-                    "[All right|Okay], {day}. But you [must|have to] {condition}.",
-                    "{day} is [fine|okay] if you {condition}.",
+                    "[I see|All right]. When will the {work} be ready?",
+                    "I can wait for the {work}. Until when?",
+                ),
+                (
+                    "Until {day} at {time}[|, please].",
+                    "Is {day} at {time} [okay|fine]?",
+                ),
+                (
+                    "[Good|Fine], the {work} on {day} at {time}. But please {condition}.",
+                    "I will wait for the {work} until {day} at {time} if you {condition}.",
                 ),
             ),
             questions=(
@@ -468,33 +515,40 @@ _EN = Texts(
                 ),
             ),
             summaries=(
-                "{asker} has {reason} and will bring the {subject} {work} on {day}.",
-                "{asker} asks {helper} for more time for the {subject} {work} because of {reason}.",
+                "{asker} [asks|wants] {helper} to wait for the {work} until {day} at {time} "
+                "because of {reason}.",
+                "{asker} [asks|needs] {helper} to wait for the {work} until {day} at {time} "
+                "due to {reason}.",
             ),
         ),
         "repair": Domain(
             slots={
                 "machine": (
                     "washing machine",
-                    "fridge",
-                    "heater",
-                    "laptop",
-                    "printer",
+                    "coffee maker",
+                    "old laptop",
+                    "water heater",
                     "dishwasher",
-                    "TV",
-                    "car",
+                    "fridge",
                 ),
                 "fault": (
-                    "makes a loud noise",
-                    "does not start",
-                    "smells of smoke",
-                    "keeps stopping",
-                    "shakes a lot",
-                    "gets too hot",
+                    "a loud noise",
+                    "a strange smell",
+                    "a broken part",
+                    "a red light",
+                    "a crack",
+                    "a burning smell",
                 ),
-                "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"),
-                "part": ("in the morning", "at noon", "in the afternoon", "in the evening"),
-                "price": ("40 dollars", "60 dollars", "70 dollars", "90 dollars", "120 dollars"),
+                "day": _EN_DAYS,
+                "time": _EN_TIMES,
+                "price": (
+                    "40 dollars",
+                    "50 dollars",
+                    "60 dollars",
+                    "70 dollars",
+                    "80 dollars",
+                    "90 dollars",
+                ),
             },
             welcome=(
                 "Repair service, [how can I help|what is the problem]?",
@@ -502,20 +556,21 @@ _EN = Texts(
             ),
             request=(
                 (
-                    "My {machine} {fault}. [Can you fix it|Could you have a look]?",
-                    "There is a problem with my {machine}. It {fault}.",
+                    "My {machine} has {fault}. [Can|Could] you fix it?",
+                    "There is a problem with my {machine}. I noticed {fault}.",
+                    "[Can|Could] you fix my {machine}? It has {fault}.",
                 ),
                 (
-                    "[I see|Okay]. I can [come|be there] on {day}.",
-                    "[That happens|I know that problem]. Are you [home|there] on {day}?",
+                    "[Sure|I see]. When can I come to fix the {machine}?",
+                    "I can fix the {machine}. When are you home?",
                 ),
                 (
-                    "[Fine|Good], but only {part}. How much is it?",
-                    "[Yes|Okay], {part}. What will it cost?",
+                    "On {day} at {time}[|, please].",
+                    "[How|What] about {day} at {time}?",
                 ),
                 (
-                    "[About|Around] {price}[| with parts].",
-                    "It will be {price}[| or less].",
+                    "[Good|Fine], I'll fix the {machine} on {day} at {time} for {price}.",
+                    "{day} at {time} is fine. The {machine} will cost {price}.",
                 ),
             ),
             questions=(
@@ -533,15 +588,17 @@ _EN = Texts(
                 ),
             ),
             summaries=(
-                "{asker} says the {machine} {fault}. {helper} will fix it on {day} {part}.",
-                "{asker} asks {helper} to fix the {machine} on {day} {part} for {price}.",
+                "{asker} [asks|wants] {helper} to fix the {machine} on {day} at {time} because "
+                "of {fault}.",
+                "{asker} [asks|needs] {helper} to fix the {machine} on {day} at {time} due to "
+                "{fault}.",
             ),
         ),
     },
 )
 
-_KO_DAYS = ("월요일", "화요일", "수요일", "목요일", "금요일")
-_KO_TIMES = ("아홉 시", "열 시", "열한 시", "한 시", "두 시", "세 시", "네 시", "다섯 시")
+_KO_DAYS = ("월요일", "화요일", "수요일", "목요일", "금요일", "토요일")
+_KO_TIMES = ("아홉 시", "열 시", "두 시", "세 시", "네 시", "다섯 시")
 
 _KO = Texts(
     greeting=(
@@ -638,27 +695,30 @@ _KO = Texts(
         "clinic": Domain(
             slots={
                 "care": (
-                    "치과 진료",
+                    "치과 예약",
                     "시력 검사",
                     "독감 주사",
                     "피 검사",
-                    "피부과 진료",
                     "물리 치료",
                     "건강 검진",
-                    "한방 치료",
                 ),
-                "old_day": ("월요일", "화요일", "수요일"),
-                "new_day": ("목요일", "금요일", "토요일"),
-                "time": _KO_TIMES,
                 "reason": (
                     "출장",
-                    "면접",
                     "결혼식",
-                    "약속",
-                    "이사",
                     "시험",
+                    "면접",
                     "가족 모임",
                     "회사 행사",
+                ),
+                "day": _KO_DAYS,
+                "time": _KO_TIMES,
+                "doctor": (
+                    "김",
+                    "이",
+                    "박",
+                    "최",
+                    "정",
+                    "강",
                 ),
             },
             welcome=(
@@ -667,18 +727,21 @@ _KO = Texts(
             ),
             request=(
                 (
-                    "{old_day} {care} 예약을 [바꾸고 싶어요|옮기고 싶은데요].",
-                    "{care} 예약이 {old_day}인데 [옮길|바꿀] 수 있어요?",
-                    "{old_day} {care} 예약을 못 지킬 것 같아요.",
-                ),
-                ("네, [무슨 일 있으세요|그날 안 되세요]?", "아, [왜 그러세요|바쁘신가요]?"),
-                (
-                    "{reason} 때문에요. {new_day} {time}에 [자리 있어요|가도 돼요]?",
-                    "{reason}이(가) 있어서요. {new_day} {time}은(는) [어때요|괜찮아요]?",
+                    "{reason} 때문에 {care}을(를) [옮기고 싶어요|옮겨야 해요].",
+                    "{care}을(를) 옮길 수 있어요? {reason} 때문에 못 가요.",
+                    "{reason}이(가) 있어서요. {care}을(를) [옮겨 주세요|옮기고 싶어요].",
                 ),
                 (
-                    "[네|잠시만요. 네], {new_day} {time}(으)로 [옮겨|바꿔] 드릴게요.",
-                    "{new_day} {time} [좋습니다|괜찮습니다]. 그때 오세요.",
+                    "네, {care}을(를) 언제로 [옮겨 드릴까요|옮길까요]?",
+                    "그럼요. {care}은(는) 언제가 [좋으세요|편하세요]?",
+                ),
+                (
+                    "{day} {time}은(는) [어때요|괜찮아요]?",
+                    "{day} {time}에 [가도 돼요|자리 있어요]?",
+                ),
+                (
+                    "네, {care}을(를) {day} {time}(으)로 옮길게요. {doctor} 선생님이 봐 주세요.",
+                    "{day} {time} 좋아요. {care}은(는) {doctor} 선생님이에요.",
                 ),
             ),
             questions=(
@@ -696,31 +759,39 @@ _KO = Texts(
                 ),
             ),
             summaries=(
-                "{asker}은(는) {helper}에게 {care} 예약을 {old_day}에서 {new_day} {time}(으)로 옮겨 달라고 부탁한다.",
-                "{asker}은(는) {reason} 때문에 {care} 예약을 {new_day} {time}(으)로 옮긴다.",
+                "{asker}은(는) {helper}에게 {care}을(를) {day} {time}(으)로 옮겨 달라고 "
+                "[부탁한다|말한다]. {reason} 때문이다.",
+                "{asker}은(는) {helper}에게 {care}을(를) {day} {time}(으)로 옮겨 달라고 "
+                "[부탁한다|요청한다]. 이유는 {reason}이다.",
             ),
         ),
         "restaurant": Domain(
             slots={
-                "people": ("두 명", "세 명", "네 명", "다섯 명", "여섯 명", "일곱 명", "여덟 명"),
-                "day": ("오늘", "내일", "금요일", "토요일", "일요일"),
-                "time": ("다섯 시", "여섯 시", "일곱 시", "여덟 시", "아홉 시"),
-                "place": (
-                    "창가 자리",
-                    "테라스 자리",
-                    "안쪽 자리",
-                    "조용한 방",
-                    "정원 자리",
-                    "큰 방",
+                "table": (
+                    "두 명 자리",
+                    "세 명 자리",
+                    "네 명 자리",
+                    "큰 자리",
+                    "조용한 자리",
+                    "작은 방",
                 ),
                 "occasion": (
                     "생일",
                     "결혼기념일",
-                    "송별회",
                     "가족 모임",
                     "소개팅",
                     "회식",
-                    "동창회",
+                    "송별회",
+                ),
+                "day": _KO_DAYS,
+                "time": _KO_TIMES,
+                "place": (
+                    "창가",
+                    "안쪽",
+                    "정원",
+                    "옥상",
+                    "문 옆",
+                    "이 층",
                 ),
             },
             welcome=(
@@ -729,17 +800,21 @@ _KO = Texts(
             ),
             request=(
                 (
-                    "{day} {time}에 {people} [예약하고 싶은데요.|예약할 수 있어요?|예약되나요?]",
-                    "{day} {time}에 {people} 앉을 자리 [있어요|있을까요]?",
-                ),
-                ("네, [무슨 모임이세요|어떤 자리예요]?", "[그럼요|네], 특별한 날이세요?"),
-                (
-                    "{occasion}이에요(예요). {place}(으)로 [부탁드려요|해 주세요].",
-                    "{occasion}이라서(라서)요. {place}이(가) [좋아요|좋을 것 같아요].",
+                    "{occasion} 때문에 {table}을(를) [예약하고 싶어요|잡고 싶어요].",
+                    "{table} [있어요|있나요]? {occasion} 때문에요.",
+                    "{occasion}이(가) 있어서요. {table}을(를) 잡아 주세요.",
                 ),
                 (
-                    "네, {place}(으)로 [준비할게요|잡아 드릴게요].",
-                    "마침 {place} [하나 남았어요|비어 있어요].",
+                    "네, {table}을(를) 언제로 [잡아 드릴까요|잡을까요]?",
+                    "그럼요. {table}은(는) 언제가 [좋으세요|필요하세요]?",
+                ),
+                (
+                    "{day} {time}[에 부탁드려요|(으)로 해 주세요].",
+                    "{day} {time}은(는) [어때요|괜찮아요]?",
+                ),
+                (
+                    "네, {day} {time}에 {table}을(를) {place}에 잡을게요.",
+                    "{day} {time} 좋아요. {table}은(는) {place}에 있어요.",
                 ),
             ),
             questions=(
@@ -757,31 +832,39 @@ _KO = Texts(
                 ),
             ),
             summaries=(
-                "{asker}은(는) {occasion} 때문에 {day} {time}에 {people} 자리를 예약한다.",
-                "{asker}은(는) {day} {time}에 {people} 앉을 {place}을(를) 예약한다.",
+                "{asker}은(는) {helper}에게 {table}을(를) {day} {time}에 잡아 달라고 "
+                "[부탁한다|말한다]. {occasion} 때문이다.",
+                "{asker}은(는) {helper}에게 {table}을(를) {day} {time}에 잡아 달라고 "
+                "[부탁한다|요청한다]. 이유는 {occasion}이다.",
             ),
         ),
         "meeting": Domain(
             slots={
-                "topic": (
-                    "예산",
-                    "새 홈페이지",
-                    "판매 계획",
-                    "봄 행사",
-                    "사무실 이전",
-                    "고객 조사",
-                    "채용 계획",
+                "papers": (
+                    "판매 보고서",
+                    "예산 자료",
+                    "새 사진",
+                    "가격 자료",
+                    "회의 자료",
+                    "계약 보고서",
+                ),
+                "reason": (
+                    "새 고객",
+                    "사무실 이사",
+                    "가격 변경",
+                    "큰 실수",
+                    "회사 행사",
+                    "손님 방문",
                 ),
                 "day": _KO_DAYS,
                 "time": _KO_TIMES,
-                "room": ("일 층 회의실", "이 층 회의실", "강당", "삼 층 회의실", "회사 카페"),
-                "task": (
-                    "자료 준비",
-                    "발표 준비",
-                    "팀원 연락",
-                    "보고서 인쇄",
-                    "회의 기록",
-                    "고객 연락",
+                "room": (
+                    "일 층",
+                    "이 층",
+                    "삼 층",
+                    "강당",
+                    "카페",
+                    "제 방",
                 ),
             },
             welcome=(
@@ -790,20 +873,21 @@ _KO = Texts(
             ),
             request=(
                 (
-                    "{topic} 때문에 {day}에 [회의해야 해요.|만날 수 있어요?|시간 되세요?]",
-                    "{day}에 {topic} 회의를 [하려고요|할까 해요]. 괜찮으세요?",
+                    "{reason} 때문에 {papers}을(를) [가져와 주세요|좀 가져오실래요?|봐야 해요].",
+                    "{papers} [있어요|있나요]? {reason} 때문에 회의해요.",
+                    "{reason} 때문에 회의해요. {papers}을(를) 가져와 주세요.",
                 ),
                 (
-                    "네, {day} [좋아요|괜찮아요]. 몇 시에 어디서요?",
-                    "네, 그날 [돼요|시간 돼요]. 몇 시에 어디서요?",
+                    "네, {papers}을(를) 언제 [가져올까요|가져가면 돼요]?",
+                    "그럼요. {papers}은(는) 언제 [필요하세요|보실 거예요]?",
                 ),
                 (
-                    "{time}에 {room}에서요. {task} [부탁해요|좀 해 주세요].",
-                    "{room}에서 {time}에 봐요. {task}도 [부탁할게요|해 주세요].",
+                    "{day} {time}에 [부탁해요|봐요].",
+                    "{day} {time}은(는) [어때요|괜찮아요]?",
                 ),
                 (
-                    "네, {task}은(는) 제가 [할게요|맡을게요].",
-                    "알겠어요. {task} 해 둘게요.",
+                    "네, {papers}을(를) {day} {time}에 {room}(으)로 가져갈게요.",
+                    "{day} {time} 좋아요. {papers}을(를) {room}에 가져갈게요.",
                 ),
             ),
             questions=(
@@ -821,8 +905,10 @@ _KO = Texts(
                 ),
             ),
             summaries=(
-                "{asker}은(는) {helper}에게 {day} {time}에 {topic} 회의를 하자고 한다.",
-                "{asker}은(는) {day} {topic} 회의를 위해 {helper}에게 {task}을(를) 부탁한다.",
+                "{asker}은(는) {helper}에게 {papers}을(를) {day} {time}에 가져와 달라고 "
+                "[부탁한다|말한다]. {reason} 때문이다.",
+                "{asker}은(는) {helper}에게 {papers}을(를) {day} {time}에 가져와 달라고 "
+                "[부탁한다|요청한다]. 이유는 {reason}이다.",
             ),
         ),
         "delivery": Domain(
@@ -832,15 +918,27 @@ _KO = Texts(
                     "겨울 코트",
                     "책상",
                     "배낭",
-                    "우산",
                     "사무실 의자",
-                    "텐트",
                     "운동화",
                 ),
-                "problem": ("흠집", "얼룩", "금 간 데", "찢어진 데", "망가진 데", "빠진 부품"),
-                "arrived": ("어제", "오늘 아침에", "지난주에", "일요일에"),
-                "remedy": ("환불", "교환", "적립", "할인"),
-                "pickup": ("화요일", "수요일", "목요일", "금요일", "토요일"),
+                "problem": (
+                    "흠집",
+                    "얼룩",
+                    "큰 구멍",
+                    "색상 차이",
+                    "고장",
+                    "빠진 부품",
+                ),
+                "day": _KO_DAYS,
+                "time": _KO_TIMES,
+                "remedy": (
+                    "환불",
+                    "교환",
+                    "적립금",
+                    "할인",
+                    "상품권",
+                    "선물",
+                ),
             },
             welcome=(
                 "고객 센터입니다. [무엇을 도와드릴까요?|말씀하세요.]",
@@ -848,20 +946,21 @@ _KO = Texts(
             ),
             request=(
                 (
-                    "{arrived} {item}을(를) 받았는데 {problem}이(가) 있어요.",
-                    "{arrived} 받은 {item}에 {problem}이(가) [있네요|있더라고요].",
+                    "{problem} 때문에 {item}을(를) 반품하고 싶어요. [가져가 주세요|가져가실래요?]",
+                    "{item} 반품돼요? {problem} 때문에 못 쓰겠어요.",
+                    "{problem} 때문에 못 쓰겠어요. {item}을(를) 가져가 주세요.",
                 ),
                 (
-                    "[죄송합니다|정말 죄송합니다]. {remedy}해 드릴까요?",
-                    "아, 죄송해요. {remedy}은(는) 어떠세요?",
+                    "죄송합니다. {item}을(를) 언제 [가져갈까요|가지러 갈까요]?",
+                    "네, {item}은(는) 언제 [가져갈까요|가지러 갈까요]?",
                 ),
                 (
-                    "네, {remedy}이(가) [좋겠어요|좋아요]. 물건은 어떻게 보내요?",
-                    "{remedy} [좋죠|괜찮아요]. 언제 가지러 오세요?",
+                    "{day} {time}에 [와 주세요|부탁드려요].",
+                    "{day} {time}은(는) [어때요|괜찮아요]?",
                 ),
                 (
-                    "{pickup}에 기사님이 [가지러 가요|가실 거예요].",
-                    "기사님이 {pickup}에 [찾으러 가요|들를 거예요].",
+                    "네, {item}을(를) {day} {time}에 가져갈게요. {remedy}(으)로 해 드릴게요.",
+                    "{day} {time} 좋아요. {item}은(는) {remedy}(으)로 해 드릴게요.",
                 ),
             ),
             questions=(
@@ -879,25 +978,40 @@ _KO = Texts(
                 ),
             ),
             summaries=(
-                "{asker}은(는) {item}에 {problem}이(가) 있다고 말하고 {remedy}을(를) 받는다.",
-                "{asker}은(는) {item}에 {problem}이(가) 있어서 {remedy}을(를) 받는다.",
+                "{asker}은(는) {helper}에게 {item}을(를) {day} {time}에 가져가 달라고 "
+                "[부탁한다|말한다]. {problem} 때문이다.",
+                "{asker}은(는) {helper}에게 {item}을(를) {day} {time}에 가져가 달라고 "
+                "[부탁한다|요청한다]. 이유는 {problem}이다.",
             ),
         ),
         "school": Domain(
             slots={
-                "subject": ("국사", "수학", "미술", "음악", "물리", "영어", "생물"),
-                "work": ("숙제", "보고서", "독후감", "포스터", "과제", "발표문"),
+                "work": (
+                    "국어 숙제",
+                    "수학 숙제",
+                    "미술 과제",
+                    "음악 과제",
+                    "영어 보고서",
+                    "과학 보고서",
+                ),
                 "reason": (
                     "독감",
-                    "두통",
+                    "시험",
+                    "가족 모임",
                     "축구 대회",
-                    "피아노 대회",
                     "노트북 고장",
-                    "가족 여행",
-                    "다른 시험",
+                    "결혼식",
                 ),
                 "day": _KO_DAYS,
-                "condition": ("초안 제출", "책 읽기", "교실 청소", "복습", "스터디 참석"),
+                "time": _KO_TIMES,
+                "condition": (
+                    "책 읽기",
+                    "복습",
+                    "교실 청소",
+                    "발표",
+                    "쪽지 시험",
+                    "독후감",
+                ),
             },
             welcome=(
                 "네, [질문 있어요|할 말 있어요]?",
@@ -905,17 +1019,21 @@ _KO = Texts(
             ),
             request=(
                 (
-                    "{subject} {work}을(를) 아직 못 끝냈어요. [시간 더 주실 수 있어요|더 써도 돼요]?",
-                    "{subject} {work}, [좀 늦게|나중에] 내도 될까요?",
-                ),
-                ("왜요, [무슨 일 있었어요|바빴어요]?", "[음|글쎄요], 이유가 있어요?"),
-                (
-                    "{reason} 때문에요. {day}까지 [내도 될까요|하면 안 될까요]?",
-                    "{reason} 때문에 못 했어요. {day}까지 [낼게요|꼭 할게요].",
+                    "{reason} 때문에 {work}을(를) 못 했어요. [기다려 주세요|기다려 주실래요?]",
+                    "{work} [늦게 내도 돼요|조금 늦어도 돼요]? {reason} 때문에요.",
+                    "{reason} 때문에 못 했어요. {work}을(를) 기다려 주세요.",
                 ),
                 (
-                    "[좋아요|그래요], {day}까지예요. 대신 {condition}도 해야 해요.",
-                    "그럼 {day}까지 내요. {condition}도 [잊지 말고요|꼭 하고요].",
+                    "네, {work}을(를) 언제까지 [기다릴까요|낼 거예요]?",
+                    "그래요. {work}은(는) 언제까지 [돼요|할 거예요]?",
+                ),
+                (
+                    "{day} {time}까지 [낼게요|할게요].",
+                    "{day} {time}은(는) [어때요|괜찮아요]?",
+                ),
+                (
+                    "네, {work}을(를) {day} {time}까지 기다릴게요. {condition}도 해요.",
+                    "{day} {time} 좋아요. {work}과(와) {condition} 잊지 말아요.",
                 ),
             ),
             questions=(
@@ -933,8 +1051,10 @@ _KO = Texts(
                 ),
             ),
             summaries=(
-                "{asker}은(는) {reason} 때문에 {subject} {work}을(를) {day}까지 내기로 한다.",
-                "{asker}은(는) {helper}에게 {reason} 때문에 {subject} {work}을(를) 늦게 낸다고 말한다.",
+                "{asker}은(는) {helper}에게 {work}을(를) {day} {time}까지 기다려 달라고 "
+                "[부탁한다|말한다]. {reason} 때문이다.",
+                "{asker}은(는) {helper}에게 {work}을(를) {day} {time}까지 기다려 달라고 "
+                "[부탁한다|요청한다]. 이유는 {reason}이다.",
             ),
         ),
         "repair": Domain(
@@ -942,17 +1062,29 @@ _KO = Texts(
                 "machine": (
                     "세탁기",
                     "냉장고",
-                    "보일러",
+                    "커피 기계",
                     "노트북",
-                    "프린터",
-                    "식기세척기",
                     "텔레비전",
                     "에어컨",
                 ),
-                "fault": ("큰 소리", "타는 냄새", "연기", "이상한 냄새", "열", "삐 소리"),
-                "day": (*_KO_DAYS, "토요일"),
-                "part": ("오전", "점심", "오후", "저녁"),
-                "price": ("사만 원", "육만 원", "칠만 원", "구만 원", "십이만 원"),
+                "fault": (
+                    "큰 소리",
+                    "타는 냄새",
+                    "이상한 냄새",
+                    "고장",
+                    "연기",
+                    "이상한 소리",
+                ),
+                "day": _KO_DAYS,
+                "time": _KO_TIMES,
+                "price": (
+                    "사만 원",
+                    "오만 원",
+                    "육만 원",
+                    "칠만 원",
+                    "팔만 원",
+                    "구만 원",
+                ),
             },
             welcome=(
                 "수리 센터입니다. [어떤 문제가 있으세요?|말씀하세요.]",
@@ -960,20 +1092,21 @@ _KO = Texts(
             ),
             request=(
                 (
-                    "{machine}에서 {fault}이(가) 나요. [고칠 수 있어요|봐 주실 수 있어요]?",
-                    "{machine}이(가) 이상해요. 자꾸 {fault}이(가) 나요.",
+                    "{fault} 때문에 {machine}을(를) 못 써요. [고쳐 주세요|고쳐 주실래요?]",
+                    "{machine} [고칠 수 있어요|고쳐 주실 수 있어요]? {fault} 때문에요.",
+                    "{fault} 때문에 전화했어요. {machine}을(를) 고쳐 주세요.",
                 ),
                 (
-                    "[네|그렇군요], {day}에 갈 수 있어요.",
-                    "[그래요|아이고]. {day}에 집에 계세요?",
+                    "네, {machine}을(를) 언제 고치러 [갈까요|가면 돼요]?",
+                    "그럼요. {machine}은(는) 언제 [고칠까요|고쳐 드릴까요]?",
                 ),
                 (
-                    "[네|좋아요], {part}에 오세요. 얼마예요?",
-                    "{part}이면(면) [돼요|괜찮아요]. 돈은 얼마나 들어요?",
+                    "{day} {time}에 [와 주세요|부탁드려요].",
+                    "{day} {time}은(는) [어때요|괜찮아요]?",
                 ),
                 (
-                    "{price} 정도 [들어요|나와요].",
-                    "{price}이면(면) [될 거예요|돼요].",
+                    "네, {machine}을(를) {day} {time}에 고칠게요. {price}이에요(예요).",
+                    "{day} {time} 좋아요. {machine}은(는) {price}이면(면) 고쳐요.",
                 ),
             ),
             questions=(
@@ -991,8 +1124,10 @@ _KO = Texts(
                 ),
             ),
             summaries=(
-                "{asker}은(는) {machine}에서 {fault}이(가) 난다고 말한다. {helper}은(는) {day} {part}에 고치러 간다.",
-                "{asker}은(는) {helper}에게 {day} {part}에 {machine}을(를) 고쳐 달라고 부탁한다.",
+                "{asker}은(는) {helper}에게 {machine}을(를) {day} {time}에 고쳐 달라고 "
+                "[부탁한다|말한다]. {fault} 때문이다.",
+                "{asker}은(는) {helper}에게 {machine}을(를) {day} {time}에 고쳐 달라고 "
+                "[부탁한다|요청한다]. 이유는 {fault}이다.",
             ),
         ),
     },
