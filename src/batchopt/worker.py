@@ -84,7 +84,7 @@ def _train(request: RunRequest, recorder: Recorder, outcome: dict[str, Any]) -> 
     from batchopt.trainer import ExactTrainer, resolve_precision, use_cuda
 
     config, plan = request.config, request.plan
-    disable_progress_bar()  # one bar is enough, and it is not that of a checkpoint
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough, and it is not that of a checkpoint
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     corpus = load_corpus(config.data)
