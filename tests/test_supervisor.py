@@ -117,11 +117,11 @@ def test_every_metric_that_a_cpu_can_have_is_there(sweep):
         "mean_power_w",
         "mean_utilization",
         "mfu",
-        "gradient_noise_scale",
     }
-    for record in records(sweep[0]).values():
+    for name, record in records(sweep[0]).items():
         unmeasured = {name for name, value in record["metrics"].items() if value is None}
-        assert unmeasured == not_on_cpu
+        # A step of one micro-batch says nothing about its noise.
+        assert unmeasured == not_on_cpu | ({"gradient_noise_scale"} if "05c" in name else set())
         assert record["metrics"]["memory_source"] == "process_anonymous"
         assert record["environment"]["device_name"]
         assert record["plan"]["effective_batch_size"] == 64

@@ -26,7 +26,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from batchopt.batch_plan import BatchPlan, plan_batch
+from batchopt.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
 from batchopt.config import (
     Config,
     FilesDataConfig,
@@ -155,6 +155,14 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
     return Sweep(Path(directory), tuple(jobs), (*hydra_overrides, f"hydra.sweep.dir={directory}"))
 
 
+def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
+    """The plan of every preset of the group `batch`, with the other overrides as they are."""
+    pair = ("batch", PER_DEVICE, ACCUMULATION)
+    others = [word for word in overrides if word.split("=", 1)[0] not in pair]
+    names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
+    return {name: compose_run([f"batch={name}", *others]).plan for name in names}
+
+
 def read_run(run_dir: Path) -> RunRequest:
     """Reads back the request of a run from the files that Hydra wrote into its directory.
 
@@ -173,8 +181,8 @@ def read_run(run_dir: Path) -> RunRequest:
 
 
 def config_hash(config: Config) -> str:
-    """A name for everything that decides a run's numbers; where it caches does not."""
-    plain = dataclasses.asdict(dataclasses.replace(config, cache_dir=""))
+    """A name for everything that decides a run's numbers; the cache and a check before do not."""
+    plain = dataclasses.asdict(dataclasses.replace(config, cache_dir="", verify=True))
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

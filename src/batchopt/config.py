@@ -295,6 +295,8 @@ class Config:
     device: DeviceConfig = field(default_factory=DeviceConfig)
     seed: int = 1
     """Seed of the order of the examples, of dropout and of fresh weights."""
+    verify: bool = True
+    """Before a sweep of several batches: prove on one step that they give the same gradient."""
     cache_dir: str = "outputs/cache"
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""
 

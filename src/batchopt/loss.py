@@ -36,6 +36,21 @@ def target_loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0
     )
 
 
+def micro_batch_loss(
+    model: nn.Module, batch: dict[str, Tensor], step_target_tokens: int, label_smoothing: float
+) -> Tensor:
+    """What one micro-batch contributes to the loss of its optimizer step.
+
+    Args:
+        model: As for `forward`.
+        batch: As for `forward`.
+        step_target_tokens: Target tokens of the whole step, padding left out.
+        label_smoothing: As for `target_loss_sum`.
+    """
+    logits = forward(model, batch)
+    return target_loss_sum(logits, batch["labels"], label_smoothing) / step_target_tokens
+
+
 def forward(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Runs encoder and decoder with teacher forcing.
 

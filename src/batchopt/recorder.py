@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy
 
 from batchopt.evaluation import Evaluation
+from batchopt.noise_scale import NoiseScale
 from batchopt.run_files import METRICS, PREDICTIONS, append_jsonl, write_jsonl
 
 logger = logging.getLogger(__name__)
@@ -25,12 +27,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepTiming:
-    """One optimizer step; tokens are source and target together."""
+    """One optimizer step."""
 
     duration_s: float
     examples: int
-    real_tokens: int
-    padded_tokens: int
+    micro_batches: int
+    source_tokens: int
+    target_tokens: int
+    padded_source_tokens: int
+    padded_target_tokens: int
+
+    @property
+    def real_tokens(self) -> int:
+        """Source and target tokens of the examples."""
+        return self.source_tokens + self.target_tokens
+
+    @property
+    def padded_tokens(self) -> int:
+        """Source and target tokens as computed."""
+        return self.padded_source_tokens + self.padded_target_tokens
 
 
 def warmup_steps(steps: int) -> int:
@@ -67,6 +82,7 @@ class Recorder(TrainerCallback):
         self.eval_time_s = 0.0
         self.train_time_s = 0.0
         self.largest_micro_batch_tokens = 0
+        self.noise_scale = NoiseScale()
         self._mark = time.perf_counter()
         self._step: dict[str, Any] = {}
 
@@ -114,8 +130,11 @@ class Recorder(TrainerCallback):
             StepTiming(
                 duration_s=duration,
                 examples=step["examples"],
-                real_tokens=step["source_tokens"] + step["target_tokens"],
-                padded_tokens=step["padded_tokens"],
+                micro_batches=len(step["micro_batches"]),
+                source_tokens=step["source_tokens"],
+                target_tokens=step["target_tokens"],
+                padded_source_tokens=step["padded_source_tokens"],
+                padded_target_tokens=step["padded_target_tokens"],
             )
         )
         self.largest_micro_batch_tokens = max(
@@ -169,8 +188,6 @@ class Recorder(TrainerCallback):
         left_out = warmup_steps(len(self.steps))
         steady = self.steps[left_out:]
         seconds = sum(step.duration_s for step in steady)
-        real = sum(step.real_tokens for step in self.steps)
-        padded = sum(step.padded_tokens for step in self.steps)
         last = self.evaluations[-1] if self.evaluations else {}
         best = max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
 
@@ -183,7 +200,13 @@ class Recorder(TrainerCallback):
             "steps_per_second": rate(len(steady)),
             "samples_per_second": rate(sum(step.examples for step in steady)),
             "tokens_per_second": rate(sum(step.real_tokens for step in steady)),
-            "padding_fraction": 1 - real / padded if padded else None,
+            "padded_tokens_per_second": rate(sum(step.padded_tokens for step in steady)),
+            "padding_fraction": self._padding("real_tokens", "padded_tokens"),
+            "source_padding_fraction": self._padding("source_tokens", "padded_source_tokens"),
+            "target_padding_fraction": self._padding("target_tokens", "padded_target_tokens"),
+            "micro_batches_per_step": fmean(step.micro_batches for step in self.steps)
+            if self.steps
+            else None,
             "largest_micro_batch_tokens": self.largest_micro_batch_tokens or None,
             "train_time_s": self.train_time_s,
             "eval_time_s": self.eval_time_s,
@@ -197,7 +220,13 @@ class Recorder(TrainerCallback):
             ),
             "best_rouge_f1": best.get("rouge_f1"),
             "best_step": best.get("step"),
+            "gradient_noise_scale": self.noise_scale.examples,
         }
+
+    def _padding(self, real: str, padded: str) -> float | None:
+        """The share of padding in all steps, from two counts by name."""
+        computed = sum(getattr(step, padded) for step in self.steps)
+        return 1 - sum(getattr(step, real) for step in self.steps) / computed if computed else None
 
     def _resume_training(self) -> None:
         self.events.phase("train")

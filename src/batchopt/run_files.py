@@ -21,6 +21,7 @@ PREDICTIONS = "predictions.jsonl"
 TRAIN_LOG = "train.log"
 CHECKPOINTS = "checkpoints"
 SWEEP = "sweep.json"
+VERIFY = "verify.json"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,7 +59,7 @@ def append_jsonl(path: Path, row: Any) -> None:
         stream.write(_line(row))
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path) -> Any:
     """Reads a JSON document; None where there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

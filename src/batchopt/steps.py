@@ -8,6 +8,7 @@ different numbers of micro-batches; and a resumed run counts steps, not micro-ba
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.utils.data import Sampler
 from batchopt.batch_plan import BatchPlan
 from batchopt.config import Packing
 from batchopt.loss import IGNORED, pad
-from batchopt.micro_batches import plan_micro_batches
+from batchopt.micro_batches import padding, plan_micro_batches
 
 Row = dict[str, list[int]]
 
@@ -52,9 +53,7 @@ class StepCollator:
     """Makes the micro-batches of one optimizer step: padded tensors, and the step's counts.
 
     A step is a dict with `micro_batches`, a list of dicts of tensors as `pad_batch` makes them,
-    and the integers `examples`, `source_tokens`, `target_tokens` (without padding) and
-    `padded_tokens` (all that is computed, source and target), `largest_micro_batch_tokens`
-    (likewise, of the largest one).
+    `examples`, their number, and the counts of `micro_batches.Padding` by name.
     """
 
     def __init__(
@@ -82,15 +81,8 @@ class StepCollator:
         micro_batches = [
             pad_batch([rows[index] for index in part], self.pad_token_id) for part in cut
         ]
-        padded = [batch["input_ids"].numel() + batch["labels"].numel() for batch in micro_batches]
-        return {
-            "micro_batches": micro_batches,
-            "examples": len(rows),
-            "source_tokens": sum(source for source, _ in lengths),
-            "target_tokens": sum(target for _, target in lengths),
-            "padded_tokens": sum(padded),
-            "largest_micro_batch_tokens": max(padded),
-        }
+        counts = asdict(padding(lengths, cut))
+        return {"micro_batches": micro_batches, "examples": len(rows), **counts}
 
 
 def pad_batch(rows: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:

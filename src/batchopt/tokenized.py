@@ -101,7 +101,7 @@ def load(folder: Path) -> Tokenized:
         train=load_from_disk(str(folder / "train")),
         validation=load_from_disk(str(folder / "validation")),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        summary=TokenizedSummary(**(read_json(folder / "summary.json") or {})),
+        summary=TokenizedSummary(**read_json(folder / "summary.json")),
     )
 
 

@@ -29,6 +29,7 @@ from batchopt.corpus.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
+from batchopt.run_files import SWEEP
 from batchopt.summary import print_summary
 from batchopt.sweep import exit_code, read_result, read_results, write_plan
 
@@ -82,6 +83,8 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     _prepare(job.request for job in sweep.jobs)
     write_plan(sweep, command)
+    if sweep.jobs[0].request.config.verify:
+        _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
     results = read_results(sweep)
     print_summary(results)
@@ -111,6 +114,17 @@ def _prepare(requests: Iterable[RunRequest]) -> None:
                 f"preparing the data failed with exit code {child.returncode}; what went wrong "
                 "stands above"
             )
+
+
+def _verify(directory: Path) -> None:
+    """Has a child prove that the planned runs are one training; ends here where they are not."""
+    child = subprocess.run(
+        [sys.executable, "-m", "batchopt.verify", "--sweep", str(directory)], check=False
+    )
+    if child.returncode:
+        # Nothing has run: the directory must not stand in the way of the next try.
+        (directory / SWEEP).unlink(missing_ok=True)
+        raise SystemExit(child.returncode)
 
 
 def _hydra(words: list[str]) -> int:

@@ -30,7 +30,8 @@ from transformers.trainer_callback import PrinterCallback
 from batchopt.batch_plan import BatchPlan
 from batchopt.config import Config, DeviceKind, Precision
 from batchopt.evaluation import Evaluator
-from batchopt.loss import forward, target_loss_sum
+from batchopt.loss import IGNORED, micro_batch_loss
+from batchopt.noise_scale import gradient_norm
 from batchopt.recorder import Recorder
 from batchopt.run_files import CHECKPOINTS
 from batchopt.steps import StepCollator, StepSampler
@@ -106,18 +107,24 @@ class ExactTrainer(Seq2SeqTrainer):
         model.train()
         self.recorder.step_begins(inputs)
         step_loss = torch.zeros((), device=self.args.device)
-        for micro_batch in inputs["micro_batches"]:
+        micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
+        # Each takes its turn to be the first, since the noise scale is read off the first one and
+        # the planner puts the longest examples there.
+        turn = self.state.global_step % len(micro_batches)
+        for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
             batch = self._prepare_inputs(micro_batch)
             with self.compute_loss_context_manager():
-                logits = forward(model, batch)
-                loss_sum = target_loss_sum(
-                    logits, batch["labels"], self.config.training.label_smoothing
+                loss = micro_batch_loss(
+                    model, batch, target_tokens, self.config.training.label_smoothing
                 )
-                loss = loss_sum / inputs["target_tokens"]
-            # The logits of this micro-batch must not outlive it: they would raise the peak.
-            del logits
             self.accelerator.backward(loss)
             step_loss += loss.detach()
+            if number == 0 and len(micro_batches) > 1:
+                share = int((batch["labels"] != IGNORED).sum()) / target_tokens
+                first = (len(batch["labels"]), gradient_norm(model) / share)
+        if len(micro_batches) > 1:
+            whole = (inputs["examples"], gradient_norm(model))
+            self.recorder.noise_scale.add(*first, *whole)
         return step_loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
