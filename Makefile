@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format analyze clean
+.PHONY: help setup demo test check format analyze bench-packing clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv and install everything into it
 
@@ -37,6 +37,9 @@ format: setup ## mend format and what lint can mend
 
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
+bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
+	$(PY) benchmarks/packing.py $(DATA)
 
 clean: ## remove .venv and what was cached; runs and reports stay
 	rm -rf $(VENV) outputs/cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

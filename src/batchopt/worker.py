@@ -15,12 +15,15 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchopt.compose import RunRequest, read_run
 from batchopt.failures import describe
 from batchopt.recorder import Events, Recorder
 from batchopt.run_files import OUTCOME, TRAIN_LOG, write_json
+
+if TYPE_CHECKING:
+    from batchopt.trainer import ExactTrainer
 
 logger = logging.getLogger("batchopt")
 
@@ -51,7 +54,7 @@ def run(run_dir: Path, events: Events, started: float) -> dict[str, Any]:
     try:
         request = read_run(run_dir)
         events.phase("load")
-        _train(request, recorder, outcome)
+        _train(build_trainer(request, recorder, outcome), outcome)
         outcome |= {
             "status": "completed",
             "cause": f"completed {len(recorder.steps)} optimizer steps",
@@ -65,8 +68,10 @@ def run(run_dir: Path, events: Events, started: float) -> dict[str, Any]:
     return outcome
 
 
-def _train(request: RunRequest, recorder: Recorder, outcome: dict[str, Any]) -> None:
-    """Loads, trains and evaluates.
+def build_trainer(
+    request: RunRequest, recorder: Recorder, outcome: dict[str, Any]
+) -> "ExactTrainer":
+    """Loads data and model and joins them to a trainer.
 
     Puts what the record says about data, model and device into `outcome` as soon as it is known,
     so that it is there also where the training fails.
@@ -84,7 +89,8 @@ def _train(request: RunRequest, recorder: Recorder, outcome: dict[str, Any]) -> 
     from batchopt.trainer import ExactTrainer, resolve_precision, use_cuda
 
     config, plan = request.config, request.plan
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough, and it is not that of a checkpoint
+    # One bar is enough, and it is not that of a checkpoint.
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     corpus = load_corpus(config.data)
@@ -171,6 +177,14 @@ def _train(request: RunRequest, recorder: Recorder, outcome: dict[str, Any]) -> 
         "data_fingerprint": fingerprint(corpus),
     }
     outcome["metrics"]["rouge_tokenizer"] = rouge.tokenizer.name
+    return trainer
+
+
+def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
+    """Trains and evaluates; notes the allocator's figures also where the training fails."""
+    import torch
+
+    cuda = trainer.args.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     try:
