@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from analysis.batch_size import judge_batch_size
 from analysis.findings import CLOSE_RATIO, Findings
 from analysis.frame import TARGET_FRACTION
 from analysis.read import Run, Sweep
@@ -155,6 +156,9 @@ def _findings(runs: Sequence[Run], findings: Findings) -> str:
         notes += [f"memory: {sources}"] * finding.aim.of_memory
         note = f" ({'; '.join(notes)})" if notes else ""
         bullets.append(f"**{finding.aim.title}**{note}: {finding.reason}")
+    batch_size = judge_batch_size(runs, findings.reference_batch)
+    if batch_size is not None:
+        bullets.append(f"**Effective batch**: {batch_size}")
     return _bullets(bullets)
 
 

@@ -581,3 +581,34 @@ def test_the_analysis_imports_nothing_of_batchopt() -> None:
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             assert not any(name.split(".")[0] in ("batchopt", "torch") for name in names), path
+
+
+@pytest.mark.parametrize(
+    ("packing", "scale", "words"),
+    [
+        ("none", 500.0, ["was 500 examples", "looks small"]),
+        ("none", 100.0, ["neither small nor large"]),
+        ("none", 20.0, ["looks large"]),
+        ("sorted", 500.0, ["at most 500", "upper bound", "cannot say", "packing=none"]),
+        ("sorted", 20.0, ["at most 20", "looks large"]),
+    ],
+)
+def test_the_effective_batch_is_judged_by_the_noise_scale_and_no_further(packing, scale, words):
+    from analysis.batch_size import judge_batch_size
+    from analysis.read import Run
+
+    run = Run(
+        sweep="s",
+        number=0,
+        run_dir="r",
+        preset="05a",
+        seed=1,
+        overrides=(),
+        status="completed",
+        cause=None,
+        plan={"effective_batch_size": 64, "packing": packing},
+        metrics={"gradient_noise_scale": scale},
+    )
+    sentence = judge_batch_size([run], 64)
+    assert [word for word in words if word not in sentence] == []
+    assert judge_batch_size([], 64) is None

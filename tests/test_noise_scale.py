@@ -45,6 +45,14 @@ def test_there_is_no_estimate_without_steps_or_without_a_gradient():
     assert hidden.examples is None
 
 
+def test_a_gradient_that_overflowed_does_not_spoil_the_average():
+    scale, other = NoiseScale(), NoiseScale()
+    for one in (scale, other):
+        one.add(8, 2.0, 64, 1.5)
+    scale.add(8, float("nan"), 64, float("inf"))
+    assert scale.examples == other.examples
+
+
 def test_the_norm_is_that_of_all_gradients_together():
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     model(torch.ones(1, 3)).sum().backward()

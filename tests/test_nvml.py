@@ -1,5 +1,6 @@
 """batchopt.nvml against a scripted NVML that real pynvml talks to."""
 
+import gc
 import os
 import pickle
 import subprocess
@@ -453,10 +454,13 @@ def test_errors_are_ours_with_pynvmls_as_the_cause(
     assert "NVMLError" in "".join(traceback.format_exception(error))
 
 
+def read_b() -> None:
+    with DeviceMonitor(B) as monitor:
+        monitor.sample([RUN])
+
+
 @pytest.mark.parametrize("code", [GPU_IS_LOST, 16])
-@pytest.mark.parametrize(
-    "read", [lambda: DeviceMonitor(A), lambda: DeviceMonitor(B).sample([RUN])], ids=["open", "read"]
-)
+@pytest.mark.parametrize("read", [lambda: DeviceMonitor(A), read_b], ids=["open", "read"])
 def test_a_lost_gpu_is_an_error_when_opened_and_when_read(
     fake: FakeNvml, code: int, read: Callable[[], object]
 ) -> None:
@@ -471,6 +475,17 @@ def test_a_uuid_that_is_not_here_is_named(fake: FakeNvml) -> None:
     fake.set(card(0))
     with pytest.raises(nvml.DeviceNotFound, match=f"{B}: .*nvidia-smi -L"):
         DeviceMonitor(B)
+
+
+def test_a_monitor_that_is_dropped_does_not_call_nvml_from_the_collector(fake: FakeNvml) -> None:
+    """pynvml's lock is not reentrant: a finalizer that ran inside it would wait for ever."""
+    fake.set(card(0))
+    monitor = DeviceMonitor(A)
+    with nvml._nvml("test") as library, library.libLoadLock:
+        del monitor
+        gc.collect()
+        assert not library.libLoadLock.acquire(blocking=False)
+    pynvml.nvmlShutdown()  # what the dropped monitor still held
 
 
 def test_nvml_is_let_go_after_use_and_after_an_error(fake: FakeNvml) -> None:

@@ -4,6 +4,8 @@ Source: McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", ar
 section 2.2 and appendix A.1.
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -38,7 +40,12 @@ class NoiseScale:
     def add(
         self, part_examples: int, part_norm: float, step_examples: int, step_norm: float
     ) -> None:
-        """Takes one step: the norms of the mean gradients of a part of it and of all of it."""
+        """Takes one step: the norms of the mean gradients of a part of it and of all of it.
+
+        A step whose gradient overflowed says nothing and is left out.
+        """
+        if not math.isfinite(part_norm) or not math.isfinite(step_norm):
+            return
         part, step = part_norm**2, step_norm**2
         squared_gradient = (step_examples * step - part_examples * part) / (
             step_examples - part_examples

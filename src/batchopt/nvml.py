@@ -147,8 +147,12 @@ class DeviceMonitor:
         self.unavailable = {}
         self._lacking: set[str] = set()
         self._clock = clock
-        with ExitStack() as stack:
-            nvml = self._nvml = stack.enter_context(_nvml(uuid))
+        with _nvml(uuid) as nvml, ExitStack() as stack:
+            self._nvml = nvml
+            # The monitor's own hold on NVML, which close() alone lets go. A finalizer that did so
+            # could run while pynvml holds its lock, and would wait for it for ever.
+            nvml.nvmlInit()
+            stack.callback(nvml.nvmlShutdown)
             try:
                 self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
             except (nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument) as error:
