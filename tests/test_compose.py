@@ -65,6 +65,7 @@ MISTAKES = [
     (["training.lr_scheduler_type=step"], ["training.lr_scheduler_type", "linear"]),
     (["training.num_train_epochs=0"], ["training.num_train_epochs", "1 or more"]),
     (["model.d_model=30"], ["model.d_model", "multiple", "attention_heads"]),
+    (["batch.max_tokens_per_micro_batch=9"], ["batch.packing=packed"]),
     (["seed=null"], ["seed", "must have a value"]),
     (["~seed"], ["seed", "cannot be removed"]),
     (["batch.per_device_train_batch_size=7"], ["(7)", "8 x 8"]),

@@ -321,6 +321,12 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
 
     yield at_least("seed", config.seed, 0)
     yield at_least("batch.max_tokens_per_micro_batch", config.batch.max_tokens_per_micro_batch, 1)
+    yield (
+        "batch.max_tokens_per_micro_batch",
+        config.batch.max_tokens_per_micro_batch,
+        config.batch.packing is Packing.packed,
+        "null unless batch.packing=packed, which alone uses it",
+    )
     yield at_least("data.max_source_length", data.max_source_length, 8)
     yield at_least("data.max_target_length", data.max_target_length, 4)
     yield at_least("data.max_validation_examples", data.max_validation_examples, 1)

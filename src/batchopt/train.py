@@ -25,6 +25,7 @@ from batchopt.compose import (
     conf_dir,
     register_schemas,
 )
+from batchopt.corpus import Corpus
 from batchopt.corpus.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.help import help_text
@@ -98,12 +99,13 @@ def _plan(request: RunRequest) -> str:
 
 def _prepare(requests: Iterable[RunRequest]) -> None:
     """Checks the data of all runs, and makes what they share before the first one starts."""
-    ready: set[Path] = set()
+    corpora: dict[str, Corpus] = {}
     for request in requests:
-        folder = tokenized.cache_folder(request.config, load_corpus(request.config.data))
-        if folder in ready or folder.exists():
+        data = request.config.data
+        if repr(data) not in corpora:
+            corpora[repr(data)] = load_corpus(data)
+        if tokenized.cache_folder(request.config, corpora[repr(data)]).exists():
             continue
-        ready.add(folder)
         child = subprocess.run(
             [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
         )
