@@ -37,7 +37,8 @@ def judge_batch_size(runs: Sequence[Run], batch: int | None) -> str | None:
     random_parts = [run for run in measured if run.plan.get("packing") == "none"]
     chosen = random_parts or measured
     scale = median(float(run.metrics["gradient_noise_scale"]) for run in chosen)
-    count = f"median of {plural(len(chosen), 'run')}"
+    # The record holds a moving average, and the noise grows as the loss falls.
+    count = f"median of {plural(len(chosen), 'run')}, over their last steps"
     if random_parts:
         seen = f"The gradient noise scale was {number(scale, 2)} examples ({count})."
     else:
@@ -47,8 +48,8 @@ def judge_batch_size(runs: Sequence[Run], batch: int | None) -> str | None:
         )
     if batch > FAR * scale:
         verdict = (
-            f"An effective batch of {batch} looks large for this problem: a smaller one would "
-            "need hardly more optimizer steps."
+            f"An effective batch of {batch} looks large for this stage of training: a smaller one "
+            "would need hardly more optimizer steps."
         )
     elif not random_parts:
         verdict = (
@@ -56,8 +57,8 @@ def judge_batch_size(runs: Sequence[Run], batch: int | None) -> str | None:
         )
     elif batch * FAR < scale:
         verdict = (
-            f"An effective batch of {batch} looks small for this problem: a larger one would need "
-            "clearly fewer optimizer steps."
+            f"An effective batch of {batch} looks small for this stage of training: a larger one "
+            "would need clearly fewer optimizer steps."
         )
     else:
         verdict = f"An effective batch of {batch} is of that size: neither small nor large."
