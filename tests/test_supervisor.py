@@ -239,6 +239,7 @@ def test_a_bug_is_recorded_with_its_traceback_and_the_sweep_exits_1(tmp_path, ca
     [
         (["batch=05d"], "05a, 05b, 05c"),
         (["batch=05a", "--frobnicate"], "--frobnicate"),
+        (["batch=05a", "device.kind=cuda"], "device.kind=auto"),
         (["-m", "batch=05a,05d"], "05a, 05b, 05c"),
         (["batch=05a", "batch.per_device_train_batch_size=7"], "8 x 8"),
         (["data=files", "data.train_file=/nowhere/train.csv"], "/nowhere/train.csv"),
@@ -253,7 +254,7 @@ def test_a_wrong_request_is_one_line_exit_2_and_nothing_written(words, expected,
         text=True,
         timeout=120,
         check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()

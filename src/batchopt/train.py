@@ -30,6 +30,8 @@ from batchopt.corpus.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
+from batchopt.measurement import find_device
+from batchopt.nvml import NvmlError
 from batchopt.run_files import SWEEP
 from batchopt.summary import print_summary
 from batchopt.sweep import exit_code, read_result, read_results, write_plan
@@ -44,13 +46,13 @@ def main(words: list[str]) -> int:
         return OK
     if arguments.hydra_help or arguments.shell_completion or arguments.info:
         return _hydra(words)
+    if arguments.cfg:
+        compose_run(arguments.overrides)  # refuses in one line what Hydra would refuse in ten
+        return _hydra(words)
     command = shlex.join(["python", "-m", "batchopt.train", *words])
     if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
         return _sweep(words, arguments.overrides, command)
-    request = compose_run(arguments.overrides)
-    if arguments.cfg:
-        return _hydra(words)
-    return _single(request, words)
+    return _single(compose_run(arguments.overrides), words)
 
 
 def _flags_first(words: list[str]) -> list[str]:
@@ -69,6 +71,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _single(request: RunRequest, words: list[str]) -> int:
+    _check_device([request], words)
     print(f"plan: {_plan(request)}", flush=True)
     _prepare([request])
     code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
@@ -80,6 +83,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
 
 def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     sweep = compose_sweep(overrides)
+    _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     _prepare(job.request for job in sweep.jobs)
@@ -95,6 +99,17 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
 
 def _plan(request: RunRequest) -> str:
     return f"{request.plan} = {request.plan.effective_batch_size} examples per optimizer step"
+
+
+def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
+    """Refuses a GPU that is not here, unless another machine is to run the jobs."""
+    if any(word.startswith("hydra/launcher=") for word in words):
+        return
+    for request in requests:
+        try:
+            find_device(request.config.device.kind.value)
+        except NvmlError as error:
+            raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
 
 
 def _prepare(requests: Iterable[RunRequest]) -> None:
