@@ -13,7 +13,7 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv and install everything into it
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and f"batchopt needs Python 3.10 or newer, and {sys.executable} is {sys.version.split()[0]}; name another with make PYTHON=/path/to/python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"batchopt needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}; name another with make PYTHON=/path/to/python3.12")'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[ko,dev]'

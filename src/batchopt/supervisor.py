@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,7 @@ def _worker(
             stdin=subprocess.DEVNULL,
             # A group of its own: Ctrl-C in the terminal reaches the supervisor alone, which then
             # ends the worker in order.
-            # (process_group=0 does the same from Python 3.11 on.)
-            preexec_fn=os.setpgrp,  # noqa: PLW1509 - the supervisor has no threads
+            process_group=0,
         )
         os.close(events_write)
         os.close(lifeline_read)
@@ -224,4 +223,4 @@ def _plan(request: RunRequest) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

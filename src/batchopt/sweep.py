@@ -1,7 +1,7 @@
 """A sweep's own files: what was planned, and what came of it."""
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def write_plan(sweep: Sweep, command: str) -> None:
         path,
         {
             "schema_version": SCHEMA_VERSION,
-            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
             "jobs": [
                 {
