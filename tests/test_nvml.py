@@ -14,7 +14,7 @@ import pytest
 from fake_nvml import GIB, FakeNvml, card, card_uuid
 
 from batchopt import nvml
-from batchopt.nvml import DeviceMonitor, DeviceSample, memory_used, visible_devices
+from batchopt.nvml import DeviceMonitor, DeviceSample, visible_devices
 
 A, B, C = card_uuid(0), card_uuid(1), card_uuid(2)
 RUN = 100
@@ -311,7 +311,7 @@ def test_the_drivers_reserve_counts_only_where_memory_v2_is_missing(
         fake.set({"gpu0.used": 3 * GIB})
         sample = monitor.sample([])
         assert sample.device_used_bytes == 3 * GIB + GIB // 2
-        assert memory_used([sample], monitor.baseline_used_bytes)[1] == [2 * GIB]
+        assert monitor.baseline_used_bytes == GIB + GIB // 2, "so that the difference is right"
 
 
 @pytest.mark.parametrize(
@@ -331,30 +331,6 @@ def test_process_memory_is_none_where_nvml_cannot_know_it(fake: FakeNvml, proces
         sample = monitor.sample([RUN, RUN + 1])
         assert sample.process_used_bytes is None
         assert "namespace" in monitor.unavailable["process_used_bytes"]
-        assert memory_used([sample], monitor.baseline_used_bytes) == (
-            "nvml_device_minus_baseline",
-            [5 * GIB],
-        )
-
-
-def test_memory_used_never_mixes_its_two_sources(fake: FakeNvml) -> None:
-    fake.set(card(0, used=GIB))
-    samples = []
-    with DeviceMonitor(A) as monitor:
-        for processes in ("", f"{RUN}:5", f"{RUN}:7", ""):
-            fake.set({"gpu0.processes": processes})
-            samples.append(monitor.sample([RUN]))
-        assert memory_used(samples, monitor.baseline_used_bytes) == ("nvml_process", [5, 7])
-
-
-def test_memory_used_is_none_where_nothing_was_read_and_never_negative(fake: FakeNvml) -> None:
-    fake.set(card(0, used=2 * GIB))
-    with DeviceMonitor(A) as monitor:
-        fake.set({"gpu0.used": GIB})  # a neighbour left
-        sample = monitor.sample([RUN])
-    assert memory_used([sample], monitor.baseline_used_bytes) == ("nvml_device_minus_baseline", [0])
-    assert memory_used([sample], None) == (None, [])
-    assert memory_used([], GIB) == (None, [])
 
 
 # Neighbours

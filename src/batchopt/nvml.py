@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar
 
 Value = TypeVar("Value")
 EnergySource = Literal["counter", "integrated_power"]
-MemorySource = Literal["nvml_process", "nvml_device_minus_baseline"]
 
 
 class NvmlError(RuntimeError):
@@ -320,31 +319,6 @@ class DeviceMonitor:
         self._energy_j += (now_s - then_s) * (then_w + power_w) / 2
         self._power_at = (now_s, power_w)
         return self._energy_j
-
-
-def memory_used(
-    samples: Iterable[DeviceSample], baseline_used_bytes: int | None
-) -> tuple[MemorySource | None, list[int]]:
-    """The run's memory in bytes, sample by sample, and what it was read from.
-
-    It is NVML's per-process figure where the run ever had one, else what the device holds above
-    its baseline; never a mixture. Samples without that figure are left out.
-    """
-    samples = list(samples)
-    by_process = [
-        sample.process_used_bytes for sample in samples if sample.process_used_bytes is not None
-    ]
-    if by_process:
-        return "nvml_process", by_process
-    if baseline_used_bytes is None:
-        return None, []
-    # A neighbour that leaves takes the device below its baseline.
-    above_baseline = [
-        max(0, sample.device_used_bytes - baseline_used_bytes)
-        for sample in samples
-        if sample.device_used_bytes is not None
-    ]
-    return ("nvml_device_minus_baseline" if above_baseline else None), above_baseline
 
 
 _IDLE_AND_CLOCK_SETTING = 0x1 | 0x2
