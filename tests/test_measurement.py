@@ -3,11 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_nvml import GIB, FakeNvml, card, card_uuid
+from fake_nvml import GIB, card, card_uuid
 
 from batchopt import measurement, memory
 from batchopt.measurement import Measurement
@@ -15,18 +14,6 @@ from batchopt.nvml import DeviceMonitor, DeviceNotFound, NvmlError
 
 A = card_uuid(0)
 RUN = os.getpid()
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
-    return FakeNvml(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def fake(library: FakeNvml) -> Iterator[FakeNvml]:
-    library.reset()
-    with library.loaded():
-        yield library
 
 
 def rows(folder: Path) -> list[dict]:

@@ -1,5 +1,6 @@
 """The arithmetic of a batch: per device x accumulation = effective."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -13,15 +14,18 @@ EFFECTIVE = "batch.effective_batch_size"
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How the examples of one optimizer step reach the device."""
+    """How the examples of one optimizer step reach the device.
+
+    The last micro-batch is smaller where the size does not divide the step (24 + 24 + 16).
+    """
 
     per_device_train_batch_size: int
-    gradient_accumulation_steps: int
+    effective_batch_size: int
 
     @property
-    def effective_batch_size(self) -> int:
-        """Examples of one optimizer step."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+    def gradient_accumulation_steps(self) -> int:
+        """Micro-batches of one optimizer step."""
+        return math.ceil(self.effective_batch_size / self.per_device_train_batch_size)
 
     def __str__(self) -> str:
         return f"{self.per_device_train_batch_size} x {self.gradient_accumulation_steps}"
@@ -30,7 +34,7 @@ class BatchPlan:
 def divisor_pairs(effective_batch_size: int) -> list[BatchPlan]:
     """Every plan with that product, smallest micro-batch first."""
     return [
-        BatchPlan(size, effective_batch_size // size)
+        BatchPlan(size, effective_batch_size)
         for size in range(1, effective_batch_size + 1)
         if effective_batch_size % size == 0
     ]
@@ -81,8 +85,7 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
             f"{given_key} ({given}) does not divide {EFFECTIVE} ({effective}); "
             f"pairs that reach it: {_pairs(effective)}"
         )
-    other = effective // given
-    return BatchPlan(given, other) if per_device else BatchPlan(other, given)
+    return BatchPlan(given if per_device else effective // given, effective)
 
 
 def _pairs(effective: int) -> str:

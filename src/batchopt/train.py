@@ -10,13 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 
 from batchopt import tokenized
-from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, answer
+from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
     accept_plus,
@@ -61,12 +60,8 @@ def _flags_first(words: list[str]) -> list[str]:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise RequestError(f"{message}; --help shows what there is")
-
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its whole usage
+    # Hydra's own flags, with our way to refuse.
+    parser = Parser(parents=[get_args_parser()], add_help=False)
     return parser.parse_args(words)
 
 
