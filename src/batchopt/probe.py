@@ -196,8 +196,8 @@ def fit_line(probes: Sequence[Probe]) -> MemoryLine | None:
         errors[str(plan)] = (fixed + slope * tokens) / measured - 1
     fixed, slope = _least_squares(list(points.values()))
     # It runs after the training and finds what that left: the smallest size shows its own need.
-    evaluation = min(probe.eval_peak_bytes for probe in probes if probe.eval_peak_bytes)
-    return MemoryLine(fixed, slope, evaluation, errors)
+    peaks = [probe.eval_peak_bytes for probe in probes if probe.eval_peak_bytes]
+    return MemoryLine(fixed, slope, min(peaks, default=0), errors)
 
 
 def _least_squares(points: Sequence[tuple[int, int]]) -> tuple[float, float]:
