@@ -30,7 +30,7 @@ from transformers.trainer_callback import PrinterCallback
 from batchopt.batch_plan import BatchPlan
 from batchopt.config import Config, DeviceKind, Precision
 from batchopt.evaluation import Evaluator
-from batchopt.loss import IGNORED, micro_batch_loss
+from batchopt.loss import IGNORED, micro_batch_loss, use_slices
 from batchopt.noise_scale import gradient_norm
 from batchopt.recorder import Recorder
 from batchopt.run_files import CHECKPOINTS
@@ -56,6 +56,7 @@ class ExactTrainer(Seq2SeqTrainer):
         self.plan = plan
         self.train_rows = train_rows
         self.evaluator = evaluator
+        self.sliced = use_slices(config.training, model)
         self.recorder = recorder
         assert isinstance(tokenizer.pad_token_id, int)
         super().__init__(
@@ -113,9 +114,14 @@ class ExactTrainer(Seq2SeqTrainer):
         turn = self.state.global_step % len(micro_batches)
         for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
             batch = self._prepare_inputs(micro_batch)
-            with self.compute_loss_context_manager():
+            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            with self.accelerator.autocast():
                 loss = micro_batch_loss(
-                    model, batch, target_tokens, self.config.training.label_smoothing
+                    model,
+                    batch,
+                    target_tokens,
+                    self.config.training.label_smoothing,
+                    sliced=self.sliced,
                 )
             self.accelerator.backward(loss)
             step_loss += loss.detach()
@@ -132,7 +138,7 @@ class ExactTrainer(Seq2SeqTrainer):
         self.recorder.events.phase("evaluate")
         started = time.perf_counter()
         assert isinstance(self.model, PreTrainedModel)
-        result = self.evaluator.evaluate(self.model, self.compute_loss_context_manager)
+        result = self.evaluator.evaluate(self.model, self.accelerator.autocast)
         took = time.perf_counter() - started
         step, epoch = self.state.global_step, self.state.epoch or 0.0
         self.recorder.record_evaluation(step, epoch, result, took)
