@@ -30,7 +30,7 @@ from transformers.trainer_callback import PrinterCallback
 from batchopt.batch_plan import BatchPlan
 from batchopt.config import Config, DeviceKind, Precision
 from batchopt.evaluation import Evaluator
-from batchopt.loss import IGNORED, micro_batch_loss, use_slices
+from batchopt.loss import IGNORED, micro_batch_loss
 from batchopt.noise_scale import gradient_norm
 from batchopt.recorder import Recorder
 from batchopt.run_files import CHECKPOINTS
@@ -49,6 +49,7 @@ class ExactTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train_rows: Any,
         evaluator: Evaluator,
+        sliced: bool,
         recorder: Recorder,
         progress: bool,
     ) -> None:
@@ -56,7 +57,7 @@ class ExactTrainer(Seq2SeqTrainer):
         self.plan = plan
         self.train_rows = train_rows
         self.evaluator = evaluator
-        self.sliced = use_slices(config.training, model)
+        self.sliced = sliced
         self.recorder = recorder
         assert isinstance(tokenizer.pad_token_id, int)
         super().__init__(
