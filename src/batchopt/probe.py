@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from batchopt.attempt import run_child
+from batchopt.attempt import Stop, run_child
 from batchopt.batch_plan import BatchPlan, divisor_pairs
 from batchopt.cli import OK, SOME_FAILED, Parser, answer
 from batchopt.compose import RunRequest, accept_plus, compose_run, preset_plans
@@ -145,17 +145,19 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None) -
     """
     folder = Path(tempfile.mkdtemp(prefix="batchopt-probe-"))
     try:
-        ending = run_child(
-            "batchopt.probe_worker",
-            [
-                f"--per-device-train-batch-size={plan.per_device_train_batch_size}",
-                *request.overrides,
-            ],
-            folder,
-            device,
-            limits=request.config.run,
-            interval_s=request.config.device.sample_interval_s,
-        )
+        with Stop() as stop:
+            ending = run_child(
+                "batchopt.probe_worker",
+                [
+                    f"--per-device-train-batch-size={plan.per_device_train_batch_size}",
+                    *request.overrides,
+                ],
+                folder,
+                device,
+                stop=stop,
+                limits=request.config.run,
+                interval_s=request.config.device.sample_interval_s,
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if ending.signals:

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from batchopt import run_files
-from batchopt.attempt import Ending, run_child
+from batchopt.attempt import Ending, Stop, run_child
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, config_hash
 from batchopt.config import OnOom
@@ -119,13 +119,20 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         KeyboardInterrupt: Ctrl-C; the worker has ended and the record is written.
         SystemExit: Likewise for SIGTERM.
     """
+    # Up to the record and not only while a worker runs: a second Ctrl-C must not cost the record.
+    with Stop() as stop:
+        status = _see_through(request, run_dir, stop)
+    _pass_on([number for _, number in stop.signals])
+    return status
+
+
+def _see_through(request: RunRequest, run_dir: Path, stop: Stop) -> str:
     run = _Run(request, run_dir)
     try:
         device = find_device(request.config.device.kind.value)
     except NvmlError as error:
         run.fail(f"device.kind is {request.config.device.kind.value}: {error}")
         return run.close(None)
-    signals: tuple[int, ...] = ()
     try:
         cut = run.first_cut(device)
     except RequestError as error:
@@ -133,15 +140,12 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         return run.close(device)
     while cut is not None:
         try:
-            ending = run.attempt(cut, device)
+            run.attempt(cut, device, stop)
         except NvmlError as error:
             run.fail(f"the GPU cannot be watched: {error}")
             break
-        signals = ending.signals
         cut = _next_cut(request.config.on_oom, cut) if run.status == "oom" else None
-    status = run.close(device)
-    _pass_on(signals)
-    return status
+    return run.close(device)
 
 
 class _Run:
@@ -192,7 +196,7 @@ class _Run:
         }
         return Cut(choice.plan, config.training.gradient_checkpointing)
 
-    def attempt(self, cut: Cut, device: DeviceInfo | None) -> Ending:
+    def attempt(self, cut: Cut, device: DeviceInfo | None, stop: Stop) -> None:
         """Trains until the run or the worker ends; takes note of how it ended."""
         config = self.request.config
         number, started_at = len(self.attempts) + 1, _now()
@@ -212,13 +216,15 @@ class _Run:
         def on_news(message: dict[str, Any]) -> None:
             if "facts" in message:
                 steps = message["facts"]["plan"]["optimizer_steps"]
-                self._write_running(facts | {"optimizer_steps": steps})
+                with suppress(OSError):  # on a full disk it stays as it was
+                    self._write_running(facts | {"optimizer_steps": steps})
 
         ending = run_child(
             "batchopt.worker",
             words,
             self.run_dir,
             device,
+            stop=stop,
             limits=config.run,
             interval_s=config.device.sample_interval_s,
             attempt=number,
@@ -248,7 +254,6 @@ class _Run:
                 **{name: outside[name] for name in _OF_ATTEMPTS},
             }
         )
-        return ending
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -304,7 +309,7 @@ class _Run:
         }
         run_files.release(self.run_dir)
         run_files.write_json(self.run_dir / run_files.RECORD, record)
-        (self.run_dir / run_files.RUNNING).unlink(missing_ok=True)
+        run_files.sweep_up(self.run_dir)
         stacks = self.run_dir / run_files.STACKS
         if stacks.exists() and not stacks.stat().st_size:
             stacks.unlink()
@@ -379,10 +384,7 @@ def _stopped(ending: Ending, request: RunRequest) -> tuple[str, str]:
     if ending.stopped_for == "timeout":
         return "timeout", f"longer than run.timeout_min={limits.timeout_min:g}; {kept}"
     if ending.stopped_for == "stall":
-        return "timeout", (
-            f"no progress for run.stall_min={limits.stall_min:g} minutes; the stacks of all "
-            f"threads are in {run_files.STACKS}; {kept}"
-        )
+        return "timeout", f"no progress for run.stall_min={limits.stall_min:g} minutes; {kept}"
     if ending.stopped_for == "device lost":
         return "failed", f"the GPU was lost: {ending.device_error}; {kept}"
     if ending.stopped_for == "exit":
