@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check format resume analyze bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu test-faults endings check format resume analyze bench-packing bench-monitor clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,12 @@ test: setup ## run every test that can run here
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s
+
+test-faults: setup ## provoke every ending and kill at random: minutes; STORM_KILLS=100
+	$(PY) -m pytest -m faults tests/faults
+
+endings: setup ## the same endings, written to docs/endings.md
+	$(PY) -m pytest -m faults tests/faults/test_endings.py --endings=docs/endings.md
 
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .

@@ -367,7 +367,7 @@ def judge(ending: Ending, request: RunRequest, cut: Cut) -> tuple[str, str]:
         status, cause = "interrupted", f"{outcome['cause']}: the training process got a SIGTERM"
     else:
         status, cause = _died(ending, request)
-    if status == "killed" and ending.kernel_killed and "loader" in cause:
+    if status == "killed" and ending.kernel_killed and outcome is not None:
         status, cause = "oom", f"the kernel's OOM killer was at work: {cause}"
     if status == "completed":
         return status, cause
