@@ -22,6 +22,7 @@ TRAIN_LOG = "train.log"
 CHECKPOINTS = "checkpoints"
 SWEEP = "sweep.json"
 VERIFY = "verify.json"
+SLURM_JOBS = "slurm_jobs.json"
 
 
 def write_text(path: Path, text: str) -> None:

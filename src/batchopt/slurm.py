@@ -7,8 +7,11 @@ submits anything; that is the launcher's (hydra_plugins/batchopt_slurm).
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from batchopt.run_files import RECORD, RUNNING, SLURM_JOBS, SWEEP, read_json, write_json
 
 TIMEOUT_S = 30.0
 """How long one of SLURM's commands may take."""
@@ -63,25 +66,67 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     wanted = set(job_ids)
     if not wanted:
         return {}
-    masters = ",".join(sorted({job_id.split("_")[0] for job_id in wanted}))
-    queued = dict(_squeue(masters))
+    asked = masters(wanted)
+    queued = dict(_squeue(asked))
     found = {job_id: state for job_id, state in queued.items() if not state.ended}
     if not wanted <= found.keys():
         # The accounting goes before what the controller says of ended jobs: it knows every step.
-        found = queued | dict(_sacct(masters)) | found
+        found = queued | dict(_sacct(asked)) | found
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
 
 
-def _squeue(masters: str) -> Iterator[tuple[str, JobState]]:
-    words = ("squeue", "-h", "-r", "-t", "all", "-j", masters, "-o", "%i|%T|%r|%N|%M")
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """One planned run and its SLURM job; the state is None where SLURM does not tell."""
+
+    run_dir: Path
+    job_id: str | None
+    state: JobState | None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to come: SLURM says so or, without SLURM, the record is there."""
+        return self.state.ended if self.state else (self.run_dir / RECORD).exists()
+
+
+def write_job_ids(sweep_dir: Path, job_ids: Mapping[int, str]) -> None:
+    """Adds to the sweep's file which SLURM job each run's number is."""
+    path = sweep_dir / SLURM_JOBS
+    known = read_json(path) or {}
+    write_json(path, known | {str(number): job_id for number, job_id in job_ids.items()})
+
+
+def sweep_jobs(sweep_dir: Path) -> list[SweepJob]:
+    """Asks SLURM about every planned run of a sweep."""
+    submitted = read_json(sweep_dir / SLURM_JOBS) or {}
+    runs: list[tuple[Path, str | None]] = []
+    for job in (read_json(sweep_dir / SWEEP) or {"jobs": []})["jobs"]:
+        run_dir = sweep_dir / job["run_dir"]
+        # Another launcher leaves no list, but a run that has started knows its job.
+        running = read_json(run_dir / RUNNING) or {}
+        runs.append((run_dir, submitted.get(str(job["number"])) or running.get("slurm_job_id")))
+    states = job_states(job_id for _, job_id in runs if job_id)
+    return [
+        SweepJob(run_dir, job_id, states.get(job_id) if job_id else None)
+        for run_dir, job_id in runs
+    ]
+
+
+def masters(job_ids: Iterable[str]) -> str:
+    """The jobs, without the elements of their arrays, as scancel and sacct take them."""
+    return ",".join(sorted({job_id.split("_")[0] for job_id in job_ids}))
+
+
+def _squeue(asked: str) -> Iterator[tuple[str, JobState]]:
+    words = ("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%i|%T|%r|%N|%M")
     for line in _lines(*words):
         job_id, state, reason, node, elapsed = line.split("|")
         yield job_id, _state(state, reason, node, _seconds(elapsed))
 
 
-def _sacct(masters: str) -> Iterator[tuple[str, JobState]]:
+def _sacct(asked: str) -> Iterator[tuple[str, JobState]]:
     found: dict[str, JobState] = {}
-    words = ("sacct", "-n", "-P", "-j", masters, "-o", "JobID,State,Reason,NodeList,ElapsedRaw")
+    words = ("sacct", "-n", "-P", "-j", asked, "-o", "JobID,State,Reason,NodeList,ElapsedRaw")
     for line in _lines(*words):
         job_id, state, reason, node, elapsed = line.split("|")
         job_id, _, step = job_id.partition(".")

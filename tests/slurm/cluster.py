@@ -348,7 +348,9 @@ def _start(running: Cluster) -> None:
         stderr=subprocess.DEVNULL,
     )
     running.start("mariadbd", "mariadbd", f"--defaults-file={etc}/my.cnf")
-    running.wait_for("munged and mariadbd", lambda: _exist(run / "munge.socket", run / "mariadb.sock"))
+    running.wait_for(
+        "munged and mariadbd", lambda: _exist(run / "munge.socket", run / "mariadb.sock")
+    )
     # libmariadb takes its socket from MYSQL_UNIX_PORT, so that the database needs no port.
     running.start("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=str(run / "mariadb.sock"))
     # slurmctld ends at its first start where the database does not answer.
@@ -356,13 +358,14 @@ def _start(running: Cluster) -> None:
     running.start("slurmctld", "slurmctld", "-D")
     for node in NODES:
         running.start(node, shutil.which("slurmd") or "slurmd", "-D", "-N", node)
-    for node in NODES:
-        running.wait_for(f"node {node}", lambda: running.node_state(node) == "idle")
+    running.wait_for("nodes", lambda: all(running.node_state(node) == "idle" for node in NODES))
     running.wait_for(
         "the cluster in the accounting",
         lambda: re.search(
             r"^test\|[1-9]",
-            running.ask("sacctmgr", "-nP", "list", "cluster", "format=cluster,controlport", check=False),
+            running.ask(
+                "sacctmgr", "-nP", "list", "cluster", "format=cluster,controlport", check=False
+            ),
         ),
     )
 
