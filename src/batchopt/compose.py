@@ -181,8 +181,13 @@ def read_run(run_dir: Path) -> RunRequest:
 
 
 def config_hash(config: Config) -> str:
-    """A name for everything that decides a run's numbers; the cache and a check before do not."""
-    plain = dataclasses.asdict(dataclasses.replace(config, cache_dir="", verify=True))
+    """A name for everything that decides a run's numbers.
+
+    Where the cache is, what is checked before and when a run is ended from outside do not.
+    """
+    plain = dataclasses.asdict(config)
+    for name in ("cache_dir", "verify", "run", "sweep"):
+        del plain[name]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

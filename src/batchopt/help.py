@@ -48,6 +48,9 @@ def _sections() -> list[str]:
         _section("training", "", config.TrainingConfig),
         _section("metric", "", config.MetricConfig),
         _section("device", "", config.DeviceConfig),
+        _section("run", "", config.RunConfig),
+        _section("probe", "", config.ProbeConfig),
+        _section("sweep", "", config.SweepConfig),
         _section("", "", config.Config),
     ]
     return sections
@@ -57,7 +60,7 @@ def _section(group: str, note: str, schema: type) -> str:
     lines = [f"{group or 'top level'}{note}:"]
     texts = field_texts(schema)
     for item in dataclasses.fields(schema):
-        if item.name in GROUPS or item.name == "source":
+        if item.name in (*GROUPS, "run", "probe", "sweep", "source"):
             continue
         key = f"{group}.{item.name}" if group else item.name
         head = f"  {key}={_default(item)}"

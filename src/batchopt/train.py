@@ -26,10 +26,10 @@ from batchopt.compose import (
 )
 from batchopt.corpus import Corpus
 from batchopt.corpus.load import load_corpus
+from batchopt.device import find_device
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
-from batchopt.measurement import find_device
 from batchopt.nvml import NvmlError
 from batchopt.run_files import SWEEP
 from batchopt.summary import print_summary
