@@ -8,7 +8,6 @@ It lies in `hydra_plugins` because Hydra takes launchers from there only; submit
 left until something is submitted, since Hydra imports every plugin for every command.
 """
 
-import logging
 import sys
 import time
 from collections import Counter
@@ -24,8 +23,6 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQue
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
 from batchopt import slurm
-
-log = logging.getLogger(__name__)
 
 MIN_POLL_S, MAX_POLL_S = 2.0, 60.0
 """SLURM is asked after a tenth of the time that was waited so far, within these bounds."""
@@ -64,10 +61,11 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         for number, overrides in enumerate(job_overrides, initial_job_idx):
-            log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
+            print(f"submit: {number}: {' '.join(filter_overrides(overrides))}")
         job_ids = self._submit(job_overrides, initial_job_idx)
         slurm.write_job_ids(sweep_dir, job_ids)
-        log.info("submitted %d runs as SLURM job %s", len(job_ids), slurm.masters(job_ids.values()))
+        master = slurm.masters(job_ids.values())
+        print(f"submitted: {len(job_ids)} runs as SLURM job {master}", flush=True)
         if self.wait:
             self._wait(sweep_dir, job_ids)
         return []
@@ -117,19 +115,15 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
                 counts = Counter(_word(job) for job in jobs)
                 words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
                 if words != said:
-                    log.info("SLURM job %s: %s", slurm.masters(job_ids.values()), words)
+                    print(f"SLURM job {slurm.masters(job_ids.values())}: {words}", flush=True)
                     said = words
                 if all(job.done for job in jobs):
                     return
                 # Seldom in a long sweep: the accounting serves the whole cluster.
                 time.sleep(min(MAX_POLL_S, max(MIN_POLL_S, (time.monotonic() - started) / 10)))
         except KeyboardInterrupt:
-            log.warning(
-                "the jobs go on without this command; `scancel %s` ends them, "
-                "`python -m batchopt.status %s` shows them",
-                slurm.masters(job_ids.values()),
-                sweep_dir,
-            )
+            master = slurm.masters(job_ids.values())
+            print(f"the jobs go on without this command; to end them: scancel {master}")
             raise
 
 
