@@ -42,6 +42,7 @@ def test_one_module_alone_knows_pynvml():
         "micro_batches",
         "help",
         "doctor",
+        "status",
     ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(module):

@@ -1,5 +1,6 @@
 """A sweep's own files: what was planned, and what came of it."""
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,9 @@ def write_plan(sweep: Sweep, command: str) -> None:
             "schema_version": SCHEMA_VERSION,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
+            # Who starts the runs, so that others can tell whether one that waits still will be.
+            "pid": os.getpid(),
+            "hostname": os.uname().nodename,
             "jobs": [
                 {
                     "number": job.number,
