@@ -136,6 +136,10 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
     except RequestError as error:
         run.fail(str(error))
         return run.close(device)
+    except KeyboardInterrupt:
+        run.status, run.cause = "interrupted", "stopped while batch=auto was probing"
+        run.close(device)
+        raise
     while cut is not None:
         try:
             ending = run.attempt(cut, device)
