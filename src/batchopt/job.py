@@ -10,6 +10,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from batchopt import trackers
 from batchopt.compose import read_run
 from batchopt.supervisor import supervise
 
@@ -26,7 +27,9 @@ def run_job(_: DictConfig) -> str:
     try:
         request = read_run(run_dir)
         logger.info("run %s: %s", run_dir, request.plan)
-        return supervise(request, run_dir)
+        status = supervise(request, run_dir)
+        trackers.report(request, run_dir)
+        return status
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"
