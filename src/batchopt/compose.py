@@ -47,11 +47,12 @@ MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`.
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`; `plan` is
+    None for batch=auto.
     """
 
     config: Config
-    plan: BatchPlan
+    plan: BatchPlan | None
     preset: str
     overrides: tuple[str, ...]
     run_dir: Path
@@ -158,6 +159,10 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             directory = directory or str(composed.hydra.sweep.dir)
             launcher = composed.hydra.launcher
             run_dir = str(composed.hydra.sweep.subdir)
+            if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
+                raise RequestError(
+                    f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
+                )
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
     return Sweep(
@@ -173,7 +178,8 @@ def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
     pair = ("batch", PER_DEVICE, ACCUMULATION)
     others = [word for word in overrides if word.split("=", 1)[0] not in pair]
     names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
-    return {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    return {name: plan for name, plan in plans.items() if plan is not None}
 
 
 def read_run(run_dir: Path) -> RunRequest:
@@ -255,12 +261,35 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> RunRequest:
+    _refuse_foreign_code(composed.hydra, ())
     config = _typed(composed)
     check(config)
     named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
     plan = plan_batch(config.batch, named)
     preset = str(composed.hydra.runtime.choices.batch)
     return RunRequest(config, plan, preset, tuple(overrides), run_dir)
+
+
+_NAMES_CODE = {
+    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins."),
+    # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
+    "class": ("logging.", "colorlog."),
+    "()": ("colorlog.",),
+}
+"""Keys of Hydra's own config that name something to call, and what they may name."""
+
+
+def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
+    """Hydra runs what a `_target_` names; a config from somebody else could name anything."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            value = node._get_node(key)
+            if key in _NAMES_CODE and not str(value).startswith(_NAMES_CODE[key]):
+                raise RequestError(
+                    f"{'.'.join(('hydra', *path, key))} is {value}; only Hydra's own classes and "
+                    "its plugins, and Python's logging, may be named"
+                )
+            _refuse_foreign_code(value, (*path, str(key)))
 
 
 def _typed(composed: DictConfig) -> Config:

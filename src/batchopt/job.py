@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from batchopt import trackers
 from batchopt.compose import read_run
 from batchopt.supervisor import supervise
+from batchopt.sweep import is_over
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,9 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        logger.info("run %s: %s", run_dir, request.plan)
+        if (over := is_over(request, run_dir)) is not None:
+            return over
+        logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
         status = supervise(request, run_dir)
         trackers.report(request, run_dir)
         return status

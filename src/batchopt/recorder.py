@@ -273,6 +273,8 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Goes back to the clock of training."""
+        if not self.cuda and not self.steps:
+            memory.trim()
         self._resume_training()
 
     def on_save(
@@ -283,6 +285,11 @@ class Recorder(TrainerCallback):
         checkpoints.complete(folder, self._state())
         self.events.tell(checkpoint_step=state.global_step)
         self._resume_training()
+
+    def begin_anew(self) -> None:
+        """Forgets what an attempt without a checkpoint left behind."""
+        for name in (METRICS, PREDICTIONS):
+            (self.run_dir / name).unlink(missing_ok=True)
 
     def restore(self, folder: Path) -> None:
         """Goes back to the state of a checkpoint; what came after it is as if it had not been."""

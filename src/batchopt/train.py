@@ -9,14 +9,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import preflight, tokenized, trackers
-from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, WRONG_REQUEST, Parser, answer
+from batchopt import preflight, trackers
+from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, Parser, answer
 from batchopt.compose import (
     RunRequest,
     Sweep,
@@ -26,17 +26,25 @@ from batchopt.compose import (
     conf_dir,
     register_schemas,
 )
-from batchopt.corpus import Corpus
-from batchopt.corpus.load import load_corpus
 from batchopt.device import find_device
+from batchopt.disk import check_disk
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
+from batchopt.prepare import prepare_shared
 from batchopt.run_files import SLURM_JOBS, SWEEP
 from batchopt.settle import settle
 from batchopt.summary import print_summary
-from batchopt.sweep import exit_code, read_result, read_results, write_plan
+from batchopt.sweep import (
+    Left,
+    exit_code,
+    read_result,
+    read_results,
+    reopen,
+    what_is_left,
+    write_plan,
+)
 
 
 def main(words: list[str]) -> int:
@@ -75,9 +83,10 @@ def _single(request: RunRequest, words: list[str]) -> int:
     _check_device([request], words)
     trackers.check(request.config.tracker.name, os.environ)
     print(f"plan: {_plan(request)}", flush=True)
-    _prepare([request])
+    prepare_shared([request])
+    check_disk([request], request.run_dir)
     code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
-    result = read_result(request.run_dir, str(request.run_dir), str(request.plan))
+    result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / 'record.json'}")
     return code or exit_code([result])
@@ -92,9 +101,12 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
         trackers.check(job.request.config.tracker.name, os.environ)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
-    _prepare(job.request for job in sweep.jobs)
-    write_plan(sweep, command)
-    if sweep.jobs[0].request.config.verify:
+    fingerprints = prepare_shared(job.request for job in sweep.jobs)
+    check_disk([job.request for job in sweep.jobs], sweep.directory)
+    if write_plan(sweep, command):
+        names = [job.run_dir for job in sweep.jobs]
+        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
+    elif sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
@@ -108,7 +120,19 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
 
 
 def _plan(request: RunRequest) -> str:
-    return f"{request.plan} = {request.plan.effective_batch_size} examples per optimizer step"
+    effective = request.config.batch.effective_batch_size
+    if request.plan is None:
+        return f"the fastest pair that fits, probed on the device = {effective} examples a step"
+    return f"{request.plan} = {effective} examples per optimizer step"
+
+
+def _reopen(left: Sequence[Left]) -> None:
+    """Says what a sweep that is started again will do, and makes room for it."""
+    for run in left:
+        reason = f" ({run.reason})" if run.reason else ""
+        what = "runs" if run.again else "kept"
+        print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
+    reopen(left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
@@ -120,27 +144,6 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
             find_device(request.config.device.kind.value)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
-
-
-def _prepare(requests: Iterable[RunRequest]) -> None:
-    """Checks the data of all runs, and makes what they share before the first one starts."""
-    corpora: dict[str, Corpus] = {}
-    for request in requests:
-        data = request.config.data
-        if repr(data) not in corpora:
-            corpora[repr(data)] = load_corpus(data)
-        if tokenized.cache_folder(request.config, corpora[repr(data)]).exists():
-            continue
-        child = subprocess.run(
-            [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
-        )
-        if child.returncode == WRONG_REQUEST:
-            raise SystemExit(WRONG_REQUEST)  # the child has said why
-        if child.returncode:
-            raise RequestError(
-                f"preparing the data failed with exit code {child.returncode}; what went wrong "
-                "stands above"
-            )
 
 
 def _preflight(sweep: Sweep) -> None:

@@ -84,7 +84,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
             gradient_checkpointing=arguments.gradient_checkpointing,
             tracked=True,
         )
-        _train(trainer, outcome)
+        train(trainer, outcome)
         outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
         if outcome["status"] == "completed":
             checkpoints.keep_weights_only(recorder.run_dir)
@@ -129,9 +129,10 @@ def build_trainer(
     from batchopt import tokenized
     from batchopt.corpus.load import fingerprint, load_corpus
     from batchopt.evaluation import Evaluator
+    from batchopt.loss import use_slices
     from batchopt.modeling import build_model, generation_config
-    from batchopt.rouge import choose_tokenizer, make_tokenizer
-    from batchopt.rouge_metric import Rouge
+    from batchopt.rouge import choose_tokenizer
+    from batchopt.rouge_process import RougeProcess
     from batchopt.trainer import ExactTrainer, resolve_precision, use_cuda
 
     config = request.config
@@ -146,16 +147,13 @@ def build_trainer(
     corpus = load_corpus(config.data)
     data = tokenized.load(tokenized.prepare(config, corpus))
     references = (text for example in corpus.validation for text in example.summaries)
-    rouge = Rouge(
-        make_tokenizer(
-            choose_tokenizer(config.metric.tokenizer.value, references),
-            use_stemmer=config.metric.use_stemmer,
-        )
+    rouge = RougeProcess(
+        choose_tokenizer(config.metric.tokenizer.value, references),
+        use_stemmer=config.metric.use_stemmer,
     )
-    # Kiwi loads its model at the first word: that is neither evaluation nor training.
-    rouge.tokenizer.tokenize("한국어")
     model = build_model(config, data.tokenizer)
     set_seed(config.seed)
+    sliced = use_slices(config.training, model)
     evaluator = Evaluator(
         corpus.validation,
         data.validation,
@@ -167,6 +165,7 @@ def build_trainer(
             num_beams=config.metric.num_beams,
         ),
         batch_size=config.training.per_device_eval_batch_size,
+        sliced=sliced,
     )
     trainer = ExactTrainer(
         config=config,
@@ -175,6 +174,7 @@ def build_trainer(
         tokenizer=data.tokenizer,
         train_rows=data.train,
         evaluator=evaluator,
+        sliced=sliced,
         recorder=recorder,
         progress=sys.stderr.isatty(),
         gradient_checkpointing=gradient_checkpointing,
@@ -231,12 +231,12 @@ def build_trainer(
         },
         "data_fingerprint": fingerprint(corpus),
     }
-    outcome["metrics"]["rouge_tokenizer"] = rouge.tokenizer.name
+    outcome["metrics"]["rouge_tokenizer"] = rouge.name
     recorder.events.tell(facts=outcome)
     return trainer
 
 
-def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
+def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     """Trains and evaluates, from the last whole checkpoint on where there is one.
 
     Notes the allocator's figures and the utilisation also where the training fails.
@@ -252,6 +252,8 @@ def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     precision = resolve_precision(config.training.precision, cpu=not cuda)
     peak = measure_peak(device, precision)
     per_token = _flops_per_token(trainer)
+    if not cuda:
+        memory.trim()
     if config.device.memory_limit_gib is not None:
         _limit_memory(int(config.device.memory_limit_gib * 2**30), cuda=cuda)
     allocator = Allocator(torch.cuda) if cuda else None
@@ -261,6 +263,8 @@ def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     if checkpoint is not None:
         recorder.restore(checkpoint)
         logger.info("resuming from step %d", checkpoints.step_of(checkpoint))
+    else:
+        recorder.begin_anew()
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
