@@ -38,7 +38,7 @@ from batchopt.config import (
 )
 from batchopt.errors import RequestError
 
-GROUPS = ("batch", "data", "model", "training", "metric", "device")
+GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
@@ -202,10 +202,11 @@ def read_run(run_dir: Path) -> RunRequest:
 def config_hash(config: Config) -> str:
     """A name for everything that decides a run's numbers.
 
-    Where the cache is, what is checked before and when a run is ended from outside do not.
+    Where the cache is, what is checked before, when a run is ended from outside and who is told
+    of it do not.
     """
     plain = dataclasses.asdict(config)
-    for name in ("cache_dir", "verify", "run", "sweep"):
+    for name in ("cache_dir", "verify", "run", "sweep", "tracker"):
         del plain[name]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -70,6 +70,8 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         }
         for job in sweep.jobs
     ]
+    # Who starts the runs, so that others can tell whether one that waits still will be.
+    launcher = {"pid": os.getpid(), "hostname": os.uname().nodename, "launched_at": _now()}
     before = read_json(path)
     if before is not None:
         if _what_runs(before["jobs"]) != _what_runs(jobs):
@@ -78,21 +80,24 @@ def write_plan(sweep: Sweep, command: str) -> bool:
                 f"resume that one with python -m batchopt.resume {sweep.directory}, or name "
                 "another directory"
             )
+        write_json(path, before | launcher)
         return True
     write_json(
         path,
         {
             "schema_version": SCHEMA_VERSION,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": _now(),
             "command": command,
             "cwd": str(Path.cwd()),
-            # Who starts the runs, so that others can tell whether one that waits still will be.
-            "pid": os.getpid(),
-            "hostname": os.uname().nodename,
+            **launcher,
             "jobs": jobs,
         },
     )
     return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:

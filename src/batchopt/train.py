@@ -5,6 +5,7 @@ trained and recorded in a process of its own -> a table of what came of it.
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import preflight
+from batchopt import preflight, trackers
 from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, Parser, answer
 from batchopt.compose import (
     RunRequest,
@@ -80,6 +81,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
         if word.startswith("hydra/launcher="):
             raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
+    trackers.check(request.config.tracker.name, os.environ)
     print(f"plan: {_plan(request)}", flush=True)
     prepare_shared([request])
     check_disk([request], request.run_dir)
@@ -95,6 +97,8 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     if sweep.on_slurm:
         _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
+    for job in sweep.jobs:
+        trackers.check(job.request.config.tracker.name, os.environ)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
