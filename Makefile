@@ -1,11 +1,12 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format analyze bench-packing clean
+.PHONY: help setup demo test test-slurm submit check format analyze bench-packing clean
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+RUN ?= batch=05a,05b,05c
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -25,6 +26,12 @@ demo: setup ## the three presets on the generated sample, then the report
 
 test: setup ## run every test that can run here
 	$(PY) -m pytest
+
+test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
+	$(PY) -m pytest tests/slurm
+
+submit: setup ## queue a sweep on SLURM and return; RUN='batch=05a,05b,05c hydra.launcher.partition=gpu'
+	$(PY) -m batchopt.train -m hydra/launcher=slurm hydra.launcher.wait=false $(RUN)
 
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .

@@ -18,7 +18,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, filter_overrides
+from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
@@ -38,8 +38,8 @@ class BatchoptSlurmConf(SlurmQueueConf):  # type: ignore[misc]  # it has no type
 
 
 ConfigStore.instance().store(
-    group="hydra/launcher",
-    name="slurm_schema",
+    group="schema/launcher",
+    name="slurm",
     node=BatchoptSlurmConf(),
     provider="batchopt_slurm",
 )
@@ -60,8 +60,6 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         """Submits the runs; returns nothing, since their records say what came of them."""
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        for number, overrides in enumerate(job_overrides, initial_job_idx):
-            print(f"submit: {number}: {' '.join(filter_overrides(overrides))}")
         job_ids = self._submit(job_overrides, initial_job_idx)
         slurm.write_job_ids(sweep_dir, job_ids)
         master = slurm.masters(job_ids.values())
