@@ -303,6 +303,8 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
     parent, _, leaf = key.rpartition(".")
     names = sorted(str(name) for name in siblings.keys())  # noqa: SIM118 - missing values too
+    if leaf in names:
+        return f"{key} is a table; set a key of it, as in +{key}.NAME=VALUE"
     close = difflib.get_close_matches(leaf, names, n=1)
     hint = f"did you mean {f'{parent}.' if parent else ''}{close[0]}? " if close else ""
     return f"{key}: no such key; {hint}{parent or 'the keys'} {'has' if parent else 'are'}: " + (

@@ -84,6 +84,7 @@ class Site:
     def __init__(self, running: Cluster, shared: Path, nvml: FakeNvml) -> None:
         self.cluster = running
         self.shared = shared
+        self.started: list[subprocess.Popen[str]] = []
         self.environ = os.environ | running.environ | {"OMP_NUM_THREADS": "1"}
         # Every node has GPUs of its own, as NVML shows them there.
         for number, node in enumerate(NODES):
@@ -104,7 +105,7 @@ class Site:
 
     def _train(self, *words: str, cwd: Path) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "batchopt.train", *SMALL]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, f"cache_dir={self.shared}/cache", *words],
             cwd=cwd,
             env=self.environ | {"BATCHOPT_CONF": f"file://{self.shared}/conf"},
@@ -113,6 +114,8 @@ class Site:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def wait_for(self, what: str, condition: Any, sweep: Submitted, seconds: float = 120) -> Any:
         """Waits for a condition while a sweep goes on."""
