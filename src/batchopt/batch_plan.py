@@ -40,7 +40,7 @@ def divisor_pairs(effective_batch_size: int) -> list[BatchPlan]:
     ]
 
 
-def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
+def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan | None:
     """Completes and checks the batch arithmetic.
 
     Args:
@@ -48,6 +48,9 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
         named: The keys that the person set beside the preset (such as
             "batch.per_device_train_batch_size"). Where the pair misses the effective batch, a
             named key holds and the other one of the pair follows.
+
+    Returns:
+        None for batch=auto: the pair is chosen on the device that the run gets.
 
     Raises:
         RequestError: No pair with what was asked for reaches the effective batch.
@@ -62,6 +65,13 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
     ):
         if value is not None and value < 1:
             raise RequestError(f"{key} is {value}; it must be 1 or more")
+    if batch.auto:
+        for key, value in ((PER_DEVICE, per_device), (ACCUMULATION, accumulation)):
+            if value is not None:
+                raise RequestError(
+                    f"{key} is {value}, and batch=auto chooses it; name a pair or batch=auto"
+                )
+        return None
     if per_device and accumulation and per_device * accumulation != effective:
         if PER_DEVICE in named and ACCUMULATION in named:
             raise RequestError(

@@ -47,11 +47,12 @@ MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`.
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`; `plan` is
+    None for batch=auto.
     """
 
     config: Config
-    plan: BatchPlan
+    plan: BatchPlan | None
     preset: str
     overrides: tuple[str, ...]
     run_dir: Path
@@ -173,7 +174,8 @@ def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
     pair = ("batch", PER_DEVICE, ACCUMULATION)
     others = [word for word in overrides if word.split("=", 1)[0] not in pair]
     names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
-    return {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    return {name: plan for name, plan in plans.items() if plan is not None}
 
 
 def read_run(run_dir: Path) -> RunRequest:

@@ -25,7 +25,7 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        logger.info("run %s: %s", run_dir, request.plan)
+        logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
         return supervise(request, run_dir)
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())

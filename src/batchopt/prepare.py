@@ -3,12 +3,16 @@
 Reads and checks the data, fetches or trains the tokenizer, tokenises.
 """
 
+import subprocess
 import sys
+from collections.abc import Iterable
 
 from batchopt import tokenized
-from batchopt.cli import answer
-from batchopt.compose import accept_plus, compose_run
+from batchopt.cli import WRONG_REQUEST, answer
+from batchopt.compose import RunRequest, accept_plus, compose_run
+from batchopt.corpus import Corpus
 from batchopt.corpus.load import load_corpus
+from batchopt.errors import RequestError
 
 
 def main(words: list[str]) -> int:
@@ -22,6 +26,32 @@ def main(words: list[str]) -> int:
         f"examples in {folder}"
     )
     return 0
+
+
+def prepare_shared(requests: Iterable[RunRequest]) -> None:
+    """Checks the data of all runs, and has a child make what they share.
+
+    Raises:
+        RequestError: The data are wrong, or the child failed.
+        SystemExit: The child has refused the request and said why.
+    """
+    corpora: dict[str, Corpus] = {}
+    for request in requests:
+        data = request.config.data
+        if repr(data) not in corpora:
+            corpora[repr(data)] = load_corpus(data)
+        if tokenized.cache_folder(request.config, corpora[repr(data)]).exists():
+            continue
+        child = subprocess.run(
+            [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
+        )
+        if child.returncode == WRONG_REQUEST:
+            raise SystemExit(WRONG_REQUEST)  # the child has said why
+        if child.returncode:
+            raise RequestError(
+                f"preparing the data failed with exit code {child.returncode}; what went wrong "
+                "stands above"
+            )
 
 
 if __name__ == "__main__":

@@ -273,6 +273,8 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Goes back to the clock of training."""
+        if not self.cuda and not self.steps:
+            memory.trim()
         self._resume_training()
 
     def on_save(

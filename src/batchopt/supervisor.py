@@ -5,11 +5,12 @@ once, when the run has ended, however it ended. While the run goes on, running.j
 its time of change is the sign of life.
 """
 
+import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +26,8 @@ from batchopt.environment import code_hash, describe_environment
 from batchopt.errors import RequestError
 from batchopt.failures import name_death
 from batchopt.nvml import DeviceInfo, NvmlError
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 
@@ -128,7 +131,11 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         run.fail(f"device.kind is {kind}: {error}")
         return run.close(None)
     signals: tuple[int, ...] = ()
-    cut: Cut | None = Cut(request.plan, request.config.training.gradient_checkpointing)
+    try:
+        cut = run.first_cut(device)
+    except RequestError as error:
+        run.fail(str(error))
+        return run.close(device)
     while cut is not None:
         try:
             ending = run.attempt(cut, device)
@@ -155,11 +162,40 @@ class _Run:
         self.told: dict[str, Any] = {}
         self.status, self.cause = "failed", ""
         self.traceback: str | None = None
+        self.chosen: dict[str, Any] | None = None
+        """What batch=auto found."""
         self.metrics: dict[str, Any] = {}
         run_files.reserve(run_dir)
         self._write_running({})
         # From here on running.json tells of the attempts; a record would say that the run is over.
         (run_dir / run_files.RECORD).unlink(missing_ok=True)
+
+    def first_cut(self, device: DeviceInfo | None) -> Cut | None:
+        """How the run is cut: as asked, as an earlier attempt ended, or as a probe chooses.
+
+        Raises:
+            RequestError: batch=auto found nothing that fits.
+        """
+        config = self.request.config
+        effective = config.batch.effective_batch_size
+        if self.attempts and self.attempts[-1]["status"] != "oom":
+            last = self.attempts[-1]
+            size, checkpointing = (
+                last["per_device_train_batch_size"],
+                last["gradient_checkpointing"],
+            )
+            return Cut(BatchPlan(size, effective), checkpointing)
+        if self.request.plan is not None:
+            return Cut(self.request.plan, config.training.gradient_checkpointing)
+        from batchopt.probe import choose  # it imports what draws tables
+
+        choice = choose(self.request, device)
+        logger.info("batch=auto: %s: %s", choice.plan, choice.reason)
+        self.chosen = {
+            "reason": choice.reason,
+            "probes": [asdict(probe) for probe in choice.probes],
+        }
+        return Cut(choice.plan, config.training.gradient_checkpointing)
 
     def attempt(self, cut: Cut, device: DeviceInfo | None) -> Ending:
         """Trains until the run or the worker ends; takes note of how it ended."""
@@ -280,14 +316,20 @@ class _Run:
         return self.status
 
     def _plan(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        asked = Cut(self.request.plan, self.request.config.training.gradient_checkpointing).facts()
+        config = self.request.config
+        asked: dict[str, Any] = {"gradient_checkpointing": config.training.gradient_checkpointing}
+        if self.request.plan is not None:
+            cut = Cut(self.request.plan, config.training.gradient_checkpointing)
+            asked = cut.facts()
         plan: dict[str, Any] = {
+            "per_device_train_batch_size": None,
+            "gradient_accumulation_steps": None,
             **asked,
-            "effective_batch_size": self.request.plan.effective_batch_size,
-            "packing": self.request.config.batch.packing.value,
+            "effective_batch_size": config.batch.effective_batch_size,
+            "packing": config.batch.packing.value,
         } | outcome.get("plan", {})
         changed = any(plan[name] != value for name, value in asked.items())
-        return plan | {"requested": asked if changed else None}
+        return plan | {"requested": asked if changed else None, "chosen": self.chosen}
 
     def _write_running(self, facts: Mapping[str, Any]) -> None:
         run_files.write_json(

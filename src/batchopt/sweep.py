@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchopt.compose import Sweep
+from batchopt.compose import RunRequest, Sweep
 from batchopt.errors import RequestError
 from batchopt.run_files import RECORD, SWEEP, read_json, write_json
 
@@ -48,9 +48,8 @@ def write_plan(sweep: Sweep, command: str) -> None:
                     "run_dir": job.run_dir,
                     "preset": job.request.preset,
                     "seed": job.request.config.seed,
-                    "per_device_train_batch_size": job.request.plan.per_device_train_batch_size,
-                    "gradient_accumulation_steps": job.request.plan.gradient_accumulation_steps,
-                    "effective_batch_size": job.request.plan.effective_batch_size,
+                    **_pair(job.request),
+                    "effective_batch_size": job.request.config.batch.effective_batch_size,
                 }
                 for job in sweep.jobs
             ],
@@ -60,17 +59,25 @@ def write_plan(sweep: Sweep, command: str) -> None:
 
 def read_results(sweep: Sweep) -> list[RunResult]:
     """Reads how every planned run ended."""
-    return [
-        read_result(job.request.run_dir, job.run_dir, str(job.request.plan)) for job in sweep.jobs
-    ]
+    return [read_result(job.request.run_dir, job.run_dir) for job in sweep.jobs]
 
 
-def read_result(run_dir: Path, name: str, plan: str) -> RunResult:
+def read_result(run_dir: Path, name: str) -> RunResult:
     """Reads how one run ended."""
     record = read_json(run_dir / RECORD)
     if record is None:
-        return RunResult(name, plan, "missing", "it left no record", {})
-    return RunResult(name, plan, record["status"], record["cause"], record["metrics"])
+        return RunResult(name, "", "missing", "it left no record", {})
+    plan = record["plan"]
+    pair = f"{plan['per_device_train_batch_size']} x {plan['gradient_accumulation_steps']}"
+    return RunResult(name, pair, record["status"], record["cause"], record["metrics"])
+
+
+def _pair(request: RunRequest) -> dict[str, int | None]:
+    plan = request.plan
+    return {
+        "per_device_train_batch_size": plan.per_device_train_batch_size if plan else None,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps if plan else None,
+    }
 
 
 def exit_code(results: list[RunResult]) -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import preflight, tokenized
-from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, WRONG_REQUEST, Parser, answer
+from batchopt import preflight
+from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
     Sweep,
@@ -25,14 +25,13 @@ from batchopt.compose import (
     conf_dir,
     register_schemas,
 )
-from batchopt.corpus import Corpus
-from batchopt.corpus.load import load_corpus
 from batchopt.device import find_device
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
-from batchopt.run_files import SLURM_JOBS, SWEEP
+from batchopt.prepare import prepare_shared
+from batchopt.run_files import SWEEP
 from batchopt.settle import settle
 from batchopt.summary import print_summary
 from batchopt.sweep import exit_code, read_result, read_results, write_plan
@@ -73,9 +72,9 @@ def _single(request: RunRequest, words: list[str]) -> int:
             raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
     print(f"plan: {_plan(request)}", flush=True)
-    _prepare([request])
+    prepare_shared([request])
     code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
-    result = read_result(request.run_dir, str(request.run_dir), str(request.plan))
+    result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / 'record.json'}")
     return code or exit_code([result])
@@ -88,14 +87,19 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
-    _prepare(job.request for job in sweep.jobs)
+    prepare_shared(job.request for job in sweep.jobs)
     write_plan(sweep, command)
     if sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
-        if code or not sweep.launcher.get("wait", True):
-            return _leave_to_slurm(sweep, code)
+        if code == WRONG_REQUEST:  # sbatch refused: nothing stands in the way of the next try
+            (sweep.directory / SWEEP).unlink()
+            return code
+        if code == INTERRUPTED or not sweep.launcher.get("wait", True):
+            print(f"follow: python -m batchopt.status {sweep.directory}")
+            print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
+            return code
         settle(sweep.directory)
     results = read_results(sweep)
     print_summary(results)
@@ -104,7 +108,10 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
 
 
 def _plan(request: RunRequest) -> str:
-    return f"{request.plan} = {request.plan.effective_batch_size} examples per optimizer step"
+    effective = request.config.batch.effective_batch_size
+    if request.plan is None:
+        return f"the fastest pair that fits, probed on the device = {effective} examples a step"
+    return f"{request.plan} = {effective} examples per optimizer step"
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
@@ -116,27 +123,6 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
             find_device(request.config.device.kind.value)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
-
-
-def _prepare(requests: Iterable[RunRequest]) -> None:
-    """Checks the data of all runs, and makes what they share before the first one starts."""
-    corpora: dict[str, Corpus] = {}
-    for request in requests:
-        data = request.config.data
-        if repr(data) not in corpora:
-            corpora[repr(data)] = load_corpus(data)
-        if tokenized.cache_folder(request.config, corpora[repr(data)]).exists():
-            continue
-        child = subprocess.run(
-            [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
-        )
-        if child.returncode == WRONG_REQUEST:
-            raise SystemExit(WRONG_REQUEST)  # the child has said why
-        if child.returncode:
-            raise RequestError(
-                f"preparing the data failed with exit code {child.returncode}; what went wrong "
-                "stands above"
-            )
 
 
 def _preflight(sweep: Sweep) -> None:
@@ -152,17 +138,6 @@ def _preflight(sweep: Sweep) -> None:
         print(f"note: {line}")
     if found or never:
         raise RequestError("\nbatchopt: ".join(found + never))
-
-
-def _leave_to_slurm(sweep: Sweep, code: int) -> int:
-    """Says how to follow jobs that this command does not wait for."""
-    if not (sweep.directory / SLURM_JOBS).exists():
-        # Nothing was submitted: the directory must not stand in the way of the next try.
-        (sweep.directory / SWEEP).unlink(missing_ok=True)
-        return code or SOME_FAILED
-    print(f"follow: python -m batchopt.status {sweep.directory}")
-    print(f"then: python -m analysis sweep={sweep.directory}   (also while runs are going on)")
-    return code
 
 
 def _verify(directory: Path) -> None:

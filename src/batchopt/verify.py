@@ -173,7 +173,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     model.eval()  # type: ignore[no-untyped-call]
     sampler = StepSampler(
         len(data.train),
-        effective_batch_size=request.plan.effective_batch_size,
+        effective_batch_size=config.batch.effective_batch_size,
         seed=config.seed,
     )
     rows = [
@@ -377,7 +377,7 @@ def verify_sweep(directory: Path) -> int:
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
         # By the pair, since one preset may be swept with several pairs.
-        plans = {str(request.plan): request.plan for request in group}
+        plans = {str(request.plan): request.plan for request in group if request.plan}
         packings = dict.fromkeys(request.config.batch.packing for request in group)
         if len(plans) * len(packings) > 1:
             setting = prepare(group[0], steps=1, longest=SHORT)

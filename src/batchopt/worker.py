@@ -83,7 +83,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
             outcome,
             gradient_checkpointing=arguments.gradient_checkpointing,
         )
-        _train(trainer, outcome)
+        train(trainer, outcome)
         outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
         if outcome["status"] == "completed":
             checkpoints.keep_weights_only(recorder.run_dir)
@@ -232,7 +232,7 @@ def build_trainer(
     return trainer
 
 
-def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
+def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     """Trains and evaluates, from the last whole checkpoint on where there is one.
 
     Notes the allocator's figures and the utilisation also where the training fails.
@@ -248,6 +248,8 @@ def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     precision = resolve_precision(config.training.precision, cpu=not cuda)
     peak = measure_peak(device, precision)
     per_token = _flops_per_token(trainer)
+    if not cuda:
+        memory.trim()
     if config.device.memory_limit_gib is not None:
         _limit_memory(int(config.device.memory_limit_gib * 2**30), cuda=cuda)
     allocator = Allocator(torch.cuda) if cuda else None
