@@ -141,7 +141,8 @@ def test_every_way_to_end_a_job_is_told_and_the_summary_is_not_lost(site, clean,
     for number in on_n2:
         assert "NODE_FAIL on n2" in records[number]["cause"]
         (attempt,) = records[number]["attempts"]
-        assert (attempt["status"], attempt["phase"]) == ("killed", "train")
+        assert attempt["status"] == "killed"
+        assert attempt["duration_s"] > 0
     for run_dir in sweep.run_dirs:
         assert run_dir.name in sweep.output
         assert not (run_dir / "running.json").exists()
@@ -212,12 +213,14 @@ def test_submitting_without_waiting_returns_with_the_jobs_in_the_queue(site, cle
         cwd=tmp_path,
     )
     assert sweep.finish() == 0, sweep.output
-    states = job_states(sweep.job_ids())
-    assert [state.state for state in states.values()] == ["PENDING", "PENDING"]
-    assert {state.reason for state in states.values()} == {"BeginTime"}
+    jobs = sweep.job_ids()
+    assert [state.state for state in job_states(jobs).values()] == ["PENDING", "PENDING"]
+    site.wait_for(
+        "a reason", lambda: {job_states(jobs)[job].reason for job in jobs} == {"BeginTime"}, sweep
+    )
     assert str(sweep.folder.relative_to(tmp_path)) in sweep.output
     assert settle(sweep.folder) == []
-    site.cluster.ask("scancel", sweep.job_ids()[0])
+    site.cluster.ask("scancel", jobs[0])
     (settled,) = site.wait_for("the cancelled job", lambda: settle(sweep.folder), sweep)
     assert settled == sweep.run_dirs[0]
     assert settle(sweep.folder) == []
