@@ -30,7 +30,7 @@ from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
-from batchopt.prepare import prepare_shared
+from batchopt.prepare import fetch_models, prepare_shared
 from batchopt.run_files import SWEEP
 from batchopt.settle import settle
 from batchopt.summary import print_summary
@@ -88,6 +88,8 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     prepare_shared(job.request for job in sweep.jobs)
+    if sweep.on_slurm:
+        fetch_models(job.request for job in sweep.jobs)
     write_plan(sweep, command)
     if sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
