@@ -310,6 +310,15 @@ def test_the_last_word_is_sbatchs_in_its_own_words(cluster):
     assert line == "sbatch would refuse the jobs: allocation failure: Invalid qos"
 
 
+def test_more_runs_than_one_array_may_have_are_said_with_the_remedy(cluster):
+    refusal = "allocation failure: Invalid job array specification\n"
+    cluster("sbatch", code=1, error=refusal)
+    (line,) = preflight.problems(LAUNCHER, {"auto"}, batch_size=1002)
+    assert "hydra.sweeper.max_batch_size=1000" in line
+    (words,) = asked(cluster, "sbatch")
+    assert "--array=0-1001" in words
+
+
 def test_no_slurm_and_no_controller_each_have_their_remedy(commands):
     (line,) = preflight.problems(LAUNCHER, {"auto"})
     assert "module load slurm" in line

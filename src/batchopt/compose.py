@@ -72,13 +72,14 @@ class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
     `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
-    `launcher` is the config of what runs the jobs.
+    `launcher` is the config of what runs the jobs, `batch_size` as many as it gets at once.
     """
 
     directory: Path
     jobs: tuple[Job, ...]
     hydra_overrides: tuple[str, ...]
     launcher: Mapping[str, Any]
+    batch_size: int
 
     @property
     def on_slurm(self) -> bool:
@@ -158,6 +159,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             composed.hydra.job.num = number
             directory = directory or str(composed.hydra.sweep.dir)
             launcher = composed.hydra.launcher
+            batch_size = composed.hydra.sweeper.get("max_batch_size")
             run_dir = str(composed.hydra.sweep.subdir)
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
@@ -166,6 +168,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         jobs=tuple(jobs),
         hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
         launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+        batch_size=min(len(jobs), batch_size or len(jobs)),
     )
 
 

@@ -134,7 +134,9 @@ def _preflight(sweep: Sweep) -> None:
         RequestError: A line for each reason.
     """
     configs = [job.request.config for job in sweep.jobs]
-    found = preflight.problems(sweep.launcher, {config.device.kind.value for config in configs})
+    found = preflight.problems(
+        sweep.launcher, {config.device.kind.value for config in configs}, sweep.batch_size
+    )
     never, perhaps = preflight.unshared(preflight.paths_of(sweep.directory, configs))
     for line in perhaps:
         print(f"note: {line}")

@@ -104,23 +104,25 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         return {number: str(job.job_id) for number, job in zip(numbers, jobs, strict=True)}
 
     def _wait(self, sweep_dir: Path, job_ids: dict[int, str]) -> None:
-        """Returns when SLURM says that every job has ended, or every run has its record."""
+        """Returns when each job has ended: SLURM says so or, without SLURM, its run's record."""
         started = time.monotonic()
+        waited = set(job_ids.values())
+        master = slurm.masters(waited)
         said = ""
         try:
             while True:
-                jobs = slurm.sweep_jobs(sweep_dir)
+                # Of a sweep that hydra.sweeper.max_batch_size cuts, the others come later.
+                jobs = [job for job in slurm.sweep_jobs(sweep_dir) if job.job_id in waited]
                 counts = Counter(_word(job) for job in jobs)
                 words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
                 if words != said:
-                    print(f"SLURM job {slurm.masters(job_ids.values())}: {words}", flush=True)
+                    print(f"SLURM job {master}: {words}", flush=True)
                     said = words
                 if all(job.done for job in jobs):
                     return
                 # Seldom in a long sweep: the accounting serves the whole cluster.
                 time.sleep(min(MAX_POLL_S, max(MIN_POLL_S, (time.monotonic() - started) / 10)))
         except KeyboardInterrupt:
-            master = slurm.masters(job_ids.values())
             print(f"the jobs go on without this command; to end them: scancel {master}")
             raise
 
