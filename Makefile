@@ -1,6 +1,10 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup demo test test-slurm submit check format analyze bench-packing clean
+=======
+.PHONY: help setup demo test test-gpu check format resume analyze bench-packing bench-monitor clean
+>>>>>>> main
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,11 +31,16 @@ demo: setup ## the three presets on the generated sample, then the report
 test: setup ## run every test that can run here
 	$(PY) -m pytest
 
+<<<<<<< HEAD
 test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
 	$(PY) -m pytest tests/slurm
 
 submit: setup ## queue a sweep on SLURM and return; RUN='batch=05a,05b,05c hydra.launcher.partition=gpu'
 	$(PY) -m batchopt.train -m hydra/launcher=slurm hydra.launcher.wait=false $(RUN)
+=======
+test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
+	$(PY) -m pytest -m gpu -s
+>>>>>>> main
 
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .
@@ -42,11 +51,17 @@ format: setup ## mend format and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
+	$(PY) -m batchopt.resume $(SWEEP)
+
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
+
+bench-monitor: setup ## what sampling costs a training, as a ratio
+	$(PY) benchmarks/monitor.py
 
 clean: ## remove .venv and what was cached; runs and reports stay
 	rm -rf $(VENV) outputs/cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchopt import preflight, prepare, settle, slurm
-from batchopt.compose import compose_run
+from batchopt import preflight, settle, slurm
 from batchopt.errors import RequestError
 from batchopt.slurm import JobState, check_allocation, job_states
 
@@ -337,25 +336,6 @@ def test_what_only_this_machine_sees_is_refused_where_other_machines_run_the_job
     assert "/dev/shm" in never[0]
     commands("sinfo", os.uname().nodename + "\n")
     assert preflight.unshared([Path("/dev/shm/data.csv")]) == ([], [])
-
-
-def test_each_model_of_the_hub_is_fetched_once_and_local_ones_never(tmp_path, monkeypatch):
-    children = []
-
-    def run(words, check):
-        children.append(words[3:])
-        return subprocess.CompletedProcess(words, 0)
-
-    monkeypatch.setattr(prepare.subprocess, "run", run)
-    hub, local = "model.name_or_path=org/model", f"model.name_or_path={tmp_path}"
-    words = ["model=pretrained", "model.learning_rate=1e-4"]
-    prepare.fetch_models(
-        compose_run([*words, *more])
-        for more in ([hub, "seed=1"], [hub, "seed=2"], [hub, "model.revision=v2"], [local])
-    )
-    prepare.fetch_models([compose_run([])])  # the tiny one has no weights
-    assert [child[0] for child in children] == ["--with-model"] * 2
-    assert "model.revision=v2" in children[1]
 
 
 def test_a_launcher_without_a_sweep_is_not_ignored(tmp_path):

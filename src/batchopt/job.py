@@ -4,16 +4,22 @@ It lives in a module of its own because submitit imports it by name.
 """
 
 import logging
+import os
 import traceback
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from batchopt import slurm
 from batchopt.compose import read_run
 from batchopt.supervisor import supervise
+from batchopt.sweep import is_over
 
 logger = logging.getLogger(__name__)
+
+CUT_SHORT = ("interrupted", "killed", "timeout")
+"""How a job may have left its run when SLURM starts it once more: then it goes on."""
 
 
 def run_job(_: DictConfig) -> str:
@@ -25,6 +31,9 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
+        over = is_over(request, run_dir)
+        if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
+            return over
         logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
         return supervise(request, run_dir)
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so

@@ -8,7 +8,7 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import hydra
@@ -26,15 +26,25 @@ from batchopt.compose import (
     register_schemas,
 )
 from batchopt.device import find_device
+from batchopt.disk import check_disk
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
-from batchopt.prepare import fetch_models, prepare_shared
+from batchopt.prepare import prepare_shared
 from batchopt.run_files import SWEEP
 from batchopt.settle import settle
+from batchopt.slurm import masters, sweep_jobs
 from batchopt.summary import print_summary
-from batchopt.sweep import exit_code, read_result, read_results, write_plan
+from batchopt.sweep import (
+    Left,
+    exit_code,
+    read_result,
+    read_results,
+    reopen,
+    what_is_left,
+    write_plan,
+)
 
 
 def main(words: list[str]) -> int:
@@ -73,6 +83,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
     _check_device([request], words)
     print(f"plan: {_plan(request)}", flush=True)
     prepare_shared([request])
+    check_disk([request], request.run_dir)
     code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
@@ -87,16 +98,18 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
-    prepare_shared(job.request for job in sweep.jobs)
-    if sweep.on_slurm:
-        fetch_models(job.request for job in sweep.jobs)
-    write_plan(sweep, command)
-    if sweep.jobs[0].request.config.verify:
+    fingerprints = prepare_shared(job.request for job in sweep.jobs)
+    check_disk([job.request for job in sweep.jobs], sweep.directory)
+    if again := write_plan(sweep, command):
+        names = [job.run_dir for job in sweep.jobs]
+        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
+    elif sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
-        if code == WRONG_REQUEST:  # sbatch refused: nothing stands in the way of the next try
-            (sweep.directory / SWEEP).unlink()
+        if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
+            if not again:
+                (sweep.directory / SWEEP).unlink()
             return code
         if code == INTERRUPTED or not sweep.launcher.get("wait", True):
             print(f"follow: python -m batchopt.status {sweep.directory}")
@@ -116,6 +129,15 @@ def _plan(request: RunRequest) -> str:
     return f"{request.plan} = {effective} examples per optimizer step"
 
 
+def _reopen(left: Sequence[Left]) -> None:
+    """Says what a sweep that is started again will do, and makes room for it."""
+    for run in left:
+        reason = f" ({run.reason})" if run.reason else ""
+        what = "runs" if run.again else "kept"
+        print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
+    reopen(left)
+
+
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
     """Refuses a GPU that is not here, unless another machine is to run the jobs."""
     if any(word.startswith("hydra/launcher=") for word in words):
@@ -128,11 +150,19 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
 
 
 def _preflight(sweep: Sweep) -> None:
-    """Refuses jobs that this cluster cannot run.
+    """Refuses jobs that this cluster cannot run, or that it still runs.
 
     Raises:
         RequestError: A line for each reason.
     """
+    live = [job for job in sweep_jobs(sweep.directory) if job.state and not job.state.ended]
+    if live:
+        ids = masters(job.job_id for job in live if job.job_id)
+        raise RequestError(
+            f"{len(live)} runs of {sweep.directory} are still SLURM's (squeue --job={ids}); wait "
+            f"for them, or end them with: scancel {ids}"
+        )
+    settle(sweep.directory)
     configs = [job.request.config for job in sweep.jobs]
     found = preflight.problems(
         sweep.launcher, {config.device.kind.value for config in configs}, sweep.batch_size

@@ -50,6 +50,7 @@ class ExactTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train_rows: Any,
         evaluator: Evaluator,
+        sliced: bool,
         recorder: Recorder,
         progress: bool,
         gradient_checkpointing: bool = False,
@@ -58,6 +59,7 @@ class ExactTrainer(Seq2SeqTrainer):
         self.plan = plan
         self.train_rows = train_rows
         self.evaluator = evaluator
+        self.sliced = sliced
         self.recorder = recorder
         assert isinstance(tokenizer.pad_token_id, int)
         super().__init__(
@@ -126,9 +128,14 @@ class ExactTrainer(Seq2SeqTrainer):
         turn = self.state.global_step % len(micro_batches)
         for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
             batch = self._prepare_inputs(micro_batch)
-            with self.compute_loss_context_manager():
+            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            with self.accelerator.autocast():
                 loss = micro_batch_loss(
-                    model, batch, target_tokens, self.config.training.label_smoothing
+                    model,
+                    batch,
+                    target_tokens,
+                    self.config.training.label_smoothing,
+                    sliced=self.sliced,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -146,15 +153,16 @@ class ExactTrainer(Seq2SeqTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluates on the validation split and reports as the Trainer would."""
-        if any(row["step"] == self.state.global_step for row in self.recorder.evaluations):
-            return {}  # the Trainer evaluates at its start, also where that is the middle of a run
+        if not self._evaluation_is_due():
+            # The Trainer also evaluates where a resumed run starts, and where a run is stopped.
+            return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase("evaluate")
         started = time.perf_counter()
         assert isinstance(self.model, PreTrainedModel)
 
         def batch_context() -> AbstractContextManager[Any]:
             self.recorder.events.tell(alive=True)
-            context: AbstractContextManager[Any] = self.compute_loss_context_manager()
+            context: AbstractContextManager[Any] = self.accelerator.autocast()
             return context
 
         result = self.evaluator.evaluate(self.model, batch_context)
@@ -169,6 +177,13 @@ class ExactTrainer(Seq2SeqTrainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _evaluation_is_due(self) -> bool:
+        step = self.state.global_step
+        if any(row["step"] == step for row in self.recorder.evaluations):
+            return False
+        every = self.config.training.eval_steps or len(self.step_sampler())
+        return step % every == 0 or step >= self.state.max_steps
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.recorder.phase("save")
