@@ -42,6 +42,8 @@ def test_one_module_alone_knows_pynvml():
         "corpus.sample",
         "micro_batches",
         "help",
+        "doctor",
+        "status",
     ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(module):

@@ -80,6 +80,16 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
 
 
+def version() -> str | None:
+    """What `sbatch --version` says, such as `slurm 24.05.2`; None where SLURM is not installed."""
+    return next(iter(_lines("sbatch", "--version")), None)
+
+
+def partitions() -> list[str]:
+    """The cluster's partitions; none where its controller does not answer."""
+    return sorted(set(_lines("sinfo", "-h", "-o", "%R")))
+
+
 @dataclass(frozen=True, slots=True)
 class SweepJob:
     """One planned run and its SLURM job; the state is None where SLURM does not tell."""
