@@ -16,7 +16,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 
 from batchopt import preflight, trackers
-from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, Parser, answer
+from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
     Sweep,
@@ -33,8 +33,9 @@ from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
 from batchopt.prepare import prepare_shared
-from batchopt.run_files import SLURM_JOBS, SWEEP
+from batchopt.run_files import SWEEP
 from batchopt.settle import settle
+from batchopt.slurm import masters, sweep_jobs
 from batchopt.summary import print_summary
 from batchopt.sweep import (
     Left,
@@ -103,15 +104,21 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
     check_disk([job.request for job in sweep.jobs], sweep.directory)
-    if write_plan(sweep, command):
+    if again := write_plan(sweep, command):
         names = [job.run_dir for job in sweep.jobs]
         _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
     elif sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
-        if code or not sweep.launcher.get("wait", True):
-            return _leave_to_slurm(sweep, code)
+        if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
+            if not again:
+                (sweep.directory / SWEEP).unlink()
+            return code
+        if code == INTERRUPTED or not sweep.launcher.get("wait", True):
+            print(f"follow: python -m batchopt.status {sweep.directory}")
+            print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
+            return code
         settle(sweep.directory)
     results = read_results(sweep)
     print_summary(results)
@@ -147,29 +154,28 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
 
 
 def _preflight(sweep: Sweep) -> None:
-    """Refuses jobs that this cluster cannot run.
+    """Refuses jobs that this cluster cannot run, or that it still runs.
 
     Raises:
         RequestError: A line for each reason.
     """
+    live = [job for job in sweep_jobs(sweep.directory) if job.state and not job.state.ended]
+    if live:
+        ids = masters(job.job_id for job in live if job.job_id)
+        raise RequestError(
+            f"{len(live)} runs of {sweep.directory} are still SLURM's (squeue --job={ids}); wait "
+            f"for them, or end them with: scancel {ids}"
+        )
+    settle(sweep.directory)
     configs = [job.request.config for job in sweep.jobs]
-    found = preflight.problems(sweep.launcher, {config.device.kind.value for config in configs})
+    found = preflight.problems(
+        sweep.launcher, {config.device.kind.value for config in configs}, sweep.batch_size
+    )
     never, perhaps = preflight.unshared(preflight.paths_of(sweep.directory, configs))
     for line in perhaps:
         print(f"note: {line}")
     if found or never:
         raise RequestError("\nbatchopt: ".join(found + never))
-
-
-def _leave_to_slurm(sweep: Sweep, code: int) -> int:
-    """Says how to follow jobs that this command does not wait for."""
-    if not (sweep.directory / SLURM_JOBS).exists():
-        # Nothing was submitted: the directory must not stand in the way of the next try.
-        (sweep.directory / SWEEP).unlink(missing_ok=True)
-        return code or SOME_FAILED
-    print(f"follow: python -m batchopt.status {sweep.directory}")
-    print(f"then: python -m analysis sweep={sweep.directory}   (also while runs are going on)")
-    return code
 
 
 def _verify(directory: Path) -> None:
