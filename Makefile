@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check format analyze bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu check format resume analyze bench-packing bench-monitor clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +37,9 @@ check: setup ## format, lint and types, without changing anything
 format: setup ## mend format and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
+	$(PY) -m batchopt.resume $(SWEEP)
 
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')

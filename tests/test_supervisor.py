@@ -170,17 +170,6 @@ def test_no_file_is_half_written_and_nothing_is_left_over(sweep):
     assert not [name for name in names if name.startswith(".") and name != ".hydra"]
 
 
-def test_a_directory_that_holds_a_sweep_is_not_written_over(sweep, cache):
-    folder, _ = sweep
-    before = (folder / "sweep.json").read_bytes()
-    again = train(
-        "-m", "batch=05a,05b", f"hydra.sweep.dir={folder}", cwd=folder.parent, cache=cache
-    )
-    assert again.returncode == 2
-    assert "already holds a sweep" in again.stderr
-    assert (folder / "sweep.json").read_bytes() == before
-
-
 @pytest.mark.parametrize("form", ["batch=05a", "+batch=05a"])
 def test_a_single_run_takes_both_forms(form, tmp_path, cache):
     done = train(form, "training.max_steps=1", cwd=tmp_path, cache=cache)

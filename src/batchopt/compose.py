@@ -151,6 +151,10 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             composed.hydra.job.num = number
             directory = directory or str(composed.hydra.sweep.dir)
             run_dir = str(composed.hydra.sweep.subdir)
+            if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
+                raise RequestError(
+                    f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
+                )
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
     return Sweep(Path(directory), tuple(jobs), (*hydra_overrides, f"hydra.sweep.dir={directory}"))
@@ -245,12 +249,35 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> RunRequest:
+    _refuse_foreign_code(composed.hydra, ())
     config = _typed(composed)
     check(config)
     named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
     plan = plan_batch(config.batch, named)
     preset = str(composed.hydra.runtime.choices.batch)
     return RunRequest(config, plan, preset, tuple(overrides), run_dir)
+
+
+_NAMES_CODE = {
+    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins."),
+    # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
+    "class": ("logging.", "colorlog."),
+    "()": ("colorlog.",),
+}
+"""Keys of Hydra's own config that name something to call, and what they may name."""
+
+
+def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
+    """Hydra runs what a `_target_` names; a config from somebody else could name anything."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            value = node._get_node(key)
+            if key in _NAMES_CODE and not str(value).startswith(_NAMES_CODE[key]):
+                raise RequestError(
+                    f"{'.'.join(('hydra', *path, key))} is {value}; only Hydra's own classes and "
+                    "its plugins, and Python's logging, may be named"
+                )
+            _refuse_foreign_code(value, (*path, str(key)))
 
 
 def _typed(composed: DictConfig) -> Config:

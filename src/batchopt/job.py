@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from batchopt.compose import read_run
 from batchopt.supervisor import supervise
+from batchopt.sweep import is_over
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
+        if (over := is_over(request, run_dir)) is not None:
+            return over
         logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
         return supervise(request, run_dir)
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so

@@ -286,6 +286,11 @@ class Recorder(TrainerCallback):
         self.events.tell(checkpoint_step=state.global_step)
         self._resume_training()
 
+    def begin_anew(self) -> None:
+        """Forgets what an attempt without a checkpoint left behind."""
+        for name in (METRICS, PREDICTIONS):
+            (self.run_dir / name).unlink(missing_ok=True)
+
     def restore(self, folder: Path) -> None:
         """Goes back to the state of a checkpoint; what came after it is as if it had not been."""
         state = checkpoints.recorded(folder)

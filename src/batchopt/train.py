@@ -8,7 +8,7 @@ import argparse
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import hydra
@@ -24,6 +24,7 @@ from batchopt.compose import (
     register_schemas,
 )
 from batchopt.device import find_device
+from batchopt.disk import check_disk
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
@@ -31,7 +32,15 @@ from batchopt.nvml import NvmlError
 from batchopt.prepare import prepare_shared
 from batchopt.run_files import SWEEP
 from batchopt.summary import print_summary
-from batchopt.sweep import exit_code, read_result, read_results, write_plan
+from batchopt.sweep import (
+    Left,
+    exit_code,
+    read_result,
+    read_results,
+    reopen,
+    what_is_left,
+    write_plan,
+)
 
 
 def main(words: list[str]) -> int:
@@ -67,6 +76,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
     _check_device([request], words)
     print(f"plan: {_plan(request)}", flush=True)
     prepare_shared([request])
+    check_disk([request], request.run_dir)
     code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
@@ -79,9 +89,12 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
-    prepare_shared(job.request for job in sweep.jobs)
-    write_plan(sweep, command)
-    if sweep.jobs[0].request.config.verify:
+    fingerprints = prepare_shared(job.request for job in sweep.jobs)
+    check_disk([job.request for job in sweep.jobs], sweep.directory)
+    if write_plan(sweep, command):
+        names = [job.run_dir for job in sweep.jobs]
+        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
+    elif sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
     results = read_results(sweep)
@@ -95,6 +108,15 @@ def _plan(request: RunRequest) -> str:
     if request.plan is None:
         return f"the fastest pair that fits, probed on the device = {effective} examples a step"
     return f"{request.plan} = {effective} examples per optimizer step"
+
+
+def _reopen(left: Sequence[Left]) -> None:
+    """Says what a sweep that is started again will do, and makes room for it."""
+    for run in left:
+        reason = f" ({run.reason})" if run.reason else ""
+        what = "runs" if run.again else "kept"
+        print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
+    reopen(left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:

@@ -146,8 +146,9 @@ class ExactTrainer(Seq2SeqTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluates on the validation split and reports as the Trainer would."""
-        if any(row["step"] == self.state.global_step for row in self.recorder.evaluations):
-            return {}  # the Trainer evaluates at its start, also where that is the middle of a run
+        if not self._evaluation_is_due():
+            # The Trainer also evaluates where a resumed run starts, and where a run is stopped.
+            return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase("evaluate")
         started = time.perf_counter()
         assert isinstance(self.model, PreTrainedModel)
@@ -169,6 +170,13 @@ class ExactTrainer(Seq2SeqTrainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _evaluation_is_due(self) -> bool:
+        step = self.state.global_step
+        if any(row["step"] == step for row in self.recorder.evaluations):
+            return False
+        every = self.config.training.eval_steps or len(self.step_sampler())
+        return step % every == 0 or step >= self.state.max_steps
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.recorder.phase("save")

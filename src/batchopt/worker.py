@@ -259,6 +259,8 @@ def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     if checkpoint is not None:
         recorder.restore(checkpoint)
         logger.info("resuming from step %d", checkpoints.step_of(checkpoint))
+    else:
+        recorder.begin_anew()
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
