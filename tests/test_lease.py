@@ -249,7 +249,7 @@ def test_a_child_takes_the_lease_of_its_parent_for_its_own(directory):
     assert child.hears() == "a"
     with lease.Ticket(["a"], "another") as ticket:
         assert ticket.take() is None
-        assert f"the child (pid {child.child.pid} of " in ticket.waits_for
+        assert f"the child (pid {child.child.pid} of " in ticket.obstacles["a"]
         child.end()
         assert ticket.take().device == "a"
 
@@ -307,7 +307,7 @@ def test_a_killed_or_stopped_waiter_holds_nobody_up(take, monkeypatch):
         holder.go_on()
         holder.child.wait()
         assert ticket.take() is None
-        assert ticket.waits_for.startswith("a goes to stopped (pid ")
+        assert ticket.obstacles["a"].startswith("goes to stopped (pid ")
         monkeypatch.setattr(lease, "PATIENCE_S", 0.0)
         assert ticket.take().device == "a"
 
@@ -341,8 +341,8 @@ def test_the_text_of_another_user_cannot_steer_the_terminal(directory, take):
     assert take("\x1b[2J\x07evil\nline", "a").hears() == "a"
     with lease.Ticket(["a"], "waiter") as ticket:
         assert ticket.take() is None
-        assert "[2Jevilline (pid" in ticket.waits_for
-        assert ticket.waits_for.isprintable()
+        assert "[2Jevilline (pid" in ticket.obstacles["a"]
+        assert ticket.obstacles["a"].isprintable()
 
 
 @pytest.mark.parametrize("name", ["gate", "a.lease"])
@@ -455,12 +455,12 @@ def test_where_all_gpus_are_in_use_a_run_waits_and_says_why(fake, directory, tmp
 
     with lease.Ticket([A, B], "run") as ticket:
         assert ticket.take(busy) is None
-        assert f"{A} is used outside batchopt by pid 4242" in ticket.waits_for
-        assert f"{B} is used by somebody whom NVML does not list" in ticket.waits_for
-        assert "device.wait_for_free=false" in ticket.waits_for
+        assert "is used outside batchopt by pid 4242" in ticket.obstacles[A]
+        assert "is used by somebody whom NVML does not list" in ticket.obstacles[B]
+        assert "device.wait_for_free=false" in ticket.obstacles[A]
         fake.set({"gpu0.error": 15})  # lost
         assert ticket.take(busy) is None
-        assert f"{A} cannot be read: " in ticket.waits_for
+        assert ticket.obstacles[A].startswith("cannot be read: ")
         fake.set({"gpu1.used": GIB // 2})
         assert ticket.take(busy).device == B
 

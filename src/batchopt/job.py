@@ -26,7 +26,7 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        if (over := is_over(request, run_dir)) is not None:
+        if (over := is_over(run_dir, request.config.sweep.retry)) is not None:
             return over
         logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
         return supervise(request, run_dir)

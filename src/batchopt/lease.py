@@ -107,12 +107,12 @@ def acquire(
     Raises:
         RequestError: The directory of the leases is not fit for use.
     """
-    told = ""
+    told: dict[str, str] = {}
     with Ticket(devices, run) as ticket:
         while (lease := ticket.take(why_busy)) is None:
-            if ticket.waits_for != told:
-                told = ticket.waits_for
-                tell(told)
+            if ticket.obstacles != told:
+                told = ticket.obstacles
+                tell("; ".join(f"{device} {why}" for device, why in told.items()))
             time.sleep(poll_s)
     return lease
 
@@ -138,7 +138,7 @@ def inherited(devices: Sequence[str], run: str) -> Lease | None:
 class Ticket:
     """A place in the line for one of several devices; a context manager.
 
-    `waits_for` says in one line why the last look found nothing.
+    `obstacles` says of each device why the last look did not take it.
 
     Args:
         devices: Names of devices, the preferred first.
@@ -148,12 +148,12 @@ class Ticket:
         RequestError: The directory of the leases is not fit for use.
     """
 
-    waits_for: str
+    obstacles: dict[str, str]
 
     def __init__(self, devices: Sequence[str], run: str) -> None:
         self.devices = tuple(devices)
         self.run = run
-        self.waits_for = ""
+        self.obstacles = {}
         self._directory = _Directory()
         with self._directory.gate():
             number = 1 + max((number for number, _ in self._directory.tickets()), default=0)
@@ -175,21 +175,18 @@ class Ticket:
             os.close(self._descriptor)
         self._directory.close()
 
-    def take(
-        self, why_busy: Callable[[str], str | None] = lambda _: None, run: str | None = None
-    ) -> Lease | None:
+    def take(self, why_busy: Callable[[str], str | None] = lambda _: None) -> Lease | None:
         """Takes the first device that is free and that nobody before us waits for.
 
         Args:
             why_busy: As in `acquire`.
-            run: What the device is for, where that is not what the ticket is for.
         """
-        obstacles = {}
+        self.obstacles = {}
         os.utime(self._descriptor)
         for device in self.devices:
-            descriptor, obstacle = self._lock(device, run or self.run)
+            descriptor, obstacle = self._lock(device)
             if descriptor is None:
-                obstacles[device] = obstacle
+                self.obstacles[device] = obstacle
                 continue
             try:
                 # A driver may take its time: the gate is open again.
@@ -200,11 +197,10 @@ class Ticket:
             if busy is None:
                 return Lease(device, descriptor)
             os.close(descriptor)
-            obstacles[device] = busy
-        self.waits_for = "; ".join(f"{device} {why}" for device, why in obstacles.items())
+            self.obstacles[device] = busy
         return None
 
-    def _lock(self, device: str, run: str) -> tuple[int | None, str]:
+    def _lock(self, device: str) -> tuple[int | None, str]:
         with self._directory.gate():
             descriptor, locked = self._directory.lock(_file_of(device))
             if not locked:
@@ -212,7 +208,7 @@ class Ticket:
             elif (before := self._first_before_us(device)) is not None:
                 obstacle = f"goes to {_described(before)} first"
             else:
-                _write(descriptor, _holder(run))
+                _write(descriptor, _holder(self.run))
                 return descriptor, ""
             os.close(descriptor)
             return None, obstacle

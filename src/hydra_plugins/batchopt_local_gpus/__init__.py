@@ -5,7 +5,6 @@ another launcher is asked for; so this one is light, and the namespace has no __
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -20,12 +19,12 @@ class LocalGpusLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Takes note of what is to be run."""
-        self._setup: Any = (hydra_context, task_function, config)
+        from batchopt.local_gpus import Launcher as LocalGpus
+
+        self._local_gpus = LocalGpus(hydra_context, task_function, config)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Runs a batch of jobs to their end."""
-        from batchopt.local_gpus import launch
-
-        return launch(*self._setup, job_overrides, initial_job_idx)
+        return self._local_gpus.run(list(enumerate(job_overrides, initial_job_idx)))
