@@ -113,6 +113,7 @@ def test_each_prediction_belongs_to_its_example(train):
         many.rouge,
         many.generation,
         batch_size=1,
+        sliced=many.sliced,
     )
     together = many.evaluate(trainer.model, torch.no_grad)
     alone = one.evaluate(trainer.model, torch.no_grad)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from batchopt import steps, verify
+from batchopt import loss, steps, verify
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import compose_run, preset_plans
 from batchopt.config import Packing
@@ -85,6 +85,13 @@ def test_a_wrong_normalisation_does_not_pass(setting, monkeypatch):
     monkeypatch.setattr(steps.StepCollator, "__call__", off)
     checks = verify.verify(setting, PRESETS, [Packing.sorted])
     assert [check.passed for check in checks] == [False, False, True]
+
+
+def test_a_loss_in_slices_that_were_wrong_does_not_pass(setting, monkeypatch):
+    exact = loss.sliced_loss_sum
+    monkeypatch.setattr(loss, "sliced_loss_sum", lambda *args: 1.001 * exact(*args))
+    checks = verify.verify(setting, PRESETS, [Packing.sorted])
+    assert [check.passed for check in checks] == [False, False, False]
 
 
 def test_the_presets_keep_the_other_overrides():

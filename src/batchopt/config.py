@@ -63,6 +63,13 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class Loss(Enum):
+    """How the logits are made."""
+
+    sliced = "sliced"
+    full = "full"
+
+
 class DeviceKind(Enum):
     """Where to train."""
 
@@ -262,6 +269,9 @@ class TrainingConfig:
     """Weight of the uniform distribution in the loss."""
     precision: Precision = Precision.auto
     """auto: bf16 where the GPU has it, else fp32."""
+    loss: Loss = Loss.sliced
+    """sliced: the logits are made, used and dropped slice by slice: less memory, no slower; full:
+    all of them at once. The gradient is the same."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False

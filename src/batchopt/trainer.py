@@ -50,6 +50,7 @@ class ExactTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train_rows: Any,
         evaluator: Evaluator,
+        sliced: bool,
         recorder: Recorder,
         progress: bool,
         gradient_checkpointing: bool = False,
@@ -58,6 +59,7 @@ class ExactTrainer(Seq2SeqTrainer):
         self.plan = plan
         self.train_rows = train_rows
         self.evaluator = evaluator
+        self.sliced = sliced
         self.recorder = recorder
         assert isinstance(tokenizer.pad_token_id, int)
         super().__init__(
@@ -126,9 +128,14 @@ class ExactTrainer(Seq2SeqTrainer):
         turn = self.state.global_step % len(micro_batches)
         for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
             batch = self._prepare_inputs(micro_batch)
-            with self.compute_loss_context_manager():
+            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            with self.accelerator.autocast():
                 loss = micro_batch_loss(
-                    model, batch, target_tokens, self.config.training.label_smoothing
+                    model,
+                    batch,
+                    target_tokens,
+                    self.config.training.label_smoothing,
+                    sliced=self.sliced,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -155,7 +162,7 @@ class ExactTrainer(Seq2SeqTrainer):
 
         def batch_context() -> AbstractContextManager[Any]:
             self.recorder.events.tell(alive=True)
-            context: AbstractContextManager[Any] = self.compute_loss_context_manager()
+            context: AbstractContextManager[Any] = self.accelerator.autocast()
             return context
 
         result = self.evaluator.evaluate(self.model, batch_context)

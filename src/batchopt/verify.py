@@ -44,7 +44,7 @@ from batchopt.config import Config, Packing, Precision
 from batchopt.corpus.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.failures import is_out_of_memory
-from batchopt.loss import IGNORED, micro_batch_loss
+from batchopt.loss import IGNORED, micro_batch_loss, use_slices
 from batchopt.modeling import build_model
 from batchopt.run_files import SWEEP, VERIFY, read_json, write_json
 from batchopt.steps import Row, StepCollator, StepSampler
@@ -192,6 +192,7 @@ def verify(
     """Checks every preset and packing in fp32, and in the configured precision too."""
     cpu = setting.device.type == "cpu"
     configured = resolve_precision(setting.config.training.precision, cpu=cpu)
+    sliced = use_slices(setting.config.training, setting.model)
     checks = []
     for precision in dict.fromkeys([Precision.fp32, configured]):
         reference = _reference(setting, plans, precision)
@@ -199,7 +200,7 @@ def verify(
             for packing in packings:
                 facts = {"preset": name, "batch": str(plan), "packing": packing.value}
                 try:
-                    trace = _trace(setting, plan, packing, precision)
+                    trace = _trace(setting, plan, packing, precision, sliced=sliced)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -209,12 +210,16 @@ def verify(
 
 
 def _reference(setting: Setting, plans: dict[str, BatchPlan], precision: Precision) -> Trace:
-    """The steps in one piece or, where that does not fit, in the largest preset that does."""
+    """The steps in one piece or, where that does not fit, in the largest preset that does.
+
+    With the model's own logits, so that the loss in slices is proved as well.
+    """
     effective = next(iter(plans.values())).effective_batch_size
     sizes = sorted({plan.per_device_train_batch_size for plan in plans.values()}, reverse=True)
     for size in dict.fromkeys([effective, *sizes]):
         try:
-            return _trace(setting, BatchPlan(size, effective), Packing.none, precision)
+            plan = BatchPlan(size, effective)
+            return _trace(setting, plan, Packing.none, precision, sliced=False)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -256,7 +261,9 @@ def _compare(
     )
 
 
-def _trace(setting: Setting, plan: BatchPlan, packing: Packing, precision: Precision) -> Trace:
+def _trace(
+    setting: Setting, plan: BatchPlan, packing: Packing, precision: Precision, *, sliced: bool
+) -> Trace:
     """Trains the steps from the setting's weights, cut in one way."""
     training = setting.config.training
     model = copy.deepcopy(setting.model)
@@ -271,7 +278,7 @@ def _trace(setting: Setting, plan: BatchPlan, packing: Packing, precision: Preci
             batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
             with _autocast(setting.device, precision):
                 loss = micro_batch_loss(
-                    model, batch, step["target_tokens"], training.label_smoothing
+                    model, batch, step["target_tokens"], training.label_smoothing, sliced=sliced
                 )
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()

@@ -127,9 +127,10 @@ def build_trainer(
     from batchopt import tokenized
     from batchopt.corpus.load import fingerprint, load_corpus
     from batchopt.evaluation import Evaluator
+    from batchopt.loss import use_slices
     from batchopt.modeling import build_model, generation_config
-    from batchopt.rouge import choose_tokenizer, make_tokenizer
-    from batchopt.rouge_metric import Rouge
+    from batchopt.rouge import choose_tokenizer
+    from batchopt.rouge_process import RougeProcess
     from batchopt.trainer import ExactTrainer, resolve_precision, use_cuda
 
     config = request.config
@@ -144,16 +145,13 @@ def build_trainer(
     corpus = load_corpus(config.data)
     data = tokenized.load(tokenized.prepare(config, corpus))
     references = (text for example in corpus.validation for text in example.summaries)
-    rouge = Rouge(
-        make_tokenizer(
-            choose_tokenizer(config.metric.tokenizer.value, references),
-            use_stemmer=config.metric.use_stemmer,
-        )
+    rouge = RougeProcess(
+        choose_tokenizer(config.metric.tokenizer.value, references),
+        use_stemmer=config.metric.use_stemmer,
     )
-    # Kiwi loads its model at the first word: that is neither evaluation nor training.
-    rouge.tokenizer.tokenize("한국어")
     model = build_model(config, data.tokenizer)
     set_seed(config.seed)
+    sliced = use_slices(config.training, model)
     evaluator = Evaluator(
         corpus.validation,
         data.validation,
@@ -165,6 +163,7 @@ def build_trainer(
             num_beams=config.metric.num_beams,
         ),
         batch_size=config.training.per_device_eval_batch_size,
+        sliced=sliced,
     )
     trainer = ExactTrainer(
         config=config,
@@ -173,6 +172,7 @@ def build_trainer(
         tokenizer=data.tokenizer,
         train_rows=data.train,
         evaluator=evaluator,
+        sliced=sliced,
         recorder=recorder,
         progress=sys.stderr.isatty(),
         gradient_checkpointing=gradient_checkpointing,
@@ -227,7 +227,7 @@ def build_trainer(
         },
         "data_fingerprint": fingerprint(corpus),
     }
-    outcome["metrics"]["rouge_tokenizer"] = rouge.tokenizer.name
+    outcome["metrics"]["rouge_tokenizer"] = rouge.name
     recorder.events.tell(facts=outcome)
     return trainer
 
