@@ -1,16 +1,15 @@
 """batchopt's command line with another job: one that only notes which device it had, and when.
 
-    python -m local_gpus_app -m seed=1,2,3 hydra/launcher=local_gpus
-
-`LOG` names the file for the notes; the batch decides what the job does.
+The environment says where to note it (LOG), how long the job takes (SECONDS), how long after a
+signal (LINGER). A job with seed=99 is killed.
 """
 
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,48 +19,34 @@ from batchopt.device import lease_for_run
 from batchopt.run_files import RECORD, write_json
 
 
-def job(config) -> str:
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    stopped = []
+def job(config: Any) -> str:
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stopped.append(number))
-    info, lease = lease_for_run(config.device, run_dir)
+        signal.signal(number, lambda number, _: signals.append(number))
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    _, lease = lease_for_run(config.device, run_dir)
     begin = time.monotonic_ns()
-    note("began", device=lease.device, run=run_dir.name, pid=os.getpid(), begin=begin)
-    seconds, status = float(config.run.timeout_min or 0.1), "completed"
+    facts = {"run": run_dir.name, "device": lease.device, "begin": begin, "pid": os.getpid()}
+    facts["visible"] = os.environ.get("CUDA_VISIBLE_DEVICES")
+    note(facts)
     if config.seed == 99:
         os.kill(os.getpid(), signal.SIGKILL)
-    while time.monotonic_ns() < begin + seconds * 1e9 and not stopped:
+    while time.monotonic_ns() < begin + float(os.environ["SECONDS"]) * 1e9 and not signals:
         time.sleep(0.01)
-    if stopped:
-        status = "interrupted"
-        # A second Ctrl-C within a while is to be seen too.
+    if signals:
         time.sleep(float(os.environ.get("LINGER", "0")))
-    note(
-        "ended",
-        device=lease.device,
-        run=run_dir.name,
-        begin=begin,
-        end=time.monotonic_ns(),
-        signals=stopped,
-    )
+    note(facts | {"end": time.monotonic_ns(), "signals": signals})
     lease.close()
-    write_json(
-        run_dir / RECORD,
-        {
-            "status": status,
-            "cause": f"{stopped}",
-            "metrics": {},
-            "plan": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 64},
-        },
-    )
+    status = "interrupted" if signals else "completed"
+    plan = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 64}
+    record = {"status": status, "cause": f"{signals}", "plan": plan, "metrics": {}}
+    write_json(run_dir / RECORD, record)
     return status
 
 
-def note(event: str, **values) -> None:
-    descriptor = os.open(os.environ["LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, (json.dumps({"event": event, **values}) + "\n").encode())
-    os.close(descriptor)
+def note(facts: dict[str, Any]) -> None:
+    with Path(os.environ["LOG"]).open("a") as log:
+        log.write(json.dumps(facts) + "\n")
 
 
 def main() -> None:

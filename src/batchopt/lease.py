@@ -117,6 +117,15 @@ def acquire(
     return lease
 
 
+def check() -> None:
+    """Checks that leases can be kept here.
+
+    Raises:
+        RequestError: The directory of the leases is not fit for use.
+    """
+    Ticket((), "a check").close()
+
+
 def inherited(devices: Sequence[str], run: str) -> Lease | None:
     """The lease on one of these devices that the parent took for this process, if it did."""
     device, word = os.environ.get(DEVICE_KEY, ""), os.environ.get(DESCRIPTOR_KEY, "")
