@@ -72,11 +72,18 @@ class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
     `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
+    `launcher` is the config of what runs the jobs.
     """
 
     directory: Path
     jobs: tuple[Job, ...]
     hydra_overrides: tuple[str, ...]
+    launcher: Mapping[str, Any]
+
+    @property
+    def on_slurm(self) -> bool:
+        """Whether SLURM runs the jobs."""
+        return str(self.launcher["_target_"]).endswith("SlurmLauncher")
 
 
 def conf_dir() -> Path:
@@ -150,6 +157,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             OmegaConf.set_struct(composed, False)
             composed.hydra.job.num = number
             directory = directory or str(composed.hydra.sweep.dir)
+            launcher = composed.hydra.launcher
             run_dir = str(composed.hydra.sweep.subdir)
             if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
                 raise RequestError(
@@ -157,7 +165,12 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
                 )
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
-    return Sweep(Path(directory), tuple(jobs), (*hydra_overrides, f"hydra.sweep.dir={directory}"))
+    return Sweep(
+        directory=Path(directory),
+        jobs=tuple(jobs),
+        hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
+        launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+    )
 
 
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:

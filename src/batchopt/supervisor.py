@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from batchopt import run_files
+from batchopt import run_files, slurm
 from batchopt.attempt import Ending, run_child
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, config_hash
@@ -120,10 +120,15 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         SystemExit: Likewise for SIGTERM.
     """
     run = _Run(request, run_dir)
+    kind = request.config.device.kind.value
     try:
-        device = find_device(request.config.device.kind.value)
+        slurm.check_allocation(os.environ, kind)
+        device = find_device(kind)
+    except RequestError as error:
+        run.fail(str(error))
+        return run.close(None)
     except NvmlError as error:
-        run.fail(f"device.kind is {request.config.device.kind.value}: {error}")
+        run.fail(f"device.kind is {kind}: {error}")
         return run.close(None)
     signals: tuple[int, ...] = ()
     try:
@@ -388,6 +393,9 @@ def _stopped(ending: Ending, request: RunRequest) -> tuple[str, str]:
     if ending.stopped_for == "exit":
         return "failed", "the training process told its outcome and did not end"
     number = ending.signals[0]
+    why = slurm.why_stopped(os.environ, number)
+    if why is not None:
+        return why[0], f"{why[1]}; {kept}"
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     return "interrupted", f"stopped by {name}; {kept}"
 

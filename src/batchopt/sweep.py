@@ -86,6 +86,9 @@ def write_plan(sweep: Sweep, command: str) -> bool:
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
             "cwd": str(Path.cwd()),
+            # Who starts the runs, so that others can tell whether one that waits still will be.
+            "pid": os.getpid(),
+            "hostname": os.uname().nodename,
             "jobs": jobs,
         },
     )

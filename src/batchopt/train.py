@@ -14,10 +14,11 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import lease
-from batchopt.cli import INTERRUPTED, OK, Parser, answer
+from batchopt import lease, preflight
+from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, Parser, answer
 from batchopt.compose import (
     RunRequest,
+    Sweep,
     accept_plus,
     compose_run,
     compose_sweep,
@@ -31,7 +32,8 @@ from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
 from batchopt.prepare import prepare_shared
-from batchopt.run_files import SWEEP
+from batchopt.run_files import SLURM_JOBS, SWEEP
+from batchopt.settle import settle
 from batchopt.summary import print_summary
 from batchopt.sweep import (
     Left,
@@ -74,6 +76,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _single(request: RunRequest, words: list[str]) -> int:
+    for word in words:
+        if word.startswith("hydra/launcher="):
+            raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
     print(f"plan: {_plan(request)}", flush=True)
     prepare_shared([request])
@@ -87,6 +92,8 @@ def _single(request: RunRequest, words: list[str]) -> int:
 
 def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     sweep = compose_sweep(overrides)
+    if sweep.on_slurm:
+        _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
@@ -98,6 +105,10 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     elif sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
+    if sweep.on_slurm:
+        if code or not sweep.launcher.get("wait", True):
+            return _leave_to_slurm(sweep, code)
+        settle(sweep.directory)
     results = read_results(sweep)
     print_summary(results)
     print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
@@ -131,6 +142,32 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
             find_device(request.config.device.kind.value)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
+
+
+def _preflight(sweep: Sweep) -> None:
+    """Refuses jobs that this cluster cannot run.
+
+    Raises:
+        RequestError: A line for each reason.
+    """
+    configs = [job.request.config for job in sweep.jobs]
+    found = preflight.problems(sweep.launcher, {config.device.kind.value for config in configs})
+    never, perhaps = preflight.unshared(preflight.paths_of(sweep.directory, configs))
+    for line in perhaps:
+        print(f"note: {line}")
+    if found or never:
+        raise RequestError("\nbatchopt: ".join(found + never))
+
+
+def _leave_to_slurm(sweep: Sweep, code: int) -> int:
+    """Says how to follow jobs that this command does not wait for."""
+    if not (sweep.directory / SLURM_JOBS).exists():
+        # Nothing was submitted: the directory must not stand in the way of the next try.
+        (sweep.directory / SWEEP).unlink(missing_ok=True)
+        return code or SOME_FAILED
+    print(f"follow: python -m batchopt.status {sweep.directory}")
+    print(f"then: python -m analysis sweep={sweep.directory}   (also while runs are going on)")
+    return code
 
 
 def _verify(directory: Path) -> None:
