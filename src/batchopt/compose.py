@@ -205,12 +205,13 @@ def read_run(run_dir: Path) -> RunRequest:
 def config_hash(config: Config) -> str:
     """A name for everything that decides a run's numbers.
 
-    Where the cache is, what is checked before, when a run is ended from outside and who is told
-    of it do not.
+    Where the cache is, what is checked or waited for before, when a run is ended from outside and
+    who is told of it do not.
     """
     plain = dataclasses.asdict(config)
     for name in ("cache_dir", "verify", "run", "sweep", "tracker"):
         del plain[name]
+    del plain["device"]["wait_for_free"]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -325,6 +325,9 @@ class DeviceConfig:
     """Threads of torch on the CPU; null: torch's own choice."""
     sample_interval_s: float = 0.05
     """Seconds between two samples of memory."""
+    wait_for_free: bool = True
+    """Wait while programs other than batchopt use the GPU; false: share it with them, and the
+    timing is marked as not to be trusted. Other runs of batchopt are always waited for."""
     memory_limit_gib: float | None = None
     """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
     on the CPU the training process's; null: all there is."""

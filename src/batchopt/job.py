@@ -31,7 +31,7 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        over = is_over(request, run_dir)
+        over = is_over(run_dir, request.config.sweep.retry)
         if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return over
         logger.info("run %s: %s", run_dir, request.plan or "batch=auto")

@@ -126,10 +126,10 @@ def reopen(left: Sequence[Left]) -> None:
             shutil.move(run.run_dir, aside / f"{run.run_dir.name}.{taken + 1}")
 
 
-def is_over(request: RunRequest, run_dir: Path) -> str | None:
+def is_over(run_dir: Path, retry: Sequence[str]) -> str | None:
     """The status of a run that is not to be run again; None where there is something to do."""
     record = read_json(run_dir / RECORD)
-    if record is None or record["status"] in request.config.sweep.retry:
+    if record is None or record["status"] in retry:
         return None
     return str(record["status"])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import preflight, trackers
+from batchopt import lease, preflight, trackers
 from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
@@ -144,8 +144,10 @@ def _reopen(left: Sequence[Left]) -> None:
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
     """Refuses a GPU that is not here, unless another machine is to run the jobs."""
-    if any(word.startswith("hydra/launcher=") for word in words):
+    launchers = {word for word in words if word.startswith("hydra/launcher=")}
+    if launchers - {"hydra/launcher=basic", "hydra/launcher=local_gpus"}:
         return
+    lease.check()
     for request in requests:
         try:
             find_device(request.config.device.kind.value)
