@@ -7,7 +7,6 @@ trained and recorded in a process of its own -> a table of what came of it.
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import lease, preflight, trackers
+from batchopt import lease, lifeline, preflight, trackers
 from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
@@ -33,7 +32,7 @@ from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
 from batchopt.prepare import prepare_shared
-from batchopt.run_files import SWEEP
+from batchopt.run_files import SWEEP, VERIFY
 from batchopt.settle import settle
 from batchopt.slurm import masters, sweep_jobs
 from batchopt.summary import print_summary
@@ -104,15 +103,19 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
     check_disk([job.request for job in sweep.jobs], sweep.directory)
-    if again := write_plan(sweep, command):
+    goes_on, left = write_plan(sweep, command), []
+    if goes_on:
         names = [job.run_dir for job in sweep.jobs]
-        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
-    elif sweep.jobs[0].request.config.verify:
-        _verify(sweep.directory)
+        left = what_is_left(sweep, dict(zip(names, fingerprints, strict=True)))
+    # A sweep that was killed while it was verified has not been.
+    verified = goes_on and (sweep.directory / VERIFY).exists()
+    if sweep.jobs[0].request.config.verify and not verified:
+        _verify(sweep.directory, undo=not goes_on)
+    _reopen(left)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
         if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
-            if not again:
+            if not goes_on:
                 (sweep.directory / SWEEP).unlink()
             return code
         if code == INTERRUPTED or not sweep.launcher.get("wait", True):
@@ -180,15 +183,13 @@ def _preflight(sweep: Sweep) -> None:
         raise RequestError("\nbatchopt: ".join(found + never))
 
 
-def _verify(directory: Path) -> None:
+def _verify(directory: Path, *, undo: bool) -> None:
     """Has a child prove that the planned runs are one training; ends here where they are not."""
-    child = subprocess.run(
-        [sys.executable, "-m", "batchopt.verify", "--sweep", str(directory)], check=False
-    )
-    if child.returncode:
-        # Nothing has run: the directory must not stand in the way of the next try.
-        (directory / SWEEP).unlink(missing_ok=True)
-        raise SystemExit(child.returncode)
+    code = lifeline.run("batchopt.verify", ["--sweep", str(directory)])
+    if code:
+        if undo:  # nothing has run: the directory must not stand in the way of the next try
+            (directory / SWEEP).unlink(missing_ok=True)
+        raise SystemExit(code)
 
 
 def _hydra(words: list[str]) -> int:

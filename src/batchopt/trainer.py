@@ -190,6 +190,9 @@ class ExactTrainer(Seq2SeqTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.recorder.phase("save")
         super()._save_checkpoint(model, trial)
+        self.recorder.complete_checkpoint(
+            self.state.global_step, keep=self.config.training.keep_checkpoints
+        )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """The Trainer's own count, over the micro-batches."""
@@ -238,7 +241,6 @@ def training_arguments(
         eval_on_start=True,
         save_strategy=strategy if training.save_checkpoints else "no",
         save_steps=training.eval_steps or 500,
-        save_total_limit=training.keep_checkpoints,
         metric_for_best_model="rouge_f1",
         greater_is_better=True,
         remove_unused_columns=False,
