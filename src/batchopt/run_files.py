@@ -23,6 +23,7 @@ STACKS = "stacks.txt"
 CHECKPOINTS = "checkpoints"
 SWEEP = "sweep.json"
 VERIFY = "verify.json"
+SLURM_JOBS = "slurm_jobs.json"
 RESERVE = ".reserved"
 
 RESERVED_BYTES = 256 * 1024

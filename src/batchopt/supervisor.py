@@ -16,15 +16,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from batchopt import run_files
+from batchopt import run_files, slurm
 from batchopt.attempt import Ending, Stop, run_child
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, config_hash
 from batchopt.config import OnOom
-from batchopt.device import find_device
+from batchopt.device import lease_for_run
 from batchopt.environment import code_hash, describe_environment
 from batchopt.errors import RequestError
 from batchopt.failures import name_death
+from batchopt.lease import Lease
 from batchopt.nvml import DeviceInfo, NvmlError
 
 logger = logging.getLogger(__name__)
@@ -119,32 +120,40 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         KeyboardInterrupt: Ctrl-C; the worker has ended and the record is written.
         SystemExit: Likewise for SIGTERM.
     """
+    run = _Run(request, run_dir)
+    device_config = request.config.device
+    try:
+        slurm.check_allocation(os.environ, device_config.kind.value)
+        device, lease = lease_for_run(device_config, run_dir)
+    except RequestError as error:
+        return run.fail(str(error))
+    except NvmlError as error:
+        return run.fail(f"device.kind is {device_config.kind.value}: {error}")
+    except KeyboardInterrupt:
+        run.interrupt("stopped while it waited for a device")
+        raise
     # Up to the record and not only while a worker runs: a second Ctrl-C must not cost the record.
-    with Stop() as stop:
-        status = _see_through(request, run_dir, stop)
+    with lease, Stop() as stop:
+        status = _see_through(run, device, lease, stop)
     _pass_on([number for _, number in stop.signals])
     return status
 
 
-def _see_through(request: RunRequest, run_dir: Path, stop: Stop) -> str:
-    run = _Run(request, run_dir)
-    try:
-        device = find_device(request.config.device.kind.value)
-    except NvmlError as error:
-        run.fail(f"device.kind is {request.config.device.kind.value}: {error}")
-        return run.close(None)
+def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Stop) -> str:
     try:
         cut = run.first_cut(device)
     except RequestError as error:
-        run.fail(str(error))
-        return run.close(device)
+        return run.fail(str(error))
+    except KeyboardInterrupt:
+        run.interrupt("stopped while batch=auto was probing")
+        raise
     while cut is not None:
         try:
-            run.attempt(cut, device, stop)
+            run.attempt(cut, device, lease, stop)
         except NvmlError as error:
-            run.fail(f"the GPU cannot be watched: {error}")
-            break
-        cut = _next_cut(request.config.on_oom, cut) if run.status == "oom" else None
+            return run.fail(f"the GPU cannot be watched: {error}")
+        again = run.status == "oom" and not stop.signals
+        cut = _next_cut(run.request.config.on_oom, cut) if again else None
     return run.close(device)
 
 
@@ -196,7 +205,7 @@ class _Run:
         }
         return Cut(choice.plan, config.training.gradient_checkpointing)
 
-    def attempt(self, cut: Cut, device: DeviceInfo | None, stop: Stop) -> None:
+    def attempt(self, cut: Cut, device: DeviceInfo | None, lease: Lease, stop: Stop) -> None:
         """Trains until the run or the worker ends; takes note of how it ended."""
         config = self.request.config
         number, started_at = len(self.attempts) + 1, _now()
@@ -225,6 +234,7 @@ class _Run:
             self.run_dir,
             device,
             stop=stop,
+            pass_fds=lease.pass_fds,
             limits=config.run,
             interval_s=config.device.sample_interval_s,
             attempt=number,
@@ -264,9 +274,15 @@ class _Run:
         facts |= told.get("outcome", {})
         return facts
 
-    def fail(self, cause: str) -> None:
-        """The run cannot even begin."""
+    def fail(self, cause: str) -> str:
+        """Writes the record of a run that cannot even begin."""
         self.status, self.cause = "failed", cause
+        return self.close(None)
+
+    def interrupt(self, cause: str) -> None:
+        """Writes the record of a run that was stopped before it began."""
+        self.status, self.cause = "interrupted", cause
+        self.close(None)
 
     def close(self, device: DeviceInfo | None) -> str:
         """Writes the record; returns the status."""
@@ -390,6 +406,9 @@ def _stopped(ending: Ending, request: RunRequest) -> tuple[str, str]:
     if ending.stopped_for == "exit":
         return "failed", "the training process told its outcome and did not end"
     number = ending.signals[0]
+    why = slurm.why_stopped(os.environ, number)
+    if why is not None:
+        return why[0], f"{why[1]}; {kept}"
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     return "interrupted", f"stopped by {name}; {kept}"
 

@@ -70,6 +70,8 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         }
         for job in sweep.jobs
     ]
+    # Who starts the runs, so that others can tell whether one that waits still will be.
+    launcher = {"pid": os.getpid(), "hostname": os.uname().nodename, "launched_at": _now()}
     before = read_json(path)
     if before is not None:
         if _what_runs(before["jobs"]) != _what_runs(jobs):
@@ -78,18 +80,24 @@ def write_plan(sweep: Sweep, command: str) -> bool:
                 f"resume that one with python -m batchopt.resume {sweep.directory}, or name "
                 "another directory"
             )
+        write_json(path, before | launcher)
         return True
     write_json(
         path,
         {
             "schema_version": SCHEMA_VERSION,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": _now(),
             "command": command,
             "cwd": str(Path.cwd()),
+            **launcher,
             "jobs": jobs,
         },
     )
     return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:
@@ -119,10 +127,10 @@ def reopen(left: Sequence[Left]) -> None:
             shutil.move(run.run_dir, aside / f"{run.run_dir.name}.{taken + 1}")
 
 
-def is_over(request: RunRequest, run_dir: Path) -> str | None:
+def is_over(run_dir: Path, retry: Sequence[str]) -> str | None:
     """The status of a run that is not to be run again; None where there is something to do."""
     record = read_json(run_dir / RECORD)
-    if record is None or record["status"] in request.config.sweep.retry:
+    if record is None or record["status"] in retry:
         return None
     return str(record["status"])
 

@@ -5,6 +5,7 @@ trained and recorded in a process of its own -> a table of what came of it.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,10 +14,11 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import lifeline
-from batchopt.cli import INTERRUPTED, OK, Parser, answer
+from batchopt import lease, lifeline, preflight, trackers
+from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
+    Sweep,
     accept_plus,
     compose_run,
     compose_sweep,
@@ -31,6 +33,8 @@ from batchopt.job import run_job
 from batchopt.nvml import NvmlError
 from batchopt.prepare import prepare_shared
 from batchopt.run_files import SWEEP, VERIFY
+from batchopt.settle import settle
+from batchopt.slurm import masters, sweep_jobs
 from batchopt.summary import print_summary
 from batchopt.sweep import (
     Left,
@@ -73,7 +77,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _single(request: RunRequest, words: list[str]) -> int:
+    for word in words:
+        if word.startswith("hydra/launcher="):
+            raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
+    trackers.check(request.config.tracker.name, os.environ)
     print(f"plan: {_plan(request)}", flush=True)
     prepare_shared([request])
     check_disk([request], request.run_dir)
@@ -86,7 +94,11 @@ def _single(request: RunRequest, words: list[str]) -> int:
 
 def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     sweep = compose_sweep(overrides)
+    if sweep.on_slurm:
+        _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
+    for job in sweep.jobs:
+        trackers.check(job.request.config.tracker.name, os.environ)
     for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
@@ -101,6 +113,16 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
         _verify(sweep.directory, undo=not goes_on)
     _reopen(left)
     code = _hydra([*words, *sweep.hydra_overrides])
+    if sweep.on_slurm:
+        if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
+            if not goes_on:
+                (sweep.directory / SWEEP).unlink()
+            return code
+        if code == INTERRUPTED or not sweep.launcher.get("wait", True):
+            print(f"follow: python -m batchopt.status {sweep.directory}")
+            print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
+            return code
+        settle(sweep.directory)
     results = read_results(sweep)
     print_summary(results)
     print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
@@ -125,13 +147,40 @@ def _reopen(left: Sequence[Left]) -> None:
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
     """Refuses a GPU that is not here, unless another machine is to run the jobs."""
-    if any(word.startswith("hydra/launcher=") for word in words):
+    launchers = {word for word in words if word.startswith("hydra/launcher=")}
+    if launchers - {"hydra/launcher=basic", "hydra/launcher=local_gpus"}:
         return
+    lease.check()
     for request in requests:
         try:
             find_device(request.config.device.kind.value)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
+
+
+def _preflight(sweep: Sweep) -> None:
+    """Refuses jobs that this cluster cannot run, or that it still runs.
+
+    Raises:
+        RequestError: A line for each reason.
+    """
+    live = [job for job in sweep_jobs(sweep.directory) if job.state and not job.state.ended]
+    if live:
+        ids = masters(job.job_id for job in live if job.job_id)
+        raise RequestError(
+            f"{len(live)} runs of {sweep.directory} are still SLURM's (squeue --job={ids}); wait "
+            f"for them, or end them with: scancel {ids}"
+        )
+    settle(sweep.directory)
+    configs = [job.request.config for job in sweep.jobs]
+    found = preflight.problems(
+        sweep.launcher, {config.device.kind.value for config in configs}, sweep.batch_size
+    )
+    never, perhaps = preflight.unshared(preflight.paths_of(sweep.directory, configs))
+    for line in perhaps:
+        print(f"note: {line}")
+    if found or never:
+        raise RequestError("\nbatchopt: ".join(found + never))
 
 
 def _verify(directory: Path, *, undo: bool) -> None:

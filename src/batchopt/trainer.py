@@ -54,6 +54,7 @@ class ExactTrainer(Seq2SeqTrainer):
         recorder: Recorder,
         progress: bool,
         gradient_checkpointing: bool = False,
+        tracked_as: str | None = None,
     ) -> None:
         self.config = config
         self.plan = plan
@@ -70,6 +71,7 @@ class ExactTrainer(Seq2SeqTrainer):
                 recorder.run_dir,
                 progress=progress,
                 gradient_checkpointing=gradient_checkpointing,
+                tracked_as=tracked_as,
             ),
             train_dataset=train_rows,
             # The Trainer insists on one; evaluation goes through `evaluator`.
@@ -205,8 +207,9 @@ def training_arguments(
     *,
     progress: bool,
     gradient_checkpointing: bool = False,
+    tracked_as: str | None = None,
 ) -> Seq2SeqTrainingArguments:
-    """Maps our names to the Trainer's."""
+    """Maps our names to the Trainer's; `tracked_as` is the run's name in its tracker, if any."""
     training = config.training
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
@@ -242,7 +245,9 @@ def training_arguments(
         greater_is_better=True,
         remove_unused_columns=False,
         disable_tqdm=not progress,
-        report_to="none",
+        report_to=config.tracker.name.value if tracked_as else "none",
+        run_name=tracked_as,
+        project=config.tracker.project,
         seed=config.seed,
     )
 

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchopt import checkpoints, memory
+from batchopt import checkpoints, memory, trackers
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, read_run
 from batchopt.failures import describe
@@ -80,6 +80,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
             recorder,
             outcome,
             gradient_checkpointing=arguments.gradient_checkpointing,
+            tracked=True,
         )
         train(trainer, outcome)
         outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
@@ -112,6 +113,7 @@ def build_trainer(
     outcome: dict[str, Any],
     *,
     gradient_checkpointing: bool = False,
+    tracked: bool = False,
 ) -> "ExactTrainer":
     """Loads data and model and joins them to a trainer.
 
@@ -174,6 +176,8 @@ def build_trainer(
         recorder=recorder,
         progress=sys.stderr.isatty(),
         gradient_checkpointing=gradient_checkpointing,
+        # The integrations read the environment as the Trainer is made.
+        tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
     steps_per_epoch = -(-data.summary.train_examples // plan.effective_batch_size)
     steps = config.training.max_steps or steps_per_epoch * config.training.num_train_epochs
