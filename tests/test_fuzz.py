@@ -106,7 +106,7 @@ JSONL = st.lists(ROWS | JSON, max_size=4).map(
     TABLES | JSONL | st.binary(max_size=40),
     st.sampled_from(["error", "skip"]),
 )
-def test_a_data_file_is_a_corpus_or_one_line(suffix, content, on_bad_row, tmp_path):
+def test_a_data_file_is_a_corpus_or_one_line(tmp_path, suffix, content, on_bad_row):
     file = tmp_path / f"train{suffix}"
     file.write_bytes(content)
     try:
@@ -156,7 +156,7 @@ def rooted(sweep, folder):
 
 @few
 @given(RECORDS.map(json.dumps).map(str.encode) | st.binary(max_size=30), st.booleans())
-def test_a_record_is_read_or_refused_in_one_line(content, torn, planned, tmp_path):
+def test_a_record_is_read_or_refused_in_one_line(planned, tmp_path, content, torn):
     sweep = rooted(planned, tmp_path)
     run_dir = tmp_path / sweep.jobs[0].run_dir
     run_dir.mkdir(exist_ok=True)
@@ -168,7 +168,7 @@ def test_a_record_is_read_or_refused_in_one_line(content, torn, planned, tmp_pat
     print_summary(results)
     for read in (
         lambda: what_is_left(sweep, {}),
-        lambda: is_over(sweep.jobs[0].request, run_dir),
+        lambda: is_over(run_dir, ['failed']),
         lambda: earlier_attempts(run_dir),
     ):
         try:
@@ -180,7 +180,7 @@ def test_a_record_is_read_or_refused_in_one_line(content, torn, planned, tmp_pat
 
 @few
 @given(JSON, st.sampled_from(["metrics.jsonl", "memory.jsonl", "predictions.jsonl"]), JSON)
-def test_what_a_killed_run_left_is_read_or_refused_in_one_line(running, name, row, tmp_path):
+def test_what_a_killed_run_left_is_read_or_refused_in_one_line(tmp_path, running, name, row):
     (tmp_path / run_files.RUNNING).write_text(json.dumps(running))
     (tmp_path / name).write_text(json.dumps(row) + '\n{"torn')
     assert all(isinstance(found, dict) for found in run_files.read_jsonl(tmp_path / name))
@@ -209,7 +209,7 @@ PLANS = (
 
 @few
 @given(PLANS)
-def test_a_plan_is_gone_on_with_or_refused_in_one_line(plan, planned, tmp_path, monkeypatch):
+def test_a_plan_is_gone_on_with_or_refused_in_one_line(planned, tmp_path, monkeypatch, plan):
     from batchopt import resume, train
 
     (tmp_path / run_files.SWEEP).write_text(json.dumps(plan))
@@ -231,7 +231,7 @@ def test_a_plan_is_gone_on_with_or_refused_in_one_line(plan, planned, tmp_path, 
 
 @few
 @given(RECORDS, PLANS, JSON)
-def test_the_analysis_reads_or_refuses_in_one_line(found, plan, row, tmp_path):
+def test_the_analysis_reads_or_refuses_in_one_line(tmp_path, found, plan, row):
     run = tmp_path / "0_batch=05a"
     run.mkdir(exist_ok=True)
     (run / "record.json").write_text(json.dumps(found))

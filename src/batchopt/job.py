@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from batchopt import slurm, trackers
 from batchopt.compose import read_run
+from batchopt.errors import RequestError
 from batchopt.supervisor import supervise
 from batchopt.sweep import is_over
 
@@ -38,6 +39,9 @@ def run_job(_: DictConfig) -> str:
         status = supervise(request, run_dir)
         trackers.report(request, run_dir)
         return status
+    except (RequestError, OSError) as error:  # a full disk, files that are damaged
+        logger.error("%s cannot be run: %s", run_dir, error)
+        return "failed"
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"

@@ -23,6 +23,7 @@ from batchopt.compose import (
     compose_run,
     compose_sweep,
     conf_dir,
+    quoted,
     register_schemas,
 )
 from batchopt.device import find_device
@@ -85,7 +86,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
     print(f"plan: {_plan(request)}", flush=True)
     prepare_shared([request])
     check_disk([request], request.run_dir)
-    code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
+    code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / 'record.json'}")
