@@ -301,6 +301,9 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         return compose("config", list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
         raise RequestError(_no_such_choice(error)) from error
+    except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
+        reason = " ".join(str(error).split())
+        raise RequestError(f"a file of the config cannot be read ({reason})") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(_one_line(error, overrides)) from error
 
