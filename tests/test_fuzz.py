@@ -168,7 +168,7 @@ def test_a_record_is_read_or_refused_in_one_line(planned, tmp_path, content, tor
     print_summary(results)
     for read in (
         lambda: what_is_left(sweep, {}),
-        lambda: is_over(run_dir, ['failed']),
+        lambda: is_over(run_dir, ["failed"]),
         lambda: earlier_attempts(run_dir),
     ):
         try:
