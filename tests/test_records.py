@@ -14,7 +14,7 @@ from batchopt.errors import RequestError
 from batchopt.records import read_plan, read_record
 from batchopt.summary import print_summary
 from batchopt.supervisor import earlier_attempts
-from batchopt.sweep import exit_code, read_results, reopen, what_is_left, write_plan
+from batchopt.sweep import exit_code, is_kept, read_results, reopen, what_is_left, write_plan
 
 VERSION_1 = {
     "schema_version": 1,
@@ -108,7 +108,7 @@ def test_a_run_without_a_record_is_stale_where_its_code_was_another(sweep):
     running = {"pid": 2**22 + 1, "hostname": os.uname().nodename, "code_hash": "other"}
     folder = leave(sweep, 0, "running.json", running)
     assert states(sweep)[0] == ("stale", True)
-    reopen(what_is_left(sweep, {}))
+    reopen(sweep.directory, what_is_left(sweep, {}))
     assert not folder.exists()
     assert (sweep.directory / ".stale" / f"{folder.name}.1" / "running.json").exists()
 
@@ -129,7 +129,7 @@ def test_what_a_kill_left_is_gone_after_the_next_start(sweep):
     folder = leave(sweep, 0, "record.json", VERSION_1)
     for name in (".metrics.jsonl.a1b2c3d4", ".record.json.abcdefgh", ".reserved", "running.json"):
         (folder / name).write_text("torn")
-    reopen(what_is_left(sweep, {}))
+    reopen(sweep.directory, what_is_left(sweep, {}))
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 
@@ -145,7 +145,7 @@ def test_the_record_outlives_its_reader_of_another_version(sweep):
     """A sweep that is started again changes no record that it keeps."""
     folder = leave(sweep, 0, "record.json", VERSION_99)
     before = (folder / "record.json").read_bytes()
-    reopen(what_is_left(sweep, {}))
+    reopen(sweep.directory, what_is_left(sweep, {}))
     assert (folder / "record.json").read_bytes() == before
     assert read_record(folder) == VERSION_99
 
@@ -156,3 +156,18 @@ def test_a_directory_of_any_name_is_taken_as_it_is(name, tmp_path):
     assert planned.directory == tmp_path / name
     again = compose_sweep(["batch=05a,05b", planned.hydra_overrides[-1]])
     assert again.directory == tmp_path / name
+
+
+def test_what_is_not_asked_for_is_kept_in_the_jobs_too(sweep):
+    """The jobs decide on other machines, perhaps; what was said here must hold there."""
+    leave(sweep, 0, "record.json", VERSION_1 | {"status": "oom"})
+    for job in sweep.jobs:
+        job.request.config.sweep.retry = ["oom"]
+    left = what_is_left(sweep, {})
+    assert [(run.state, run.again) for run in left] == [("oom", True), ("missing", False)]
+    reopen(sweep.directory, left)
+    assert [is_kept(job.request.run_dir) for job in sweep.jobs] == [False, True]
+    for job in sweep.jobs:
+        job.request.config.sweep.retry = ["missing"]
+    reopen(sweep.directory, what_is_left(sweep, {}))
+    assert [is_kept(job.request.run_dir) for job in sweep.jobs] == [True, False]

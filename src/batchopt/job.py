@@ -15,7 +15,7 @@ from batchopt import slurm, trackers
 from batchopt.compose import read_run
 from batchopt.errors import RequestError
 from batchopt.supervisor import supervise
-from batchopt.sweep import is_over
+from batchopt.sweep import is_kept, is_over
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
+        if is_kept(run_dir):
+            return "kept"
         over = is_over(run_dir, request.config.sweep.retry)
         if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return over

@@ -111,14 +111,19 @@ def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:
     Raises:
         RequestError: Somebody runs one of them at this moment.
     """
-    return [_state(job.request, fingerprints.get(job.run_dir)) for job in sweep.jobs]
+    return [look_at(job.request, fingerprints.get(job.run_dir)) for job in sweep.jobs]
 
 
-def reopen(left: Sequence[Left]) -> None:
-    """Puts aside what is run anew from the start: what is stale, or was completed.
+def reopen(directory: Path, left: Sequence[Left]) -> None:
+    """Makes room in a sweep for what is run again, and notes in sweep.json what is not.
 
-    What was interrupted or failed stays where it is and goes on from its last checkpoint.
+    What is stale or was completed is put aside, to be run anew from the start. What was
+    interrupted or failed stays where it is and goes on from its last checkpoint.
     """
+    plan = read_plan(directory)
+    if plan is not None:
+        kept = [run.run_dir.name for run in left if not run.again]
+        write_json(directory / SWEEP, plan | {"kept": kept})
     for run in left:
         sweep_up(run.run_dir)
         if run.again and run.state in ("stale", "completed"):
@@ -126,6 +131,13 @@ def reopen(left: Sequence[Left]) -> None:
             aside.mkdir(exist_ok=True)
             taken = sum(1 for _ in aside.glob(f"{run.run_dir.name}.*"))
             shutil.move(run.run_dir, aside / f"{run.run_dir.name}.{taken + 1}")
+
+
+def is_kept(run_dir: Path) -> bool:
+    """Whether the sweep that goes on now leaves this run as it is."""
+    plan = read_plan(run_dir.parent)
+    kept = None if plan is None else plan.get("kept")
+    return isinstance(kept, list) and run_dir.name in kept
 
 
 def is_over(run_dir: Path, retry: Sequence[str]) -> str | None:
@@ -184,7 +196,12 @@ def _what_runs(jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
     ]
 
 
-def _state(request: RunRequest, fingerprint: str | None) -> Left:
+def look_at(request: RunRequest, fingerprint: str | None) -> Left:
+    """What a run is found to be, against the request and the data as they are now.
+
+    Raises:
+        RequestError: Somebody runs it at this moment.
+    """
     run_dir, retry = request.run_dir, request.config.sweep.retry
     record = read_record(run_dir)
     running = read_running(run_dir) if record is None else None
