@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format analyze bench-packing clean
+.PHONY: help setup demo test check format analyze bench bench-packing clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +37,9 @@ format: setup ## mend format and what lint can mend
 
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
+bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--train FILE --validation FILE'
+	$(PY) benchmarks/bench.py $(BENCH)
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)

@@ -183,7 +183,7 @@ def measure_head(results, words, given):
             if not results.has("head", vocabulary=vocabulary, loss=loss):
                 variant = options.AS_IT_IS | {"sliced": loss == "sliced", "vocabulary": vocabulary}
                 found = options.measure(variant, ["batch=05c", *words], given.steps)
-                results.add("head", vocabulary=vocabulary, loss=loss, **(found or {}))
+                results.add("head", vocabulary=vocabulary, loss=loss, **found)
 
 
 def measure_scaling(results, folder, given):

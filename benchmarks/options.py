@@ -52,25 +52,16 @@ def compare(words, *, rounds, steps, presets, variants=VARIANTS):
     """Yields one row for each preset, round and variant: its figures and ratios."""
     for preset in presets:
         for number in range(rounds):
-            reference = None
+            reference = {}
             for name, change in variants.items():
                 found = measure(AS_IT_IS | change, [f"batch={preset}", *words], steps)
                 reference = reference or found
-                ratios = {
-                    f"{key}_ratio": found[key] / reference[key] if found and reference else None
-                    for key in reference or {}
-                }
-                yield {
-                    "preset": preset,
-                    "round": number,
-                    "variant": name,
-                    **(found or {}),
-                    **ratios,
-                }
+                ratios = {f"{key}_ratio": found[key] / reference[key] for key in found}
+                yield {"preset": preset, "round": number, "variant": name, **found, **ratios}
 
 
 def measure(variant, words, steps):
-    """Figures of one variant from a process of its own; None where it fails."""
+    """Figures of one variant from a process of its own; none where it fails."""
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(variant), f"--steps={steps}", *words],
         env=os.environ | variant["env"],
@@ -80,7 +71,7 @@ def measure(variant, words, steps):
     )
     if done.returncode:
         print(done.stderr, file=sys.stderr)
-        return None
+        return {}
     return json.loads(done.stdout.splitlines()[-1])
 
 
