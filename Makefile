@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format analyze bench bench-packing clean
+.PHONY: help setup demo test test-gpu check format resume analyze bench bench-packing bench-monitor clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,9 @@ demo: setup ## the three presets on the generated sample, then the report
 test: setup ## run every test that can run here
 	$(PY) -m pytest
 
+test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
+	$(PY) -m pytest -m gpu -s
+
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -35,6 +38,9 @@ format: setup ## mend format and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
+	$(PY) -m batchopt.resume $(SWEEP)
+
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
 
@@ -43,6 +49,9 @@ bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--tra
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
+
+bench-monitor: setup ## what sampling costs a training, as a ratio
+	$(PY) benchmarks/monitor.py
 
 clean: ## remove .venv and what was cached; runs and reports stay
 	rm -rf $(VENV) outputs/cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

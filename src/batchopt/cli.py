@@ -1,7 +1,9 @@
 """What all commands have in common: one line for a wrong request, and exit codes."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from batchopt.errors import RequestError
 
@@ -17,3 +19,15 @@ def answer(main: Callable[[list[str]], int]) -> int:
         return WRONG_REQUEST
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, like everything else, where argparse would print its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuses the command line.
+
+        Raises:
+            RequestError: Always.
+        """
+        raise RequestError(f"{message}; --help shows what there is")

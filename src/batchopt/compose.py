@@ -38,7 +38,7 @@ from batchopt.config import (
 )
 from batchopt.errors import RequestError
 
-GROUPS = ("batch", "data", "model", "training", "metric", "device")
+GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
@@ -47,11 +47,12 @@ MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`.
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`; `plan` is
+    None for batch=auto.
     """
 
     config: Config
-    plan: BatchPlan
+    plan: BatchPlan | None
     preset: str
     overrides: tuple[str, ...]
     run_dir: Path
@@ -71,11 +72,18 @@ class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
     `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
+    `launcher` is the config of what runs the jobs.
     """
 
     directory: Path
     jobs: tuple[Job, ...]
     hydra_overrides: tuple[str, ...]
+    launcher: Mapping[str, Any]
+
+    @property
+    def on_slurm(self) -> bool:
+        """Whether SLURM runs the jobs."""
+        return str(self.launcher["_target_"]).endswith("SlurmLauncher")
 
 
 def conf_dir() -> Path:
@@ -149,10 +157,20 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             OmegaConf.set_struct(composed, False)
             composed.hydra.job.num = number
             directory = directory or str(composed.hydra.sweep.dir)
+            launcher = composed.hydra.launcher
             run_dir = str(composed.hydra.sweep.subdir)
+            if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
+                raise RequestError(
+                    f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
+                )
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
-    return Sweep(Path(directory), tuple(jobs), (*hydra_overrides, f"hydra.sweep.dir={directory}"))
+    return Sweep(
+        directory=Path(directory),
+        jobs=tuple(jobs),
+        hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
+        launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+    )
 
 
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
@@ -160,7 +178,8 @@ def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
     pair = ("batch", PER_DEVICE, ACCUMULATION)
     others = [word for word in overrides if word.split("=", 1)[0] not in pair]
     names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
-    return {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    return {name: plan for name, plan in plans.items() if plan is not None}
 
 
 def read_run(run_dir: Path) -> RunRequest:
@@ -181,8 +200,14 @@ def read_run(run_dir: Path) -> RunRequest:
 
 
 def config_hash(config: Config) -> str:
-    """A name for everything that decides a run's numbers; the cache and a check before do not."""
-    plain = dataclasses.asdict(dataclasses.replace(config, cache_dir="", verify=True))
+    """A name for everything that decides a run's numbers.
+
+    Where the cache is, what is checked before, when a run is ended from outside and who is told
+    of it do not.
+    """
+    plain = dataclasses.asdict(config)
+    for name in ("cache_dir", "verify", "run", "sweep", "tracker"):
+        del plain[name]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -236,12 +261,35 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> RunRequest:
+    _refuse_foreign_code(composed.hydra, ())
     config = _typed(composed)
     check(config)
     named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
     plan = plan_batch(config.batch, named)
     preset = str(composed.hydra.runtime.choices.batch)
     return RunRequest(config, plan, preset, tuple(overrides), run_dir)
+
+
+_NAMES_CODE = {
+    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins."),
+    # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
+    "class": ("logging.", "colorlog."),
+    "()": ("colorlog.",),
+}
+"""Keys of Hydra's own config that name something to call, and what they may name."""
+
+
+def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
+    """Hydra runs what a `_target_` names; a config from somebody else could name anything."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            value = node._get_node(key)
+            if key in _NAMES_CODE and not str(value).startswith(_NAMES_CODE[key]):
+                raise RequestError(
+                    f"{'.'.join(('hydra', *path, key))} is {value}; only Hydra's own classes and "
+                    "its plugins, and Python's logging, may be named"
+                )
+            _refuse_foreign_code(value, (*path, str(key)))
 
 
 def _typed(composed: DictConfig) -> Config:

@@ -26,6 +26,10 @@ SCHEDULES = (
 """Schedules of the installed transformers that need nothing but the number of steps."""
 
 
+RETRY = ("missing", "interrupted", "failed", "stale", "oom", "killed", "timeout", "completed")
+"""Why a run of a sweep may be run again."""
+
+
 class Packing(Enum):
     """How the examples of one optimizer step are cut into micro-batches."""
 
@@ -74,6 +78,31 @@ class DeviceKind(Enum):
     cuda = "cuda"
 
 
+class OnOom(Enum):
+    """What to do when a run does not fit into memory."""
+
+    record = "record"
+    halve = "halve"
+    checkpoint_then_halve = "checkpoint_then_halve"
+
+
+class ProbeSizes(Enum):
+    """Which batch sizes to probe."""
+
+    presets = "presets"
+    all = "all"
+
+
+class Tracker(Enum):
+    """Experiment trackers that transformers has an integration of."""
+
+    none = "none"
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+    trackio = "trackio"
+
+
 class RougeTokenizer(Enum):
     """What ROUGE counts as a word."""
 
@@ -94,6 +123,8 @@ class BatchConfig:
     """Micro-batches of one optimizer step; null: derived."""
     effective_batch_size: int = 64
     """Examples of one optimizer step; must be the product of the two keys above."""
+    auto: bool = False
+    """Choose the pair by probing the device the run is on; set by batch=auto."""
     packing: Packing = Packing.sorted
     """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
     balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
@@ -266,7 +297,10 @@ class TrainingConfig:
     early_stopping_patience: int | None = None
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True
-    """Keep the best and the last checkpoint."""
+    """Write a checkpoint at every evaluation; without, a stopped run starts again."""
+    keep_checkpoints: int = 2
+    """Checkpoints on disk: the best, and the newest ones. Of a completed run only the weights
+    stay."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -291,6 +325,52 @@ class DeviceConfig:
     """Threads of torch on the CPU; null: torch's own choice."""
     sample_interval_s: float = 0.05
     """Seconds between two samples of memory."""
+    memory_limit_gib: float | None = None
+    """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
+    on the CPU the training process's; null: all there is."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """When a run is ended from outside."""
+
+    timeout_min: float | None = None
+    """Minutes that a run may take, all attempts together; null: no limit. It writes a checkpoint
+    and ends as `timeout`."""
+    stall_min: float | None = 30.0
+    """Minutes without a step or an evaluated batch after which a run counts as hung; its stacks
+    are kept and it ends as `timeout`; null: never."""
+    grace_s: float = 60.0
+    """Seconds that a run has to write its checkpoint when it is stopped, before it is killed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ProbeConfig:
+    """How batch sizes are probed, by batchopt.probe and batch=auto."""
+
+    sizes: ProbeSizes = ProbeSizes.presets
+    """presets, or all: every divisor of the effective batch."""
+    memory_margin: float = 0.1
+    """Share of the device's memory that is to stay free in the worst case."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SweepConfig:
+    """What a sweep does when it is started again into its own directory."""
+
+    retry: list[str] = field(default_factory=lambda: ["missing", "interrupted", "failed", "stale"])
+    """Which runs to run again: missing, interrupted, failed, stale (config, data or code differ),
+    oom, killed, timeout, completed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """An experiment tracker that is told of the runs, through the Trainer's own integration."""
+
+    name: Tracker = Tracker.none
+    """Set by the choice: none, tensorboard, wandb, mlflow or trackio."""
+    project: str = "batchopt"
+    """Project (wandb, trackio) or experiment (mlflow) that the runs belong to."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -303,6 +383,13 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    on_oom: OnOom = OnOom.record
+    """record: out of memory is the run's result; halve: it goes on with half the per-device batch
+    and the same effective one; checkpoint_then_halve: with gradient checkpointing first."""
     seed: int = 1
     """Seed of the order of the examples, of dropout and of fresh weights."""
     verify: bool = True
@@ -397,3 +484,17 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
     yield at_least("metric.num_beams", config.metric.num_beams, 1)
     yield at_least("device.threads", device.threads, 1)
     yield at_least("device.sample_interval_s", device.sample_interval_s, 0.005)
+    yield (
+        "device.memory_limit_gib",
+        device.memory_limit_gib,
+        (device.memory_limit_gib or 0) > 0,
+        "greater than 0",
+    )
+    yield at_least("training.keep_checkpoints", training.keep_checkpoints, 2)
+    for key in ("timeout_min", "stall_min", "grace_s"):
+        value = getattr(config.run, key)
+        yield f"run.{key}", value, (value or 0) > 0, "greater than 0"
+    margin = config.probe.memory_margin
+    yield "probe.memory_margin", margin, 0 <= margin < 1, "from 0 up to, not including, 1"
+    for value in config.sweep.retry:
+        yield "sweep.retry", value, value in RETRY, "a list of " + ", ".join(RETRY)

@@ -1,4 +1,9 @@
-"""Names the ending of a run that raised: out of memory, or something else."""
+"""Names the ending of a run: out of memory, or something else, and by what."""
+
+import errno
+import re
+import signal
+from pathlib import Path
 
 from batchopt.errors import RequestError
 
@@ -40,4 +45,80 @@ def describe(error: BaseException) -> tuple[str, str]:
         return "oom", f"out of memory: {first_line}".rstrip(": ")
     if isinstance(error, RequestError):
         return "failed", first_line
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "failed", f"the disk is full: {first_line}; free space and resume the sweep"
+    loader = re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\)", str(error))
+    if loader:
+        return "killed", f"a data loader process was killed: {first_line}"
+    if _GPU_LOST.search(str(error)):
+        return "failed", f"the GPU was lost: {first_line}"
     return "failed", f"{type(error).__name__}: {first_line}".rstrip(": ")
+
+
+_GPU_LOST = re.compile(
+    r"CUDA error: (?:uncorrectable ECC|unknown error|device (?:unavailable|not ready)"
+    r"|no CUDA-capable device|the launch timed out|all CUDA-capable devices are busy)"
+    r"|fallen off the bus",
+    re.IGNORECASE,
+)
+"""Errors that say something about the card and nothing about the run."""
+
+
+def name_death(returncode: int) -> tuple[str, str]:
+    """Returns status and cause of a process that ended without a word, by how it ended."""
+    if returncode >= 0:
+        cause = f"the training process ended with exit code {returncode} and no outcome"
+        return "failed", cause
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-returncode}"
+    crashes = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
+    if name in crashes:
+        return "failed", f"the training process crashed ({name})"
+    return "killed", f"the training process was ended from outside ({name})"
+
+
+class KernelKills:
+    """Tells whether the kernel killed a process for want of memory since this was made.
+
+    The count is that of this process' own cgroup where there is one, and of the machine: it says
+    that the kernel killed, not whom. Source: https://docs.kernel.org/admin-guide/cgroup-v2.html
+    (memory.events), https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
+    (memory.oom_control).
+    """
+
+    def __init__(self) -> None:
+        self._files = _counters()
+        self._before = self._read()
+
+    def happened(self) -> bool:
+        """Whether any of the counts has grown."""
+        return any(now > before for now, before in zip(self._read(), self._before, strict=True))
+
+    def _read(self) -> list[int]:
+        return [_count(file) for file in self._files]
+
+
+def _counters() -> list[Path]:
+    files = [Path("/proc/vmstat")]
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return files
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        name = group.lstrip("/")
+        if not controllers:
+            files += [Path("/sys/fs/cgroup", name, "memory.events")]
+        elif controllers == "memory":
+            files += [Path("/sys/fs/cgroup/memory", name, "memory.oom_control")]
+    return files
+
+
+def _count(file: Path) -> int:
+    try:
+        found = re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0

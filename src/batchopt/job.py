@@ -10,8 +10,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from batchopt import trackers
 from batchopt.compose import read_run
 from batchopt.supervisor import supervise
+from batchopt.sweep import is_over
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +27,12 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        logger.info("run %s: %s", run_dir, request.plan)
-        return supervise(request, run_dir)
+        if (over := is_over(request, run_dir)) is not None:
+            return over
+        logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
+        status = supervise(request, run_dir)
+        trackers.report(request, run_dir)
+        return status
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"

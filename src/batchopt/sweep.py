@@ -1,15 +1,27 @@
-"""A sweep's own files: what was planned, and what came of it."""
+"""A sweep's own files: what was planned, what came of it, and what is left to do."""
 
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchopt.compose import Sweep
+import psutil
+
+from batchopt.compose import RunRequest, Sweep, config_hash
+from batchopt.environment import code_hash
 from batchopt.errors import RequestError
-from batchopt.run_files import RECORD, SWEEP, read_json, write_json
+from batchopt.run_files import RECORD, RUNNING, SWEEP, read_json, write_json
 
 SCHEMA_VERSION = 1
+
+STALE = ".stale"
+"""Folder of a sweep for runs that were run anew; nobody's results are thrown away."""
+
+_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "hydra")
+"""What a resumed sweep may set anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,54 +35,118 @@ class RunResult:
     metrics: dict[str, Any]
 
 
-def write_plan(sweep: Sweep, command: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a run of a sweep that is started again was found to be.
+
+    `state` is a word of `sweep.retry`; `reason` says what differs in a stale one.
+    """
+
+    run_dir: Path
+    state: str
+    reason: str
+    again: bool
+
+
+def write_plan(sweep: Sweep, command: str) -> bool:
     """Writes sweep.json before the first run starts.
 
+    Returns:
+        Whether the directory holds this very sweep already, which then goes on.
+
     Raises:
-        RequestError: The directory already holds a sweep.
+        RequestError: The directory holds another sweep.
     """
     path = sweep.directory / SWEEP
-    if path.exists():
-        raise RequestError(
-            f"hydra.sweep.dir: {sweep.directory} already holds a sweep; name another directory, "
-            "or leave the key out"
-        )
+    jobs = [
+        {
+            "number": job.number,
+            "overrides": list(job.request.overrides),
+            "run_dir": job.run_dir,
+            "preset": job.request.preset,
+            "seed": job.request.config.seed,
+            **_pair(job.request),
+            "effective_batch_size": job.request.config.batch.effective_batch_size,
+        }
+        for job in sweep.jobs
+    ]
+    # Who starts the runs, so that others can tell whether one that waits still will be.
+    launcher = {"pid": os.getpid(), "hostname": os.uname().nodename, "launched_at": _now()}
+    before = read_json(path)
+    if before is not None:
+        if _what_runs(before["jobs"]) != _what_runs(jobs):
+            raise RequestError(
+                f"hydra.sweep.dir: {sweep.directory} holds another sweep ({before['command']}); "
+                f"resume that one with python -m batchopt.resume {sweep.directory}, or name "
+                "another directory"
+            )
+        write_json(path, before | launcher)
+        return True
     write_json(
         path,
         {
             "schema_version": SCHEMA_VERSION,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": _now(),
             "command": command,
-            "jobs": [
-                {
-                    "number": job.number,
-                    "overrides": list(job.request.overrides),
-                    "run_dir": job.run_dir,
-                    "preset": job.request.preset,
-                    "seed": job.request.config.seed,
-                    "per_device_train_batch_size": job.request.plan.per_device_train_batch_size,
-                    "gradient_accumulation_steps": job.request.plan.gradient_accumulation_steps,
-                    "effective_batch_size": job.request.plan.effective_batch_size,
-                }
-                for job in sweep.jobs
-            ],
+            "cwd": str(Path.cwd()),
+            **launcher,
+            "jobs": jobs,
         },
     )
+    return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:
+    """Looks at each run of a sweep that is started again; moves nothing.
+
+    Args:
+        sweep: The sweep as it is asked for now.
+        fingerprints: The fingerprint of the data as they are now, by run directory.
+
+    Raises:
+        RequestError: Somebody runs one of them at this moment.
+    """
+    return [_state(job.request, fingerprints.get(job.run_dir)) for job in sweep.jobs]
+
+
+def reopen(left: Sequence[Left]) -> None:
+    """Puts aside what is run anew from the start: what is stale, or was completed.
+
+    What was interrupted or failed stays where it is and goes on from its last checkpoint.
+    """
+    for run in left:
+        if run.again and run.state in ("stale", "completed"):
+            aside = run.run_dir.parent / STALE
+            aside.mkdir(exist_ok=True)
+            taken = sum(1 for _ in aside.glob(f"{run.run_dir.name}.*"))
+            shutil.move(run.run_dir, aside / f"{run.run_dir.name}.{taken + 1}")
+
+
+def is_over(request: RunRequest, run_dir: Path) -> str | None:
+    """The status of a run that is not to be run again; None where there is something to do."""
+    record = read_json(run_dir / RECORD)
+    if record is None or record["status"] in request.config.sweep.retry:
+        return None
+    return str(record["status"])
 
 
 def read_results(sweep: Sweep) -> list[RunResult]:
     """Reads how every planned run ended."""
-    return [
-        read_result(job.request.run_dir, job.run_dir, str(job.request.plan)) for job in sweep.jobs
-    ]
+    return [read_result(job.request.run_dir, job.run_dir) for job in sweep.jobs]
 
 
-def read_result(run_dir: Path, name: str, plan: str) -> RunResult:
+def read_result(run_dir: Path, name: str) -> RunResult:
     """Reads how one run ended."""
     record = read_json(run_dir / RECORD)
     if record is None:
-        return RunResult(name, plan, "missing", "it left no record", {})
-    return RunResult(name, plan, record["status"], record["cause"], record["metrics"])
+        return RunResult(name, "", "missing", "it left no record", {})
+    plan = record["plan"]
+    pair = f"{plan['per_device_train_batch_size']} x {plan['gradient_accumulation_steps']}"
+    return RunResult(name, pair, record["status"], record["cause"], record["metrics"])
 
 
 def exit_code(results: list[RunResult]) -> int:
@@ -79,3 +155,53 @@ def exit_code(results: list[RunResult]) -> int:
     Out of memory, a timeout and a kill are results: they say something about the preset.
     """
     return int(any(r.status in ("failed", "interrupted", "missing") for r in results))
+
+
+def _pair(request: RunRequest) -> dict[str, int | None]:
+    plan = request.plan
+    return {
+        "per_device_train_batch_size": plan.per_device_train_batch_size if plan else None,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps if plan else None,
+    }
+
+
+def _what_runs(jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
+    return [
+        (
+            job["run_dir"],
+            [word for word in job["overrides"] if not word.startswith(_CHANGES_NO_RUN)],
+        )
+        for job in jobs
+    ]
+
+
+def _state(request: RunRequest, fingerprint: str | None) -> Left:
+    run_dir, retry = request.run_dir, request.config.sweep.retry
+    record = read_json(run_dir / RECORD)
+    if record is None:
+        _refuse_if_running(run_dir)
+        return Left(run_dir, "missing", "", "missing" in retry)
+    differing = [
+        name
+        for name, then, now in (
+            ("config", record.get("config_hash"), config_hash(request.config)),
+            ("data", record.get("data_fingerprint"), fingerprint),
+            ("code of batchopt", record.get("code_hash"), code_hash()),
+        )
+        if None not in (then, now) and then != now
+    ]
+    if differing:
+        reason = f"its {' and '.join(differing)} differ from now"
+        return Left(run_dir, "stale", reason, "stale" in retry)
+    status = str(record["status"])
+    return Left(run_dir, status, str(record["cause"]), status in retry)
+
+
+def _refuse_if_running(run_dir: Path) -> None:
+    running = read_json(run_dir / RUNNING)
+    if running is None or running["hostname"] != os.uname().nodename:
+        return
+    if running["pid"] != os.getpid() and psutil.pid_exists(running["pid"]):
+        raise RequestError(
+            f"{run_dir} is being run by process {running['pid']}; wait for it, or stop it"
+        )

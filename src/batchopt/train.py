@@ -5,36 +5,46 @@ trained and recorded in a process of its own -> a table of what came of it.
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import tokenized
-from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, answer
+from batchopt import preflight, trackers
+from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, Parser, answer
 from batchopt.compose import (
     RunRequest,
+    Sweep,
     accept_plus,
     compose_run,
     compose_sweep,
     conf_dir,
     register_schemas,
 )
-from batchopt.corpus import Corpus
-from batchopt.corpus.load import load_corpus
+from batchopt.device import find_device
+from batchopt.disk import check_disk
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
-from batchopt.measurement import find_device
 from batchopt.nvml import NvmlError
-from batchopt.run_files import SWEEP
+from batchopt.prepare import prepare_shared
+from batchopt.run_files import SLURM_JOBS, SWEEP
+from batchopt.settle import settle
 from batchopt.summary import print_summary
-from batchopt.sweep import exit_code, read_result, read_results, write_plan
+from batchopt.sweep import (
+    Left,
+    exit_code,
+    read_result,
+    read_results,
+    reopen,
+    what_is_left,
+    write_plan,
+)
 
 
 def main(words: list[str]) -> int:
@@ -61,21 +71,22 @@ def _flags_first(words: list[str]) -> list[str]:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise RequestError(f"{message}; --help shows what there is")
-
-    parser.error = refuse  # type: ignore[method-assign]  # argparse would print its whole usage
+    # Hydra's own flags, with our way to refuse.
+    parser = Parser(parents=[get_args_parser()], add_help=False)
     return parser.parse_args(words)
 
 
 def _single(request: RunRequest, words: list[str]) -> int:
+    for word in words:
+        if word.startswith("hydra/launcher="):
+            raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
+    trackers.check(request.config.tracker.name, os.environ)
     print(f"plan: {_plan(request)}", flush=True)
-    _prepare([request])
+    prepare_shared([request])
+    check_disk([request], request.run_dir)
     code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
-    result = read_result(request.run_dir, str(request.run_dir), str(request.plan))
+    result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / 'record.json'}")
     return code or exit_code([result])
@@ -83,14 +94,25 @@ def _single(request: RunRequest, words: list[str]) -> int:
 
 def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     sweep = compose_sweep(overrides)
+    if sweep.on_slurm:
+        _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
+        trackers.check(job.request.config.tracker.name, os.environ)
+    for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
-    _prepare(job.request for job in sweep.jobs)
-    write_plan(sweep, command)
-    if sweep.jobs[0].request.config.verify:
+    fingerprints = prepare_shared(job.request for job in sweep.jobs)
+    check_disk([job.request for job in sweep.jobs], sweep.directory)
+    if write_plan(sweep, command):
+        names = [job.run_dir for job in sweep.jobs]
+        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
+    elif sweep.jobs[0].request.config.verify:
         _verify(sweep.directory)
     code = _hydra([*words, *sweep.hydra_overrides])
+    if sweep.on_slurm:
+        if code or not sweep.launcher.get("wait", True):
+            return _leave_to_slurm(sweep, code)
+        settle(sweep.directory)
     results = read_results(sweep)
     print_summary(results)
     print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
@@ -98,7 +120,19 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
 
 
 def _plan(request: RunRequest) -> str:
-    return f"{request.plan} = {request.plan.effective_batch_size} examples per optimizer step"
+    effective = request.config.batch.effective_batch_size
+    if request.plan is None:
+        return f"the fastest pair that fits, probed on the device = {effective} examples a step"
+    return f"{request.plan} = {effective} examples per optimizer step"
+
+
+def _reopen(left: Sequence[Left]) -> None:
+    """Says what a sweep that is started again will do, and makes room for it."""
+    for run in left:
+        reason = f" ({run.reason})" if run.reason else ""
+        what = "runs" if run.again else "kept"
+        print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
+    reopen(left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
@@ -112,25 +146,30 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
 
 
-def _prepare(requests: Iterable[RunRequest]) -> None:
-    """Checks the data of all runs, and makes what they share before the first one starts."""
-    corpora: dict[str, Corpus] = {}
-    for request in requests:
-        data = request.config.data
-        if repr(data) not in corpora:
-            corpora[repr(data)] = load_corpus(data)
-        if tokenized.cache_folder(request.config, corpora[repr(data)]).exists():
-            continue
-        child = subprocess.run(
-            [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
-        )
-        if child.returncode == WRONG_REQUEST:
-            raise SystemExit(WRONG_REQUEST)  # the child has said why
-        if child.returncode:
-            raise RequestError(
-                f"preparing the data failed with exit code {child.returncode}; what went wrong "
-                "stands above"
-            )
+def _preflight(sweep: Sweep) -> None:
+    """Refuses jobs that this cluster cannot run.
+
+    Raises:
+        RequestError: A line for each reason.
+    """
+    configs = [job.request.config for job in sweep.jobs]
+    found = preflight.problems(sweep.launcher, {config.device.kind.value for config in configs})
+    never, perhaps = preflight.unshared(preflight.paths_of(sweep.directory, configs))
+    for line in perhaps:
+        print(f"note: {line}")
+    if found or never:
+        raise RequestError("\nbatchopt: ".join(found + never))
+
+
+def _leave_to_slurm(sweep: Sweep, code: int) -> int:
+    """Says how to follow jobs that this command does not wait for."""
+    if not (sweep.directory / SLURM_JOBS).exists():
+        # Nothing was submitted: the directory must not stand in the way of the next try.
+        (sweep.directory / SWEEP).unlink(missing_ok=True)
+        return code or SOME_FAILED
+    print(f"follow: python -m batchopt.status {sweep.directory}")
+    print(f"then: python -m analysis sweep={sweep.directory}   (also while runs are going on)")
+    return code
 
 
 def _verify(directory: Path) -> None:
