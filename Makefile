@@ -1,6 +1,7 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu test-slurm check format submit resume analyze bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu test-slurm check format submit resume analyze \
+	bench bench-packing bench-monitor clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,6 +51,9 @@ resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
 
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
+bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--train FILE --validation FILE'
+	$(PY) benchmarks/bench.py $(BENCH)
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
