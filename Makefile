@@ -1,11 +1,12 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check format resume analyze bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu test-slurm check format submit resume analyze bench-packing bench-monitor clean
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+RUN ?= batch=05a,05b,05c
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ test: setup ## run every test that can run here
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s
 
+test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
+	$(PY) -m pytest tests/slurm
+
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -37,6 +41,9 @@ check: setup ## format, lint and types, without changing anything
 format: setup ## mend format and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+submit: setup ## queue a sweep on SLURM and return; RUN='batch=05a,05b,05c hydra.launcher.partition=gpu'
+	$(PY) -m batchopt.train -m hydra/launcher=slurm hydra.launcher.wait=false $(RUN)
 
 resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m batchopt.resume $(SWEEP)

@@ -6,6 +6,14 @@ import pytest
 from fake_nvml import FakeNvml
 
 
+@pytest.fixture(scope="session", autouse=True)
+def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests' runs wait for one another, and not for what else trains on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHOPT_LEASE_DIR", str(tmp_path_factory.mktemp("leases")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
     """Built once, with gcc."""

@@ -37,12 +37,14 @@ def test_one_module_alone_knows_pynvml():
         "train",
         "supervisor",
         "sweep",
+        "settle",
         "corpus.load",
         "corpus.sample",
         "micro_batches",
         "help",
         "doctor",
         "status",
+        "trackers",
     ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(module):

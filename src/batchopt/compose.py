@@ -38,7 +38,7 @@ from batchopt.config import (
 )
 from batchopt.errors import RequestError
 
-GROUPS = ("batch", "data", "model", "training", "metric", "device")
+GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
@@ -72,13 +72,14 @@ class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
     `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
-    `launcher` is the config of what runs the jobs.
+    `launcher` is the config of what runs the jobs, `batch_size` as many as it gets at once.
     """
 
     directory: Path
     jobs: tuple[Job, ...]
     hydra_overrides: tuple[str, ...]
     launcher: Mapping[str, Any]
+    batch_size: int
 
     @property
     def on_slurm(self) -> bool:
@@ -158,6 +159,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             composed.hydra.job.num = number
             directory = directory or str(composed.hydra.sweep.dir)
             launcher = composed.hydra.launcher
+            batch_size = composed.hydra.sweeper.get("max_batch_size")
             run_dir = str(composed.hydra.sweep.subdir)
             if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
                 raise RequestError(
@@ -170,6 +172,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         jobs=tuple(jobs),
         hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
         launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+        batch_size=min(len(jobs), batch_size or len(jobs)),
     )
 
 
@@ -202,11 +205,11 @@ def read_run(run_dir: Path) -> RunRequest:
 def config_hash(config: Config) -> str:
     """A name for everything that decides a run's numbers.
 
-    Where the cache is, what is checked or waited for before and when a run is ended from outside
-    do not.
+    Where the cache is, what is checked or waited for before, when a run is ended from outside and
+    who is told of it do not.
     """
     plain = dataclasses.asdict(config)
-    for name in ("cache_dir", "verify", "run", "sweep"):
+    for name in ("cache_dir", "verify", "run", "sweep", "tracker"):
         del plain[name]
     del plain["device"]["wait_for_free"]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
@@ -334,6 +337,8 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
     parent, _, leaf = key.rpartition(".")
     names = sorted(str(name) for name in siblings.keys())  # noqa: SIM118 - missing values too
+    if leaf in names:
+        return f"{key} is a table; set a key of it, as in +{key}.NAME=VALUE"
     close = difflib.get_close_matches(leaf, names, n=1)
     hint = f"did you mean {f'{parent}.' if parent else ''}{close[0]}? " if close else ""
     return f"{key}: no such key; {hint}{parent or 'the keys'} {'has' if parent else 'are'}: " + (

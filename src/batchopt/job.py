@@ -4,17 +4,22 @@ It lives in a module of its own because submitit imports it by name.
 """
 
 import logging
+import os
 import traceback
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from batchopt import slurm, trackers
 from batchopt.compose import read_run
 from batchopt.supervisor import supervise
 from batchopt.sweep import is_over
 
 logger = logging.getLogger(__name__)
+
+CUT_SHORT = ("interrupted", "killed", "timeout")
+"""How a job may have left its run when SLURM starts it once more: then it goes on."""
 
 
 def run_job(_: DictConfig) -> str:
@@ -26,10 +31,13 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        if (over := is_over(run_dir, request.config.sweep.retry)) is not None:
+        over = is_over(run_dir, request.config.sweep.retry)
+        if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return over
         logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
-        return supervise(request, run_dir)
+        status = supervise(request, run_dir)
+        trackers.report(request, run_dir)
+        return status
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"

@@ -114,10 +114,13 @@ def release(run_dir: Path) -> None:
 
 
 def sweep_up(run_dir: Path) -> None:
-    """Removes the temporary files that a kill left."""
+    """Removes what a kill left: temporary files, and signs of a run that has a record."""
     for path in run_dir.glob(".*"):
         if path.is_file() and _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
+    if (run_dir / RECORD).exists():
+        release(run_dir)
+        (run_dir / RUNNING).unlink(missing_ok=True)
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -129,6 +129,11 @@ def is_launched(environ: Mapping[str, str]) -> bool:
     return environ.get("SUBMITIT_EXECUTOR") == "slurm" and "SLURM_JOB_ID" in environ
 
 
+def is_requeued(environ: Mapping[str, str]) -> bool:
+    """Whether this job of the launcher was started before, and put back into the queue."""
+    return is_launched(environ) and int(environ.get("SLURM_RESTART_COUNT", 0)) > 0
+
+
 def own_job_id(environ: Mapping[str, str]) -> str | None:
     """The id of this process' job, of an array with its element; None outside SLURM."""
     if "SLURM_ARRAY_TASK_ID" in environ:

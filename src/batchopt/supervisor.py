@@ -17,14 +17,15 @@ from statistics import fmean
 from typing import Any
 
 from batchopt import run_files, slurm
-from batchopt.attempt import Ending, run_child
+from batchopt.attempt import Ending, Stop, run_child
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, config_hash
 from batchopt.config import OnOom
-from batchopt.device import find_device
+from batchopt.device import lease_for_run
 from batchopt.environment import code_hash, describe_environment
 from batchopt.errors import RequestError
 from batchopt.failures import name_death
+from batchopt.lease import Lease
 from batchopt.nvml import DeviceInfo, NvmlError
 
 logger = logging.getLogger(__name__)
@@ -120,33 +121,40 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         SystemExit: Likewise for SIGTERM.
     """
     run = _Run(request, run_dir)
-    kind = request.config.device.kind.value
+    device_config = request.config.device
     try:
-        slurm.check_allocation(os.environ, kind)
-        device = find_device(kind)
+        slurm.check_allocation(os.environ, device_config.kind.value)
+        device, lease = lease_for_run(device_config, run_dir)
     except RequestError as error:
-        run.fail(str(error))
-        return run.close(None)
+        return run.fail(str(error))
     except NvmlError as error:
-        run.fail(f"device.kind is {kind}: {error}")
-        return run.close(None)
-    signals: tuple[int, ...] = ()
+        return run.fail(f"device.kind is {device_config.kind.value}: {error}")
+    except KeyboardInterrupt:
+        run.interrupt("stopped while it waited for a device")
+        raise
+    # Up to the record and not only while a worker runs: a second Ctrl-C must not cost the record.
+    with lease, Stop() as stop:
+        status = _see_through(run, device, lease, stop)
+    _pass_on([number for _, number in stop.signals])
+    return status
+
+
+def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Stop) -> str:
     try:
         cut = run.first_cut(device)
     except RequestError as error:
-        run.fail(str(error))
-        return run.close(device)
+        return run.fail(str(error))
+    except KeyboardInterrupt:
+        run.interrupt("stopped while batch=auto was probing")
+        raise
     while cut is not None:
         try:
-            ending = run.attempt(cut, device)
+            run.attempt(cut, device, lease, stop)
         except NvmlError as error:
-            run.fail(f"the GPU cannot be watched: {error}")
-            break
-        signals = ending.signals
-        cut = _next_cut(request.config.on_oom, cut) if run.status == "oom" else None
-    status = run.close(device)
-    _pass_on(signals)
-    return status
+            return run.fail(f"the GPU cannot be watched: {error}")
+        again = run.status == "oom" and not stop.signals
+        cut = _next_cut(run.request.config.on_oom, cut) if again else None
+    return run.close(device)
 
 
 class _Run:
@@ -197,7 +205,7 @@ class _Run:
         }
         return Cut(choice.plan, config.training.gradient_checkpointing)
 
-    def attempt(self, cut: Cut, device: DeviceInfo | None) -> Ending:
+    def attempt(self, cut: Cut, device: DeviceInfo | None, lease: Lease, stop: Stop) -> None:
         """Trains until the run or the worker ends; takes note of how it ended."""
         config = self.request.config
         number, started_at = len(self.attempts) + 1, _now()
@@ -217,13 +225,16 @@ class _Run:
         def on_news(message: dict[str, Any]) -> None:
             if "facts" in message:
                 steps = message["facts"]["plan"]["optimizer_steps"]
-                self._write_running(facts | {"optimizer_steps": steps})
+                with suppress(OSError):  # on a full disk it stays as it was
+                    self._write_running(facts | {"optimizer_steps": steps})
 
         ending = run_child(
             "batchopt.worker",
             words,
             self.run_dir,
             device,
+            stop=stop,
+            pass_fds=lease.pass_fds,
             limits=config.run,
             interval_s=config.device.sample_interval_s,
             attempt=number,
@@ -253,7 +264,6 @@ class _Run:
                 **{name: outside[name] for name in _OF_ATTEMPTS},
             }
         )
-        return ending
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -264,9 +274,15 @@ class _Run:
         facts |= told.get("outcome", {})
         return facts
 
-    def fail(self, cause: str) -> None:
-        """The run cannot even begin."""
+    def fail(self, cause: str) -> str:
+        """Writes the record of a run that cannot even begin."""
         self.status, self.cause = "failed", cause
+        return self.close(None)
+
+    def interrupt(self, cause: str) -> None:
+        """Writes the record of a run that was stopped before it began."""
+        self.status, self.cause = "interrupted", cause
+        self.close(None)
 
     def close(self, device: DeviceInfo | None) -> str:
         """Writes the record; returns the status."""
@@ -309,7 +325,7 @@ class _Run:
         }
         run_files.release(self.run_dir)
         run_files.write_json(self.run_dir / run_files.RECORD, record)
-        (self.run_dir / run_files.RUNNING).unlink(missing_ok=True)
+        run_files.sweep_up(self.run_dir)
         stacks = self.run_dir / run_files.STACKS
         if stacks.exists() and not stacks.stat().st_size:
             stacks.unlink()
@@ -384,10 +400,7 @@ def _stopped(ending: Ending, request: RunRequest) -> tuple[str, str]:
     if ending.stopped_for == "timeout":
         return "timeout", f"longer than run.timeout_min={limits.timeout_min:g}; {kept}"
     if ending.stopped_for == "stall":
-        return "timeout", (
-            f"no progress for run.stall_min={limits.stall_min:g} minutes; the stacks of all "
-            f"threads are in {run_files.STACKS}; {kept}"
-        )
+        return "timeout", f"no progress for run.stall_min={limits.stall_min:g} minutes; {kept}"
     if ending.stopped_for == "device lost":
         return "failed", f"the GPU was lost: {ending.device_error}; {kept}"
     if ending.stopped_for == "exit":

@@ -13,7 +13,7 @@ import psutil
 from batchopt.compose import RunRequest, Sweep, config_hash
 from batchopt.environment import code_hash
 from batchopt.errors import RequestError
-from batchopt.run_files import RECORD, RUNNING, SWEEP, read_json, write_json
+from batchopt.run_files import RECORD, RUNNING, SWEEP, read_json, sweep_up, write_json
 
 SCHEMA_VERSION = 1
 
@@ -70,6 +70,8 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         }
         for job in sweep.jobs
     ]
+    # Who starts the runs, so that others can tell whether one that waits still will be.
+    launcher = {"pid": os.getpid(), "hostname": os.uname().nodename, "launched_at": _now()}
     before = read_json(path)
     if before is not None:
         if _what_runs(before["jobs"]) != _what_runs(jobs):
@@ -78,21 +80,24 @@ def write_plan(sweep: Sweep, command: str) -> bool:
                 f"resume that one with python -m batchopt.resume {sweep.directory}, or name "
                 "another directory"
             )
+        write_json(path, before | launcher)
         return True
     write_json(
         path,
         {
             "schema_version": SCHEMA_VERSION,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": _now(),
             "command": command,
             "cwd": str(Path.cwd()),
-            # Who starts the runs, so that others can tell whether one that waits still will be.
-            "pid": os.getpid(),
-            "hostname": os.uname().nodename,
+            **launcher,
             "jobs": jobs,
         },
     )
     return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:
@@ -114,6 +119,7 @@ def reopen(left: Sequence[Left]) -> None:
     What was interrupted or failed stays where it is and goes on from its last checkpoint.
     """
     for run in left:
+        sweep_up(run.run_dir)
         if run.again and run.state in ("stale", "completed"):
             aside = run.run_dir.parent / STALE
             aside.mkdir(exist_ok=True)
@@ -196,7 +202,12 @@ def _refuse_if_running(run_dir: Path) -> None:
     running = read_json(run_dir / RUNNING)
     if running is None or running["hostname"] != os.uname().nodename:
         return
-    if running["pid"] != os.getpid() and psutil.pid_exists(running["pid"]):
+    try:
+        began = psutil.Process(running["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return
+    # A process that is younger than the last sign of life has only inherited the number.
+    if running["pid"] != os.getpid() and began <= (run_dir / RUNNING).stat().st_mtime:
         raise RequestError(
             f"{run_dir} is being run by process {running['pid']}; wait for it, or stop it"
         )

@@ -209,7 +209,9 @@ class Cluster:
 
     def fail_node(self, node: str) -> None:
         """Takes a node away as a power failure would: its daemon and every process of its jobs."""
-        self.daemons.pop(node).kill()
+        daemon = self.daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
         for pid, environ in step_daemons(self.top):
             if environ.get("SLURMD_NODENAME") == node or node in _words(pid):
                 kill_tree(pid)
