@@ -20,14 +20,14 @@ SEEDS = "seed=1,2,3,4,5,6,7"
 class Sweep:
     """A sweep of jobs that note their devices, in a directory of its own."""
 
-    def __init__(self, directory: Path, *words: str, **environ: str) -> None:
+    def __init__(self, directory: Path, *words: str, launcher: str, **environ: str) -> None:
         self.directory = directory
         self.log = directory.parent / "log.jsonl"
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-c", "import local_gpus_app; local_gpus_app.main()", "-m"),
-                *("hydra/launcher=local_gpus", f"hydra.sweep.dir={directory}"),
+                *(f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}"),
                 *("hydra.sweep.subdir=${hydra.job.num}_${seed}", *words),
             ],
             env={name: value for name, value in os.environ.items() if "SLURM" not in name}
@@ -59,9 +59,11 @@ def sweep(tmp_path, library):
     library.set(card(0) | card(1) | card(2))
     started = []
 
-    def start(*words: str, name: str = "sweep", **environ: str) -> Sweep:
+    def start(
+        *words: str, name: str = "sweep", launcher: str = "local_gpus", **environ: str
+    ) -> Sweep:
         given = library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")} | environ
-        started.append(Sweep(tmp_path / name, *words, **given))
+        started.append(Sweep(tmp_path / name, *words, launcher=launcher, **given))
         return started[-1]
 
     yield start
@@ -120,9 +122,10 @@ def test_every_visible_gpu_has_one_run_at_a_time(sweep):
 
 def test_the_folders_of_runs_are_what_hydras_own_launcher_makes(sweep):
     one = sweep("seed=1,2")
-    assert one.output()
-    other = sweep("seed=1,2", "hydra/launcher=basic", name="basic")
-    assert other.output()
+    other = sweep("seed=1,2", name="basic", launcher="basic")
+    for each in (one, other):
+        output = each.output()
+        assert each.process.returncode == 0, output
 
     def files(folder: Path) -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
