@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu test-slurm check format submit resume analyze \
+.PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze \
 	bench bench-packing bench-monitor clean
 
 PYTHON ?= python3
@@ -33,6 +33,12 @@ test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 
 test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
 	$(PY) -m pytest tests/slurm
+
+test-faults: setup ## provoke every ending and kill at random: minutes; STORM_KILLS=100
+	$(PY) -m pytest -m faults tests/faults
+
+endings: setup ## the same endings, written to docs/endings.md
+	$(PY) -m pytest -m faults tests/faults/test_endings.py --endings=docs/endings.md
 
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .
