@@ -26,7 +26,7 @@ demo: setup ## the three presets on the generated sample, then the report
 	$(PY) -m analysis
 
 test: setup ## run every test that can run here
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s
