@@ -44,6 +44,7 @@ def test_one_module_alone_knows_pynvml():
         "help",
         "doctor",
         "status",
+        "trackers",
     ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(module):

@@ -64,7 +64,7 @@ class Tree:
         plan = {
             "pid": os.getpid(),
             "hostname": HERE,
-            "created_at": stamp(),
+            "launched_at": stamp(),
             "jobs": jobs,
         } | launcher
         (directory / "sweep.json").write_text(json.dumps(plan))

@@ -93,6 +93,16 @@ class ProbeSizes(Enum):
     all = "all"
 
 
+class Tracker(Enum):
+    """Experiment trackers that transformers has an integration of."""
+
+    none = "none"
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+    trackio = "trackio"
+
+
 class RougeTokenizer(Enum):
     """What ROUGE counts as a word."""
 
@@ -315,6 +325,9 @@ class DeviceConfig:
     """Threads of torch on the CPU; null: torch's own choice."""
     sample_interval_s: float = 0.05
     """Seconds between two samples of memory."""
+    wait_for_free: bool = True
+    """Wait while programs other than batchopt use the GPU; false: share it with them, and the
+    timing is marked as not to be trusted. Other runs of batchopt are always waited for."""
     memory_limit_gib: float | None = None
     """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
     on the CPU the training process's; null: all there is."""
@@ -354,6 +367,16 @@ class SweepConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """An experiment tracker that is told of the runs, through the Trainer's own integration."""
+
+    name: Tracker = Tracker.none
+    """Set by the choice: none, tensorboard, wandb, mlflow or trackio."""
+    project: str = "batchopt"
+    """Project (wandb, trackio) or experiment (mlflow) that the runs belong to."""
+
+
+@dataclass(kw_only=True, slots=True)
 class Config:
     """One run."""
 
@@ -363,6 +386,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     run: RunConfig = field(default_factory=RunConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

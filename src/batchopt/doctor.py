@@ -104,7 +104,7 @@ def examine() -> list[Check]:
         text=True,
         start_new_session=True,
     )
-    rest = [*_processor(), _memory(), *_disks(), _kiwi(), _font(), _hub(), _slurm()]
+    rest = [*_processor(), _memory(), *_disks(), _kiwi(), _font(), _trackers(), _hub(), _slurm()]
     torch = _answer_of(asking)
     devices, trouble = _devices()
     gpus = [trouble] if trouble else [_gpu(device, torch) for device in devices]
@@ -416,6 +416,20 @@ def _font() -> Check:
             "pip install koreanize-matplotlib",
         )
     return Check("Hangul font", State.ok, "NanumGothic, of koreanize-matplotlib")
+
+
+def _trackers() -> Check:
+    from batchopt.trackers import MODULES
+
+    there = [
+        tracker.value
+        for tracker, modules in MODULES.items()
+        if all(importlib.util.find_spec(module) for module in modules)
+    ]
+    absent = [tracker.value for tracker in MODULES if tracker.value not in there]
+    found = f"tracker={'|'.join(there)}" + (f", not installed: {', '.join(absent)}" * bool(absent))
+    remedy = "pip install 'batchopt[NAME]', if you want one" if absent else None
+    return Check("trackers", State.ok, found, remedy)
 
 
 def _hub() -> Check:

@@ -318,7 +318,7 @@ def _lives(noted: Mapping[str, Any]) -> bool:
         process = psutil.Process(noted["pid"])
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        written = noted.get("attempt_started_at") or noted.get("created_at")
+        written = noted.get("attempt_started_at") or noted.get("launched_at")
         age_s = _age_s(written) or 0.0
         # A process that is younger than the file only inherited its number.
         return process.create_time() < time.time() - age_s + 60.0

@@ -5,8 +5,8 @@ trained and recorded in a process of its own -> a table of what came of it.
 """
 
 import argparse
+import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import preflight
+from batchopt import lease, lifeline, preflight, trackers
 from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
@@ -23,6 +23,7 @@ from batchopt.compose import (
     compose_run,
     compose_sweep,
     conf_dir,
+    quoted,
     register_schemas,
 )
 from batchopt.device import find_device
@@ -32,13 +33,14 @@ from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
 from batchopt.prepare import prepare_shared
-from batchopt.run_files import SWEEP
+from batchopt.run_files import SWEEP, VERIFY
 from batchopt.settle import settle
 from batchopt.slurm import masters, sweep_jobs
 from batchopt.summary import print_summary
 from batchopt.sweep import (
     Left,
     exit_code,
+    look_at,
     read_result,
     read_results,
     reopen,
@@ -81,10 +83,13 @@ def _single(request: RunRequest, words: list[str]) -> int:
         if word.startswith("hydra/launcher="):
             raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
+    trackers.check(request.config.tracker.name, os.environ)
     print(f"plan: {_plan(request)}", flush=True)
-    prepare_shared([request])
+    fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
-    code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
+    if request.run_dir.exists():
+        _reopen(request.run_dir.parent, [look_at(request, fingerprints[0])])
+    code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / 'record.json'}")
@@ -97,18 +102,24 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
         _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
+        trackers.check(job.request.config.tracker.name, os.environ)
+    for job in sweep.jobs:
         print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
     check_disk([job.request for job in sweep.jobs], sweep.directory)
-    if again := write_plan(sweep, command):
+    goes_on, left = write_plan(sweep, command), []
+    if goes_on:
         names = [job.run_dir for job in sweep.jobs]
-        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
-    elif sweep.jobs[0].request.config.verify:
-        _verify(sweep.directory)
+        left = what_is_left(sweep, dict(zip(names, fingerprints, strict=True)))
+    # A sweep that was killed while it was verified has not been.
+    verified = goes_on and (sweep.directory / VERIFY).exists()
+    if sweep.jobs[0].request.config.verify and not verified:
+        _verify(sweep.directory, undo=not goes_on)
+    _reopen(sweep.directory, left)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
         if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
-            if not again:
+            if not goes_on:
                 (sweep.directory / SWEEP).unlink()
             return code
         if code == INTERRUPTED or not sweep.launcher.get("wait", True):
@@ -129,19 +140,21 @@ def _plan(request: RunRequest) -> str:
     return f"{request.plan} = {effective} examples per optimizer step"
 
 
-def _reopen(left: Sequence[Left]) -> None:
-    """Says what a sweep that is started again will do, and makes room for it."""
+def _reopen(directory: Path, left: Sequence[Left]) -> None:
+    """Says what a sweep, or a run, that is started again will do, and makes room for it."""
     for run in left:
         reason = f" ({run.reason})" if run.reason else ""
         what = "runs" if run.again else "kept"
         print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
-    reopen(left)
+    reopen(directory, left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
     """Refuses a GPU that is not here, unless another machine is to run the jobs."""
-    if any(word.startswith("hydra/launcher=") for word in words):
+    launchers = {word for word in words if word.startswith("hydra/launcher=")}
+    if launchers - {"hydra/launcher=basic", "hydra/launcher=local_gpus"}:
         return
+    lease.check()
     for request in requests:
         try:
             find_device(request.config.device.kind.value)
@@ -174,15 +187,13 @@ def _preflight(sweep: Sweep) -> None:
         raise RequestError("\nbatchopt: ".join(found + never))
 
 
-def _verify(directory: Path) -> None:
+def _verify(directory: Path, *, undo: bool) -> None:
     """Has a child prove that the planned runs are one training; ends here where they are not."""
-    child = subprocess.run(
-        [sys.executable, "-m", "batchopt.verify", "--sweep", str(directory)], check=False
-    )
-    if child.returncode:
-        # Nothing has run: the directory must not stand in the way of the next try.
-        (directory / SWEEP).unlink(missing_ok=True)
-        raise SystemExit(child.returncode)
+    code = lifeline.run("batchopt.verify", ["--sweep", str(directory)])
+    if code:
+        if undo:  # nothing has run: the directory must not stand in the way of the next try
+            (directory / SWEEP).unlink(missing_ok=True)
+        raise SystemExit(code)
 
 
 def _hydra(words: list[str]) -> int:

@@ -54,6 +54,7 @@ class ExactTrainer(Seq2SeqTrainer):
         recorder: Recorder,
         progress: bool,
         gradient_checkpointing: bool = False,
+        tracked_as: str | None = None,
     ) -> None:
         self.config = config
         self.plan = plan
@@ -70,6 +71,7 @@ class ExactTrainer(Seq2SeqTrainer):
                 recorder.run_dir,
                 progress=progress,
                 gradient_checkpointing=gradient_checkpointing,
+                tracked_as=tracked_as,
             ),
             train_dataset=train_rows,
             # The Trainer insists on one; evaluation goes through `evaluator`.
@@ -188,6 +190,9 @@ class ExactTrainer(Seq2SeqTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.recorder.phase("save")
         super()._save_checkpoint(model, trial)
+        self.recorder.complete_checkpoint(
+            self.state.global_step, keep=self.config.training.keep_checkpoints
+        )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """The Trainer's own count, over the micro-batches."""
@@ -202,8 +207,9 @@ def training_arguments(
     *,
     progress: bool,
     gradient_checkpointing: bool = False,
+    tracked_as: str | None = None,
 ) -> Seq2SeqTrainingArguments:
-    """Maps our names to the Trainer's."""
+    """Maps our names to the Trainer's; `tracked_as` is the run's name in its tracker, if any."""
     training = config.training
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
@@ -235,12 +241,13 @@ def training_arguments(
         eval_on_start=True,
         save_strategy=strategy if training.save_checkpoints else "no",
         save_steps=training.eval_steps or 500,
-        save_total_limit=training.keep_checkpoints,
         metric_for_best_model="rouge_f1",
         greater_is_better=True,
         remove_unused_columns=False,
         disable_tqdm=not progress,
-        report_to="none",
+        report_to=config.tracker.name.value if tracked_as else "none",
+        run_name=tracked_as,
+        project=config.tracker.project,
         seed=config.seed,
     )
 
@@ -254,7 +261,9 @@ def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
     """Resolves `auto`: bf16 where the GPU has it, else fp32."""
     if precision is not Precision.auto:
         return precision
-    return Precision.bf16 if not cpu and torch.cuda.is_bf16_supported() else Precision.fp32
+    # Older cards emulate it, which is slower than fp32.
+    native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision.bf16 if native else Precision.fp32
 
 
 class StepBar(ProgressCallback):

@@ -11,16 +11,16 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchopt import checkpoints, memory
+from batchopt import checkpoints, memory, trackers
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, read_run
 from batchopt.failures import describe
+from batchopt.lifeline import end_with_starter
 from batchopt.recorder import Events, Recorder, StopRequested
 from batchopt.run_files import STACKS, TRAIN_LOG
 
@@ -49,9 +49,8 @@ def main() -> int:
 
 
 def add_supervision(parser: argparse.ArgumentParser) -> None:
-    """Adds the two descriptors that `attempt.run_child` passes."""
+    """Adds the descriptor that `attempt.run_child` passes."""
     parser.add_argument("--events", type=int, help="descriptor to report to")
-    parser.add_argument("--lifeline", type=int, help="descriptor that closes with the supervisor")
 
 
 def be_supervised(arguments: argparse.Namespace) -> Events:
@@ -61,8 +60,7 @@ def be_supervised(arguments: argparse.Namespace) -> Events:
     faulthandler.register(signal.SIGQUIT, stacks, all_threads=True)
     # The supervisor ends the run with SIGTERM; Ctrl-C in the terminal is the supervisor's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if arguments.lifeline is not None:
-        threading.Thread(target=_follow, args=(arguments.lifeline,), daemon=True).start()
+    end_with_starter()
     return Events(arguments.events)
 
 
@@ -82,6 +80,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
             recorder,
             outcome,
             gradient_checkpointing=arguments.gradient_checkpointing,
+            tracked=True,
         )
         train(trainer, outcome)
         outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
@@ -114,6 +113,7 @@ def build_trainer(
     outcome: dict[str, Any],
     *,
     gradient_checkpointing: bool = False,
+    tracked: bool = False,
 ) -> "ExactTrainer":
     """Loads data and model and joins them to a trainer.
 
@@ -176,6 +176,8 @@ def build_trainer(
         recorder=recorder,
         progress=sys.stderr.isatty(),
         gradient_checkpointing=gradient_checkpointing,
+        # The integrations read the environment as the Trainer is made.
+        tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
     steps_per_epoch = -(-data.summary.train_examples // plan.effective_batch_size)
     steps = config.training.max_steps or steps_per_epoch * config.training.num_train_epochs
@@ -314,15 +316,6 @@ def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
             f"device.memory_limit_gib is {limit_bytes / 2**30:.2f}"
         )
     torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-
-
-def _follow(lifeline: int) -> None:
-    """Ends this process when the supervisor has ended, however it did: the pipe closes then.
-
-    Its children are in its process group and end with it.
-    """
-    os.read(lifeline, 1)
-    os.killpg(0, signal.SIGKILL)
 
 
 class _TerminalHandler(logging.Handler):
