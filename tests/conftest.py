@@ -1,9 +1,14 @@
 """What several test modules share: the scripted NVML that the real pynvml talks to."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from fake_nvml import FakeNvml
+
+# Tests run side by side: with a thread for each core, torch's would wait for one another. Set
+# before anything imports torch, and inherited by the runs that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -23,8 +23,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from batchopt.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
 from batchopt.config import (
@@ -37,6 +38,8 @@ from batchopt.config import (
     check,
 )
 from batchopt.errors import RequestError
+
+_Kind = TypeVar("_Kind", DictConfig, ListConfig)
 
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
@@ -170,7 +173,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
     return Sweep(
         directory=Path(directory),
         jobs=tuple(jobs),
-        hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
+        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
         launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
         batch_size=min(len(jobs), batch_size or len(jobs)),
     )
@@ -194,12 +197,47 @@ def read_run(run_dir: Path) -> RunRequest:
     folder = run_dir / ".hydra"
     if not (folder / "hydra.yaml").is_file():
         raise RequestError(f"{run_dir} is no run's directory: it has no .hydra/hydra.yaml")
-    composed = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(composed, DictConfig)
-    composed.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
-    overrides = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
-    assert isinstance(overrides, list)
+    composed = _load(folder / "config.yaml", DictConfig)
+    composed.hydra = _hydra_section(folder / "hydra.yaml")
+    overrides = _load(folder / "overrides.yaml", ListConfig)
     return _request(composed, [str(word) for word in overrides], run_dir)
+
+
+def read_beginning(run_dir: Path) -> tuple[list[str], str]:
+    """The overrides that a run was begun with, and the folder in which.
+
+    Raises:
+        RequestError: The files that Hydra wrote are damaged.
+    """
+    folder = run_dir / ".hydra"
+    overrides = _load(folder / "overrides.yaml", ListConfig)
+    cwd = OmegaConf.select(_hydra_section(folder / "hydra.yaml"), "runtime.cwd")
+    return [str(word) for word in overrides], str(cwd or ".")
+
+
+def quoted(key: str, value: Path) -> str:
+    """An override that Hydra reads as just this path, whatever characters are in it."""
+    text = str(value).replace("'", "\\'")
+    return f"{key}='{text}'"
+
+
+def _hydra_section(path: Path) -> DictConfig:
+    section = _load(path, DictConfig).get("hydra")
+    if not isinstance(section, DictConfig):
+        raise RequestError(f"{path} has no section hydra")
+    return section
+
+
+def _load(path: Path, kind: type[_Kind]) -> _Kind:
+    """Reads a YAML file; omegaconf's loader makes no objects of Python's."""
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} cannot be read as YAML ({reason})") from error
+    if not isinstance(loaded, kind):
+        raise RequestError(f"{path} does not hold what a run wrote there")
+    return loaded
 
 
 def config_hash(config: Config) -> str:
@@ -239,6 +277,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
                 f"cannot read {word!r}: write key=value, and quote a value that has commas, "
                 "spaces, '=' or brackets, as in 'key=\"a, b\"'"
             ) from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise RequestError(f"{override.input_line} names no key: write key=value")
     return parsed
 
 
@@ -260,6 +301,9 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         return compose("config", list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
         raise RequestError(_no_such_choice(error)) from error
+    except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
+        reason = " ".join(str(error).split())
+        raise RequestError(f"a file of the config cannot be read ({reason})") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(_one_line(error, overrides)) from error
 

@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 
 from batchopt import slurm, trackers
 from batchopt.compose import read_run
+from batchopt.errors import RequestError
 from batchopt.supervisor import supervise
-from batchopt.sweep import is_over
+from batchopt.sweep import is_kept, is_over
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
+        if is_kept(run_dir):
+            return "kept"
         over = is_over(run_dir, request.config.sweep.retry)
         if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return over
@@ -38,6 +41,9 @@ def run_job(_: DictConfig) -> str:
         status = supervise(request, run_dir)
         trackers.report(request, run_dir)
         return status
+    except (RequestError, OSError) as error:  # a full disk, files that are damaged
+        logger.error("%s cannot be run: %s", run_dir, error)
+        return "failed"
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"

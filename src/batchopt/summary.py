@@ -2,6 +2,7 @@
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from batchopt.sweep import RunResult
@@ -22,9 +23,9 @@ def print_summary(results: list[RunResult]) -> None:
         metrics = result.metrics
         style = {"completed": "green", "oom": "yellow"}.get(result.status, "red")
         table.add_row(
-            result.name,
-            result.plan,
-            f"[{style}]{result.status}[/]",
+            escape(result.name),
+            escape(result.plan),
+            f"[{style}]{escape(result.status)}[/]",
             _number(metrics.get("steps_per_second"), 1, 2),
             _number(metrics.get("peak_memory_bytes"), GIB, 2),
             _number(metrics.get("rouge_f1"), 1, 3),
@@ -36,5 +37,5 @@ def print_summary(results: list[RunResult]) -> None:
             console.print(f"{result.name}: {result.cause}", markup=False, soft_wrap=True)
 
 
-def _number(value: float | None, unit: float, digits: int) -> str:
-    return "" if value is None else f"{value / unit:.{digits}f}"
+def _number(value: object, unit: float, digits: int) -> str:
+    return f"{value / unit:.{digits}f}" if isinstance(value, int | float) else ""

@@ -23,6 +23,7 @@ from batchopt.compose import (
     compose_run,
     compose_sweep,
     conf_dir,
+    quoted,
     register_schemas,
 )
 from batchopt.device import find_device
@@ -39,6 +40,7 @@ from batchopt.summary import print_summary
 from batchopt.sweep import (
     Left,
     exit_code,
+    look_at,
     read_result,
     read_results,
     reopen,
@@ -83,9 +85,11 @@ def _single(request: RunRequest, words: list[str]) -> int:
     _check_device([request], words)
     trackers.check(request.config.tracker.name, os.environ)
     print(f"plan: {_plan(request)}", flush=True)
-    prepare_shared([request])
+    fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
-    code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
+    if request.run_dir.exists():
+        _reopen(request.run_dir.parent, [look_at(request, fingerprints[0])])
+    code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / 'record.json'}")
@@ -111,7 +115,7 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     verified = goes_on and (sweep.directory / VERIFY).exists()
     if sweep.jobs[0].request.config.verify and not verified:
         _verify(sweep.directory, undo=not goes_on)
-    _reopen(left)
+    _reopen(sweep.directory, left)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
         if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
@@ -136,13 +140,13 @@ def _plan(request: RunRequest) -> str:
     return f"{request.plan} = {effective} examples per optimizer step"
 
 
-def _reopen(left: Sequence[Left]) -> None:
-    """Says what a sweep that is started again will do, and makes room for it."""
+def _reopen(directory: Path, left: Sequence[Left]) -> None:
+    """Says what a sweep, or a run, that is started again will do, and makes room for it."""
     for run in left:
         reason = f" ({run.reason})" if run.reason else ""
         what = "runs" if run.again else "kept"
         print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
-    reopen(left)
+    reopen(directory, left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
