@@ -248,33 +248,59 @@ def test_a_killed_run_frees_its_gpu(sweep):
     assert two.statuses() == {"0_2": "completed"}
 
 
-@pytest.mark.slow
-def test_the_persons_sweep_in_parallel(tmp_path, library):
-    """The real command line: three trainings, two cards; torch finds no CUDA and trains anyway."""
+@pytest.fixture
+def train(tmp_path, library):
+    """The real command line; torch finds no CUDA and trains anyway, "on" two cards."""
     from test_supervisor import SMALL
 
     library.reset()
     library.set(card(0) | card(1))
-    words = [word for word in SMALL if not word.startswith("device.kind")]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "batchopt.train", *words, f"cache_dir={tmp_path}/cache"),
-            *("-m", "batch=05a,05b,05c", "hydra/launcher=local_gpus"),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    records = {
-        path.parent.name: json.loads(path.read_text()) for path in tmp_path.rglob("record.json")
+    small = [word for word in SMALL if not word.startswith("device.kind")]
+
+    def start(*words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "batchopt.train", *small, f"cache_dir={tmp_path}/cache"),
+                *("-m", "batch=05a,05b,05c", "hydra/launcher=local_gpus", *words),
+            ],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")},
+        )
+
+    return start
+
+
+def records(folder: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("record.json")}
+
+
+@pytest.mark.slow
+def test_the_persons_sweep_in_parallel(train, tmp_path):
+    process = train()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert {name: record["status"] for name, record in records(tmp_path).items()} == {
+        "0_batch=05a": "completed",
+        "1_batch=05b": "completed",
+        "2_batch=05c": "completed",
     }
-    assert sorted(records) == ["0_batch=05a", "1_batch=05b", "2_batch=05c"]
-    assert {record["status"] for record in records.values()} == {"completed"}
-    assert "0_batch=05a: started on NVIDIA A100-SXM4-40GB" in done.stdout
-    assert "1_batch=05b: completed, " in done.stdout
-    assert "steps/s" in done.stdout
-    assert "it/s" not in done.stderr, "bars of several runs would be a muddle"
+    assert "0_batch=05a: started on NVIDIA A100-SXM4-40GB" in output
+    assert "1_batch=05b: completed, " in output
+    assert "steps/s" in output
+    assert "it/s" not in output, "bars of several runs would be a muddle"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_persons_sweep_with_records(train, tmp_path):
+    process = train("training.max_steps=4000", "verify=false")
+    until(lambda: len(list(tmp_path.rglob("metrics.jsonl"))) == 2, "two trainings")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, output
+    ended = records(tmp_path)
+    assert sorted(ended) == ["0_batch=05a", "1_batch=05b"]
+    assert all(record["status"] == "interrupted" for record in ended.values())
+    assert all("Ctrl-C" in record["cause"] for record in ended.values())
