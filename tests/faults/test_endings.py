@@ -217,10 +217,10 @@ def test_a_hang_ends_with_all_stacks(tmp_path, cache, endings):
 
 def test_a_run_that_takes_too_long_ends_with_a_checkpoint(tmp_path, cache, endings):
     faults = [
-        Fault("timeout", "crawl", "timeout", r"run.timeout_min=0.5; checkpoint at step \d"),
+        Fault("timeout", "crawl", "timeout", r"run.timeout_min=1; checkpoint at step \d"),
         Fault("timeout of a run that hangs", "hang", "timeout", "timeout_min", kept="in hang"),
     ]
-    words = ("run.timeout_min=0.5", "run.grace_s=4", "training.max_steps=100")
+    words = ("run.timeout_min=1", "run.grace_s=5", "training.max_steps=200")
     sweep = Sweep(tmp_path, cache, faults, words)
     code, output = sweep.run()
     for number in range(len(faults)):
