@@ -13,8 +13,8 @@ phase that the cause names, and the row shows what the record then said. The mes
 libraries are theirs; they were raised, since there was no GPU. In every case the record was whole,
 the other runs of the sweep went on, no process was left and no temporary file.
 
-A kill, a timeout and an out of memory are results, and the sweep exits with 0. Where a run failed it
-exits with 1, and whoever stops it gets the code of the signal (130 for Ctrl-C).
+A kill, a timeout and an out of memory are results, and the sweep exits with 0. Where a run failed
+it exits with 1, and whoever stops it gets the code of the signal (130 for Ctrl-C).
 
 | ending | provoked by | status | cause in the record | also kept |
 |---|---|---|---|---|
