@@ -1,6 +1,7 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu test-slurm test-faults endings check format submit resume analyze bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze \
+	bench bench-packing bench-monitor clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +26,7 @@ demo: setup ## the three presets on the generated sample, then the report
 	$(PY) -m analysis
 
 test: setup ## run every test that can run here
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s
@@ -56,6 +57,9 @@ resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
 
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
+bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--train FILE --validation FILE'
+	$(PY) benchmarks/bench.py $(BENCH)
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)

@@ -35,8 +35,6 @@ PACKAGES = {
 
 NODES = ("n1", "n2")
 GPUS = 2
-PORT = 26817
-"""slurmctld's; slurmdbd has the next, the nodes those from ten on."""
 
 SLURM_CONF = """\
 ClusterName=test
@@ -282,22 +280,23 @@ def _configure(top: Path, kill_wait: int) -> None:
         os.mknod(device, 0o666 | 0o020000, os.makedev(240, gpu))
         devices.append(str(device))
     cgroups = _cgroups_work()
+    port, dbd_port, *node_ports = _free_ports(2 + len(NODES))
     values = {
         "host": host,
         "top": top,
         "run": top / "run",
         "log": top / "log",
-        "port": PORT,
-        "dbd_port": PORT + 1,
+        "port": port,
+        "dbd_port": dbd_port,
         "kill_wait": kill_wait,
         "cred_expire": kill_wait + 10,
         "proctrack": "proctrack/cgroup" if cgroups else "proctrack/linuxproc",
         "task_plugin": "task/cgroup" if cgroups else "task/none",
         "over_memory_kill": "" if cgroups else "JobAcctGatherParams=OverMemoryKill",
         "nodes": "\n".join(
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORT + 10 + number} "
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} "
             f"CPUs={2 * GPUS} RealMemory={3000 * GPUS} Gres=gpu:{GPUS} State=UNKNOWN"
-            for number, node in enumerate(NODES)
+            for node, node_port in zip(NODES, node_ports, strict=True)
         ),
     }
     etc = top / "etc"
@@ -319,6 +318,15 @@ def _configure(top: Path, kill_wait: int) -> None:
     except OSError:
         with Path("/etc/hosts").open("a") as hosts:
             hosts.write(f"127.0.0.1 {host}\n")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, so that two clusters may run side by side."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in found:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in found]
 
 
 def _cgroups_work() -> bool:
