@@ -192,7 +192,7 @@ def measure_scaling(results, folder, given):
             results.add("scaling", **scaling.measure(pairs, folder))
 
 
-def write_page(results):
+def write_page(results, path):
     """Replaces what stands between the markers of each section that was measured."""
     page = PAGE.read_text()
     tables = {"machine": machine_table(), "sides": sides_table(results.of("sides"))}
@@ -204,7 +204,8 @@ def write_page(results):
             pattern = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
             page, count = re.subn(pattern, rf"\g<1>{table}\n\g<2>", page, flags=re.DOTALL)
             assert count == 1, f"docs/benchmarks.md has no place for {name}"
-    PAGE.write_text(page)
+    path.write_text(page)
+    print(path)
 
 
 def machine_table():
@@ -380,7 +381,8 @@ def main() -> None:
         measure_head(results, [*words, f"cache_dir={folder}/cache"], given)
     if "scaling" in sections:
         measure_scaling(results, given.out, given)
-    write_page(results)
+    # A quick look proves nothing and does not belong on the page.
+    write_page(results, given.out / PAGE.name if given.quick else PAGE)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,22 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from batchopt.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
+from batchopt.batch_plan import (
+    ACCUMULATION,
+    EFFECTIVE,
+    PER_DEVICE,
+    BatchPlan,
+    divisor_pairs,
+    plan_batch,
+)
 from batchopt.config import (
+    BatchConfig,
     Config,
     FilesDataConfig,
     HubDataConfig,
@@ -38,11 +46,13 @@ from batchopt.config import (
     check,
 )
 from batchopt.errors import RequestError
+from batchopt.objective import directions, read_objectives
 
 _Kind = TypeVar("_Kind", DictConfig, ListConfig)
 
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
+DIVISORS = "batch=divisors"
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
 
@@ -50,8 +60,8 @@ MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`; `plan` is
-    None for batch=auto.
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`, or the
+    pair, such as "32x2", of batch=custom; `plan` is None for batch=auto.
     """
 
     config: Config
@@ -75,6 +85,8 @@ class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
     `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
+    In a `search`, where a sweeper proposes each run from the results of those before, the jobs are
+    not those that will run but stand for them: every value that is named is in one of them.
     `launcher` is the config of what runs the jobs, `batch_size` as many as it gets at once.
     """
 
@@ -83,6 +95,7 @@ class Sweep:
     hydra_overrides: tuple[str, ...]
     launcher: Mapping[str, Any]
     batch_size: int
+    search: bool = False
 
     @property
     def on_slurm(self) -> bool:
@@ -118,6 +131,29 @@ def accept_plus(argument: str) -> str:
     return re.sub(rf"^\+{{1,2}}(?=(?:{keys})(?:[.=]))", "", argument)
 
 
+def name_divisors(words: Sequence[str]) -> list[str]:
+    """Spells out `batch=divisors`: batch=custom with every divisor of the effective batch.
+
+    Raises:
+        RequestError: Something else says what is to be swept.
+    """
+    if DIVISORS not in words:
+        return list(words)
+    effective = BatchConfig().effective_batch_size
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in (PER_DEVICE, ACCUMULATION):
+            raise RequestError(f"{DIVISORS} names every {PER_DEVICE} itself; leave {key} out")
+        if key == EFFECTIVE:
+            if not value.isdecimal() or int(value) < 1:
+                raise RequestError(f"{EFFECTIVE} is {value}; {DIVISORS} needs one whole number")
+            effective = int(value)
+    sizes = (str(plan.per_device_train_batch_size) for plan in divisor_pairs(effective))
+    at = words.index(DIVISORS)
+    spelled = ["batch=custom", f"{PER_DEVICE}={','.join(sizes)}"]
+    return [*words[:at], *spelled, *words[at + 1 :]]
+
+
 def compose_run(overrides: Sequence[str]) -> RunRequest:
     """Composes and checks one run.
 
@@ -146,17 +182,18 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             if not override.is_sweep_override() and override.get_key_element() != "batch"
         ]
         exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
-        hydra_overrides = (exclude,) if constant else ()
-        try:
-            batches = BasicSweeper.split_arguments(
-                [override for override in parsed if not _is_hydra(override)], None
-            )
-        except HydraException as error:
-            raise RequestError(f"{error}; name the values one by one, as in seed=1,2,3") from error
+        hydra_overrides: tuple[str, ...] = (exclude,) if constant else ()
+        # Nothing is swept: Hydra would name the one run "0_".
+        if len(constant) == len(parsed) and "hydra.sweep.subdir" not in constant:
+            name = "${hydra.job.num}_batch=${hydra.runtime.choices.batch}"
+            hydra_overrides += (f"hydra.sweep.subdir='{name}'",)
+        swept = [override for override in parsed if not _is_hydra(override)]
+        search = any(_is_sweeper(override) for override in parsed)
+        batches = _one_by_one(swept) if search else _every_combination(swept)
         own = [override.input_line or "" for override in parsed if _is_hydra(override)]
         jobs: list[Job] = []
         directory = ""
-        for number, words in enumerate(itertools.chain.from_iterable(batches)):
+        for number, words in enumerate(batches):
             composed = _compose([*words, *own, *hydra_overrides])
             OmegaConf.set_struct(composed, False)
             composed.hydra.job.num = number
@@ -170,13 +207,76 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
                 )
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
+        if search:
+            hydra_overrides += _directions(jobs[0].request, composed.hydra.sweeper, constant)
     return Sweep(
         directory=Path(directory),
         jobs=tuple(jobs),
         hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
         launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
         batch_size=min(len(jobs), batch_size or len(jobs)),
+        search=search,
     )
+
+
+def _every_combination(overrides: list[Override]) -> list[list[str]]:
+    try:
+        batches = BasicSweeper.split_arguments(overrides, None)
+    except HydraException as error:
+        raise RequestError(
+            f"{error}; name the values one by one, as in seed=1,2,3, or let a search choose them: "
+            "hydra/sweeper=optuna"
+        ) from error
+    return list(itertools.chain.from_iterable(batches))
+
+
+def _one_by_one(overrides: list[Override]) -> list[list[str]]:
+    """Runs that name each value of a search at least once, of an interval both ends."""
+    values = [(override.get_key_element(), _values(override)) for override in overrides]
+    first = [f"{key}={own[0]}" for key, own in values]
+    others = [
+        [*first[:at], f"{key}={value}", *first[at + 1 :]]
+        for at, (key, own) in enumerate(values)
+        for value in own[1:]
+    ]
+    return [first, *others]
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_interval_sweep():
+        interval = override.value()
+        assert isinstance(interval, IntervalSweep)
+        return [str(interval.start), str(interval.end)]
+    return list(override.sweep_string_iterator())
+
+
+def _is_sweeper(override: Override) -> bool:
+    return override.get_key_element() == "hydra/sweeper" and override.value() != "basic"
+
+
+def _directions(
+    request: RunRequest, sweeper: DictConfig, constant: Sequence[str]
+) -> tuple[str, ...]:
+    """Tells the sweeper which way each objective is better, or checks what it has been told."""
+    names = read_objectives(request.config.objective)
+    if not names:
+        raise RequestError(
+            "objective must be given for a search, as in objective=rouge_f1 or "
+            "'objective=[rouge_f1,steps_per_second]'"
+        )
+    right = directions(names)
+    if "hydra.sweeper.direction" not in constant:
+        return (f"hydra.sweeper.direction=[{','.join(right)}]",)
+    named = sweeper.direction if isinstance(sweeper.direction, ListConfig) else [sweeper.direction]
+    asked = [getattr(direction, "name", direction) for direction in named]
+    if asked != right:
+        raise RequestError(
+            f"hydra.sweeper.direction is {', '.join(asked)}, and {', '.join(names)} want "
+            f"{', '.join(right)}; leave it out: it follows from objective"
+        )
+    return ()
 
 
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
@@ -184,7 +284,10 @@ def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
     pair = ("batch", PER_DEVICE, ACCUMULATION)
     others = [word for word in overrides if word.split("=", 1)[0] not in pair]
     names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
+    names.remove("custom")
     plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    asked = compose_run(overrides)
+    plans.setdefault(asked.preset, asked.plan)
     return {name: plan for name, plan in plans.items() if plan is not None}
 
 
@@ -243,11 +346,11 @@ def _load(path: Path, kind: type[_Kind]) -> _Kind:
 def config_hash(config: Config) -> str:
     """A name for everything that decides a run's numbers.
 
-    Where the cache is, what is checked or waited for before, when a run is ended from outside and
-    who is told of it do not.
+    Where the cache is, what is checked or waited for before, when a run is ended from outside, who
+    is told of it and what of it counts do not.
     """
     plain = dataclasses.asdict(config)
-    for name in ("cache_dir", "verify", "run", "sweep", "tracker"):
+    for name in ("cache_dir", "verify", "run", "sweep", "tracker", "objective"):
         del plain[name]
     del plain["device"]["wait_for_free"]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
@@ -315,11 +418,15 @@ def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> R
     named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
     plan = plan_batch(config.batch, named)
     preset = str(composed.hydra.runtime.choices.batch)
+    if preset == "custom" and plan is not None:
+        preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
+    read_objectives(config.objective)
     return RunRequest(config, plan, preset, tuple(overrides), run_dir)
 
 
 _NAMES_CODE = {
-    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins."),
+    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins.", "optuna.samplers."),
+    "custom_search_space": ("None",),  # Optuna's sweeper would call it
     # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
     "class": ("logging.", "colorlog."),
     "()": ("colorlog.",),
@@ -395,6 +502,12 @@ def _no_such_choice(error: MissingConfigException) -> str:
     options = [option for option in error.options or [] if option != "schema"]
     close = difflib.get_close_matches(choice, options, n=1)
     hint = f"did you mean {group}={close[0]}? " if close else ""
+    if str(error.missing_cfg_file) == "hydra/sweeper/optuna":
+        hint = (
+            "pip install 'batchopt[optuna]' (in a checkout: pip install -e '.[optuna]') adds it; "
+        )
+    if str(error.missing_cfg_file) == "batch/divisors":
+        hint = "batch=divisors stands alone, without other batches; "
     return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
 
 

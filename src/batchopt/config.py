@@ -10,6 +10,7 @@ The string under a field is its help text (batchopt.train --help, docs).
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -397,6 +398,9 @@ class Config:
     """Seed of the order of the examples, of dropout and of fresh weights."""
     verify: bool = True
     """Before a sweep of several batches: prove on one step that they give the same gradient."""
+    objective: Any = None
+    """Metric of the record, or a list of several, that a search is told as the result of a run,
+    such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
     cache_dir: str = "outputs/cache"
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""
 

@@ -19,7 +19,12 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it was raised from, says that memory ran out.
+    """Whether an exception, or one that it was raised from, says that memory ran out."""
+    return _out_of_memory(error) is not None
+
+
+def _out_of_memory(error: BaseException) -> BaseException | None:
+    """The exception that says so.
 
     Neither accelerate's test nor the exception's type alone is enough: a CUDA library reports a
     failed allocation as a plain RuntimeError.
@@ -28,21 +33,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
-            return True
+            return current
         if isinstance(current, RuntimeError | OSError) and any(
             words in str(current).lower() for words in _OUT_OF_MEMORY
         ):
-            return True
+            return current
         seen.add(id(current))
         current = current.__cause__ or current.__context__
-    return False
+    return None
 
 
 def describe(error: BaseException) -> tuple[str, str]:
     """Returns the status and the cause, one sentence, of a run that raised."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    if is_out_of_memory(error):
-        return "oom", f"out of memory: {first_line}".rstrip(": ")
+    if (out_of_memory := _out_of_memory(error)) is not None:
+        return "oom", f"out of memory: {_first_line(out_of_memory)}".rstrip(": ")
+    first_line = _first_line(error)
     if isinstance(error, RequestError):
         return "failed", first_line
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -52,6 +57,10 @@ def describe(error: BaseException) -> tuple[str, str]:
     if _GPU_LOST.search(str(error)):
         return "failed", f"the GPU was lost: {first_line}"
     return "failed", f"{type(error).__name__}: {first_line}".rstrip(": ")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 _CHILD_KILLED = re.compile(r"DataLoader worker \(pid|scores ROUGE ended with exit code -9")

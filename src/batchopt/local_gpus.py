@@ -32,7 +32,9 @@ from batchopt.config import DeviceConfig
 from batchopt.device import is_allocated, lease_name, visible_devices, why_busy
 from batchopt.lease import POLL_S, Lease, Ticket
 from batchopt.nvml import DeviceInfo, NvmlError
-from batchopt.sweep import RunResult, is_over, read_result
+from batchopt.objective import read_objectives, value_of
+from batchopt.summary import in_words
+from batchopt.sweep import is_over, read_result
 
 LAST_WORDS = 20
 """Lines that are shown of a process that ended without a record."""
@@ -121,7 +123,7 @@ class Launcher:
         name = str(config.hydra.sweep.subdir)
         run_dir = Path(str(config.hydra.sweep.dir), name)
         if (status := is_over(run_dir, list(config.sweep.retry))) is not None:
-            self._return(number, overrides, status)
+            self._return(number, name, overrides, status)
             return None
         device_config = OmegaConf.to_object(config.device)
         assert isinstance(device_config, DeviceConfig)
@@ -209,18 +211,20 @@ class Launcher:
         with suppress(BrokenPipeError):
             run.child.stdin.close()
         result = read_result(run.job.run_dir, run.job.name)
-        self._return(run.job.number, run.job.overrides, result.status)
-        _say(f"{run.job.name}: {_in_words(result)}")
+        self._return(run.job.number, run.job.name, run.job.overrides, result.status)
+        _say(f"{run.job.name}: {in_words(result)}")
         if result.status == "missing":
             printed = os.pread(run.output, 1 << 20, 0).decode(errors="replace")
             words = printed.splitlines()[-LAST_WORDS:]
             _say("\n  ".join([f"{run.job.name}: exit code {run.child.returncode}", *words]))
         os.close(run.output)
 
-    def _return(self, number: int, overrides: Sequence[str], status: str) -> None:
+    def _return(self, number: int, name: str, overrides: Sequence[str], status: str) -> None:
         # Whatever came of it is a result: a failure here would have Hydra skip what comes after.
         result = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
-        result.return_value = status
+        objectives = read_objectives(self.config.objective)
+        run_dir = Path(str(self.config.hydra.sweep.dir), name)
+        result.return_value = value_of(run_dir, objectives) if objectives else status
         self.returns[number] = result
 
     def _end(self, signals: Sequence[tuple[float, int]]) -> None:
@@ -271,23 +275,6 @@ def _follow_launcher() -> None:
     """Ends the run in order when the launcher has ended, however it did: the pipe closes then."""
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _in_words(result: RunResult) -> str:
-    if result.status != "completed":
-        return f"{result.status}: {result.cause}"
-    figures = (
-        ("steps_per_second", 1, ".2f", "steps/s"),
-        ("peak_memory_bytes", 2**30, ".2f", "GiB peak"),
-        ("rouge_f1", 1, ".3f", "ROUGE"),
-        ("total_time_s", 60, ".1f", "minutes"),
-    )
-    known = (
-        f"{result.metrics[name] / unit:{form}} {label}"
-        for name, unit, form, label in figures
-        if result.metrics.get(name) is not None
-    )
-    return ", ".join([result.status, *known])
 
 
 def _say(text: str) -> None:

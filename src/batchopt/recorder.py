@@ -254,6 +254,7 @@ class Recorder(TrainerCallback):
         losses, self._losses = self._losses, []
         loss = float(torch.stack(losses).double().mean())
         self.train_loss = _checked("training", loss, state.global_step)
+        self.events.tell(loss=loss)
         append_jsonl(
             self.run_dir / METRICS,
             {

@@ -10,8 +10,9 @@ from typing import Any
 from batchopt import run_files, slurm
 from batchopt.compose import config_hash, read_run
 from batchopt.errors import RequestError
+from batchopt.metrics import METRICS
 from batchopt.records import read_plan
-from batchopt.supervisor import METRICS, SCHEMA_VERSION, earlier_attempts, over_attempts
+from batchopt.supervisor import SCHEMA_VERSION, earlier_attempts, over_attempts
 
 
 def settle(sweep_dir: Path) -> list[Path]:

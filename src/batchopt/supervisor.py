@@ -8,7 +8,7 @@ its time of change is the sign of life.
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from batchopt.environment import code_hash, describe_environment
 from batchopt.errors import RequestError
 from batchopt.failures import name_death
 from batchopt.lease import Lease
+from batchopt.metrics import METRICS
 from batchopt.nvml import DeviceInfo, NvmlError
 from batchopt.records import read_record, read_running
 
@@ -35,64 +36,6 @@ SCHEMA_VERSION = 2
 
 STACK_LINES = 200
 """Lines of the stacks of a crash or a hang that the record keeps."""
-
-METRICS = (
-    "peak_memory_bytes",
-    "mean_memory_bytes",
-    "baseline_memory_bytes",
-    "imports_memory_bytes",
-    "eval_peak_memory_bytes",
-    "memory_source",
-    "peak_allocated_bytes",
-    "peak_reserved_bytes",
-    "fragmentation_bytes",
-    "eval_peak_allocated_bytes",
-    "outside_allocator_bytes",
-    "num_alloc_retries",
-    "num_ooms",
-    "steps_per_second",
-    "samples_per_second",
-    "tokens_per_second",
-    "padded_tokens_per_second",
-    "step_time_q1_s",
-    "step_time_median_s",
-    "step_time_q3_s",
-    "data_wait_s",
-    "forward_s",
-    "backward_s",
-    "optimizer_s",
-    "padding_fraction",
-    "source_padding_fraction",
-    "target_padding_fraction",
-    "micro_batches_per_step",
-    "largest_micro_batch_tokens",
-    "optimizer_steps_done",
-    "warmup_steps_left_out",
-    "train_time_s",
-    "eval_time_s",
-    "total_time_s",
-    "train_loss",
-    "eval_loss",
-    "rouge1_f1",
-    "rouge2_f1",
-    "rougeL_f1",
-    "rouge_f1",
-    "initial_rouge_f1",
-    "best_rouge_f1",
-    "best_step",
-    "rouge_tokenizer",
-    "energy_j",
-    "energy_source",
-    "mean_power_w",
-    "mean_utilization",
-    "peak_temperature_c",
-    "timing_untrusted",
-    "mfu",
-    "peak_flops_per_second",
-    "flops_per_token",
-    "gradient_noise_scale",
-)
-"""Every metric of a record; None where it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +54,14 @@ class Cut:
         }
 
 
-def supervise(request: RunRequest, run_dir: Path) -> str:
+def supervise(
+    request: RunRequest,
+    run_dir: Path,
+    on_news: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> str:
     """Trains one run to its end in child processes and writes record.json.
+
+    `on_news` is called with each message of the training process.
 
     Returns:
         The status of the run.
@@ -121,7 +70,7 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         KeyboardInterrupt: Ctrl-C; the worker has ended and the record is written.
         SystemExit: Likewise for SIGTERM.
     """
-    run = _Run(request, run_dir)
+    run = _Run(request, run_dir, on_news)
     device_config = request.config.device
     try:
         slurm.check_allocation(os.environ, device_config.kind.value)
@@ -161,9 +110,15 @@ def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Sto
 class _Run:
     """One run's files and its attempts so far."""
 
-    def __init__(self, request: RunRequest, run_dir: Path) -> None:
+    def __init__(
+        self,
+        request: RunRequest,
+        run_dir: Path,
+        on_news: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self.request = request
         self.run_dir = run_dir
+        self.on_news = on_news
         self.environment = describe_environment()
         self.code_hash = code_hash()
         run_files.sweep_up(run_dir)
@@ -225,6 +180,7 @@ class _Run:
         ]
 
         def on_news(message: dict[str, Any]) -> None:
+            self.on_news(message)
             if "facts" in message:
                 steps = message["facts"]["plan"]["optimizer_steps"]
                 with suppress(OSError):  # on a full disk it stays as it was

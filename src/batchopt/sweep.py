@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from batchopt.compose import RunRequest, Sweep, config_hash
 from batchopt.environment import code_hash
@@ -21,7 +22,7 @@ SCHEMA_VERSION = 1
 STALE = ".stale"
 """Folder of a sweep for runs that were run anew; nobody's results are thrown away."""
 
-_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "hydra")
+_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "objective", "hydra")
 """What a resumed sweep may set anew."""
 
 
@@ -59,22 +60,16 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         RequestError: The directory holds another sweep.
     """
     path = sweep.directory / SWEEP
-    jobs = [
-        {
-            "number": job.number,
-            "overrides": list(job.request.overrides),
-            "run_dir": job.run_dir,
-            "preset": job.request.preset,
-            "seed": job.request.config.seed,
-            **_pair(job.request),
-            "effective_batch_size": job.request.config.batch.effective_batch_size,
-        }
-        for job in sweep.jobs
-    ]
+    jobs = [_planned(job.request, job.number, job.run_dir) for job in sweep.jobs]
     # Who starts the runs, so that others can tell whether one that waits still will be.
     launcher = {"pid": os.getpid(), "hostname": os.uname().nodename, "launched_at": _now()}
     before = read_plan(sweep.directory)
     if before is not None:
+        if sweep.search or "search" in before:
+            raise RequestError(
+                f"hydra.sweep.dir: {sweep.directory} holds a search or other runs; a search that "
+                "is to be carried on wants hydra.sweeper.storage, and a directory for each go"
+            )
         if _what_runs(before["jobs"]) != _what_runs(jobs):
             raise RequestError(
                 f"hydra.sweep.dir: {sweep.directory} holds another sweep ({before['command']}); "
@@ -91,10 +86,26 @@ def write_plan(sweep: Sweep, command: str) -> bool:
             "command": command,
             "cwd": str(Path.cwd()),
             **launcher,
-            "jobs": jobs,
+            # The runs of a search are not known yet: `add_to_search` adds each as it starts.
+            **({"search": jobs, "jobs": []} if sweep.search else {"jobs": jobs}),
         },
     )
     return False
+
+
+def add_to_search(request: RunRequest, number: int | None) -> None:
+    """Adds a run that starts to the plan of its search; does nothing for any other run."""
+    directory = request.run_dir.parent
+    path = directory / SWEEP
+    if "search" not in (read_plan(directory) or {}):
+        return
+    with FileLock(directory / ".sweep.lock"):  # runs may start side by side
+        plan = read_plan(directory)
+        assert plan is not None
+        names = [job["run_dir"] for job in plan["jobs"]]
+        if request.run_dir.name not in names:
+            plan["jobs"].append(_planned(request, number, request.run_dir.name))
+            write_json(path, plan)
 
 
 def _now() -> str:
@@ -148,9 +159,16 @@ def is_over(run_dir: Path, retry: Sequence[str]) -> str | None:
     return str(record["status"])
 
 
-def read_results(sweep: Sweep) -> list[RunResult]:
-    """Reads how every planned run ended."""
-    return [read_result(job.request.run_dir, job.run_dir) for job in sweep.jobs]
+def _plan(directory: Path) -> dict[str, Any]:
+    plan = read_plan(directory)
+    assert plan is not None
+    return plan
+
+
+def read_results(directory: Path) -> list[RunResult]:
+    """Reads how every planned run of a sweep ended."""
+    names = [job["run_dir"] for job in _plan(directory)["jobs"]]
+    return [read_result(directory / name, name) for name in names]
 
 
 def read_result(run_dir: Path, name: str) -> RunResult:
@@ -176,6 +194,19 @@ def exit_code(results: list[RunResult]) -> int:
     Out of memory, a timeout and a kill are results: they say something about the preset.
     """
     return int(any(r.status in ("failed", "interrupted", "missing") for r in results))
+
+
+def _planned(request: RunRequest, number: int | None, run_dir: str) -> dict[str, Any]:
+    """A run as sweep.json has it."""
+    return {
+        "number": number,
+        "overrides": list(request.overrides),
+        "run_dir": run_dir,
+        "preset": request.preset,
+        "seed": request.config.seed,
+        **_pair(request),
+        "effective_batch_size": request.config.batch.effective_batch_size,
+    }
 
 
 def _pair(request: RunRequest) -> dict[str, int | None]:

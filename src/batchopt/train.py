@@ -23,6 +23,7 @@ from batchopt.compose import (
     compose_run,
     compose_sweep,
     conf_dir,
+    name_divisors,
     quoted,
     register_schemas,
 )
@@ -32,11 +33,12 @@ from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
+from batchopt.objective import read_objectives
 from batchopt.prepare import prepare_shared
-from batchopt.run_files import SWEEP, VERIFY
+from batchopt.run_files import RECORD, SWEEP, VERIFY
 from batchopt.settle import settle
 from batchopt.slurm import masters, sweep_jobs
-from batchopt.summary import print_summary
+from batchopt.summary import print_best, print_plan, print_summary
 from batchopt.sweep import (
     Left,
     exit_code,
@@ -51,7 +53,7 @@ from batchopt.sweep import (
 
 def main(words: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    words = _flags_first([accept_plus(word) for word in words])
+    words = _flags_first(name_divisors([accept_plus(word) for word in words]))
     arguments = _parse(words)
     if arguments.help:
         print(help_text())
@@ -84,7 +86,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
             raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
     trackers.check(request.config.tracker.name, os.environ)
-    print(f"plan: {_plan(request)}", flush=True)
+    print_plan([request], [str(request.run_dir)])
     fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
     if request.run_dir.exists():
@@ -92,19 +94,30 @@ def _single(request: RunRequest, words: list[str]) -> int:
     code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
-    print(f"record: {request.run_dir / 'record.json'}")
+    print(f"record: {request.run_dir / RECORD}")
     return code or exit_code([result])
 
 
 def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     sweep = compose_sweep(overrides)
+    if sweep.on_slurm and sweep.search:
+        raise RequestError(
+            "hydra/launcher=slurm does not wait for each result, which a search needs; run the "
+            "search inside a job of your own (sbatch), with hydra/launcher=local_gpus there"
+        )
     if sweep.on_slurm:
         _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         trackers.check(job.request.config.tracker.name, os.environ)
-    for job in sweep.jobs:
-        print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
+    if sweep.search:
+        what = ", ".join(read_objectives(sweep.jobs[0].request.config.objective))
+        print(
+            f"search: by {what}; every value that is named is in one of these runs, which are "
+            "checked and stand for those to come",
+            flush=True,
+        )
+    print_plan([job.request for job in sweep.jobs], [job.run_dir for job in sweep.jobs])
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
     check_disk([job.request for job in sweep.jobs], sweep.directory)
     goes_on, left = write_plan(sweep, command), []
@@ -127,17 +140,12 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
             print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
             return code
         settle(sweep.directory)
-    results = read_results(sweep)
+    results = read_results(sweep.directory)
     print_summary(results)
+    for objective in read_objectives(sweep.jobs[0].request.config.objective):
+        print_best(results, objective)
     print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
     return code or exit_code(results)
-
-
-def _plan(request: RunRequest) -> str:
-    effective = request.config.batch.effective_batch_size
-    if request.plan is None:
-        return f"the fastest pair that fits, probed on the device = {effective} examples a step"
-    return f"{request.plan} = {effective} examples per optimizer step"
 
 
 def _reopen(directory: Path, left: Sequence[Left]) -> None:

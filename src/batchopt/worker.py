@@ -41,7 +41,7 @@ def main() -> int:
     add_supervision(parser)
     arguments = parser.parse_args()
     events = be_supervised(arguments)
-    _log_to(arguments.run_dir / TRAIN_LOG)
+    _log_to(arguments.run_dir / TRAIN_LOG, events)
     started = time.monotonic() - arguments.earlier_s
     recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
     events.tell(outcome=run(recorder, arguments))
@@ -174,7 +174,6 @@ def build_trainer(
         evaluator=evaluator,
         sliced=sliced,
         recorder=recorder,
-        progress=sys.stderr.isatty(),
         gradient_checkpointing=gradient_checkpointing,
         # The integrations read the environment as the Trainer is made.
         tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
@@ -318,22 +317,25 @@ def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
-class _TerminalHandler(logging.Handler):
-    """Prints above the progress bar instead of through it."""
+class _Warnings(logging.Handler):
+    """Tells the supervisor, whose the terminal is; an error is told as the run's outcome."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self.events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
+        if record.levelno < logging.ERROR:
+            self.events.tell(warning=record.getMessage())
 
-        tqdm.write(record.getMessage(), file=sys.stderr)
 
-
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, events: Events) -> None:
     logging.basicConfig(
         filename=path,
         level=logging.INFO,
         format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s",
     )
-    logger.addHandler(_TerminalHandler())
+    logger.addHandler(_Warnings(events))
 
 
 if __name__ == "__main__":

