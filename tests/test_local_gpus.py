@@ -100,9 +100,11 @@ def most_at_once(rows: list[dict]) -> int:
     return max(sum(a["begin"] <= b["begin"] < a["end"] for a in rows) for b in rows)
 
 
-def test_every_visible_gpu_has_one_run_at_a_time(sweep):
-    # Long enough that the second has started before the first is over.
-    one = sweep(SEEDS, CUDA_VISIBLE_DEVICES="2,0", SECONDS="2")
+def test_every_visible_gpu_has_one_run_at_a_time(sweep, tmp_path):
+    one = sweep(SEEDS, CUDA_VISIBLE_DEVICES="2,0", UNTIL=str(tmp_path / "go on"))
+    first = [one.process.stdout.readline().strip() for _ in range(3)]
+    until(lambda: len(one.rows(ended=False)) == 2, "two runs", one)
+    (tmp_path / "go on").touch()
     output = one.output()
     assert one.process.returncode == 0, output
     rows = one.rows()
@@ -112,11 +114,12 @@ def test_every_visible_gpu_has_one_run_at_a_time(sweep):
     assert most_at_once(rows) == 2
     assert set(one.statuses().values()) == {"completed"}
     assert len(one.statuses()) == 7
-    lines = output.splitlines()
-    assert lines[0] == f"0_1: started on NVIDIA A100-SXM4-40GB, {C}"
-    assert lines[1] == f"1_2: started on NVIDIA A100-SXM4-40GB, {A}"
-    assert lines[2] == "2_3: waits for 0_1; 1_2"
-    assert "6_7: completed" in lines
+    assert first == [
+        f"0_1: started on NVIDIA A100-SXM4-40GB, {C}",
+        f"1_2: started on NVIDIA A100-SXM4-40GB, {A}",
+        "2_3: waits for 0_1; 1_2",
+    ]
+    assert "6_7: completed" in output.splitlines()
     assert not list(one.directory.parent.glob("leases/*.ticket"))
 
 
@@ -191,7 +194,9 @@ def test_a_sweep_that_is_started_again_runs_what_is_left(sweep):
 
 def test_inside_slurm_the_gpus_are_the_jobs_own(sweep, library, tmp_path):
     library.set({"gpu0.processes": f"4242:{GIB}"})
-    one = sweep(SEEDS, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0,1", SECONDS="1")
+    one = sweep(SEEDS, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0,1", UNTIL=str(tmp_path / "go on"))
+    until(lambda: len(one.rows(ended=False)) == 2, "two runs", one)
+    (tmp_path / "go on").touch()
     output = one.output()
     rows = one.rows()
     assert {row["device"] for row in rows} == {A, B}, output
