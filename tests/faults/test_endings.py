@@ -220,7 +220,7 @@ def test_a_run_that_takes_too_long_ends_with_a_checkpoint(tmp_path, cache, endin
         Fault("timeout", "crawl", "timeout", r"run.timeout_min=1; checkpoint at step \d"),
         Fault("timeout of a run that hangs", "hang", "timeout", "timeout_min", kept="in hang"),
     ]
-    words = ("run.timeout_min=1", "run.grace_s=5", "training.max_steps=200")
+    words = ("run.timeout_min=1", "run.grace_s=20", "training.max_steps=200")
     sweep = Sweep(tmp_path, cache, faults, words)
     code, output = sweep.run()
     for number in range(len(faults)):
