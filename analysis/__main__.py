@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.errors import RequestError
+from analysis.labels import Language
 
 OUTPUT = "outputs/analysis/batch_optimization"
 MULTIRUN = "multirun"
@@ -62,7 +63,9 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def analyse(paths: Sequence[Path]) -> dict[str, bytes]:
+def analyse(
+    paths: Sequence[Path], language: Language = "en", formats: Sequence[str] = ("png",)
+) -> dict[str, bytes]:
     """Reads the runs at or below the paths and makes the content of every artifact, by name.
 
     Raises:
@@ -72,28 +75,33 @@ def analyse(paths: Sequence[Path]) -> dict[str, bytes]:
 
     sweeps = read_sweeps(paths)
     # pandas and matplotlib take seconds to import: --help and a wrong request do not wait.
+    from analysis import fonts, html, markdown, recommendation
+    from analysis.comparisons import label_settings
     from analysis.figures import draw_all
     from analysis.findings import find
-    from analysis.frame import build_frame, label_settings
-    from analysis.report import describe_recommendation, write_report
-    from analysis.table import build_table
+    from analysis.frame import build_frame
+    from analysis.report import build_document
 
     runs = [run for sweep in sweeps for run in sweep.runs]
     frame = build_frame(runs)
     labels = label_settings(runs)
     findings = find(runs, frame, labels)
-    table = build_table(runs, frame, labels, findings)
-    recommendation = describe_recommendation(sweeps, runs, labels, findings)
+    report = build_document(sweeps, runs, frame, labels, findings, language=language)
+    drawn = (
+        report
+        if fonts.has_hangul()
+        else build_document(sweeps, runs, frame, labels, findings, language="en")
+    )
+    recommended = recommendation.describe(sweeps, runs, labels, findings)
     rows = io.StringIO()
     frame.to_csv(rows, index=False, lineterminator="\n")
     return {
         "batch_optimization_results.csv": rows.getvalue().encode(),
-        **draw_all(runs, frame, labels, table),
-        "batch_optimization_report.md": write_report(
-            sweeps, runs, labels, findings, table
-        ).encode(),
+        **draw_all(drawn, formats),
+        "batch_optimization_report.md": markdown.render(report).encode(),
+        "batch_optimization_report.html": html.render(report).encode(),
         "recommendation.json": (
-            json.dumps(recommendation, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            json.dumps(recommended, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         ).encode(),
     }
 

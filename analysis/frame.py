@@ -76,6 +76,7 @@ _WHOLE = (
 TARGET_FRACTION = 0.95
 """Share of the best ROUGE of the comparison that counts as converged."""
 
+
 BYTES_PER_GIB = 2**30
 SECONDS_PER_MINUTE = 60
 JOULES_PER_WH = 3600
@@ -98,45 +99,6 @@ def target_rouge(runs: Sequence[Run]) -> float | None:
         if run.completed and run.metrics.get("best_rouge_f1") is not None
     ]
     return TARGET_FRACTION * max(best) if any(best) else None
-
-
-def label_settings(runs: Sequence[Run]) -> list[str]:
-    """Names what each run tried, as in "05a (8 × 8)"; runs that differ in the seed alone share it.
-
-    Overrides that not all runs have are part of the name.
-    """
-    others = [
-        tuple(sorted(override for override in run.overrides if not _is_named_already(override)))
-        for run in runs
-    ]
-    common = set(others[0]).intersection(*others[1:]) if others else set()
-    keys = {_key(override) for own in others for override in own if override not in common}
-    # "learning_rate=1e-4" reads better than "training.learning_rate=1e-4", where it is as clear.
-    shorten = len({key.rsplit(".", 1)[-1] for key in keys}) == len(keys)
-    labels = []
-    for run, overrides in zip(runs, others, strict=True):
-        batch, accumulation = (
-            run.plan.get("per_device_train_batch_size"),
-            run.plan.get("gradient_accumulation_steps"),
-        )
-        pair = f" ({batch} × {accumulation})" if batch and accumulation else ""
-        own = [
-            override[_key(override).rfind(".") + 1 :] if shorten else override
-            for override in overrides
-            if override not in common
-        ]
-        labels.append(", ".join([f"{run.preset or run.run_dir}{pair}", *own]))
-    return labels
-
-
-def _is_named_already(override: str) -> bool:
-    """Whether the preset, the seed or the launcher is all that an override chooses."""
-    key = _key(override).lstrip("+~")
-    return key in ("batch", "seed") or key.startswith("hydra")
-
-
-def _key(override: str) -> str:
-    return override.split("=", 1)[0]
 
 
 def _row(run: Run, target: float | None) -> dict[str, Any]:

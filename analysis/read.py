@@ -21,6 +21,13 @@ PLAN_KEYS = (
     "gradient_accumulation_steps",
     "effective_batch_size",
 )
+_NOT_NUMBERS: Mapping[str, type] = {
+    "memory_source": str,
+    "rouge_tokenizer": str,
+    "energy_source": str,
+    "timing_untrusted": list,
+}
+"""Metrics that are something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,27 @@ class Run:
     training: tuple[Mapping[str, Any], ...] = ()
     evaluations: tuple[Mapping[str, Any], ...] = ()
     memory: tuple[Mapping[str, Any], ...] = ()
+    config: Mapping[str, str] = field(default_factory=dict)
+    """The composed config as dotted keys and plain values; empty where it was never composed."""
+    newer_schema: int | None = None
+    """The version of a record that is newer than this analysis."""
+    directory: Path | None = None
+    """Where its files are."""
 
     @property
     def completed(self) -> bool:
         """Whether the run came to its planned end."""
         return self.status == "completed"
+
+    @property
+    def timing_untrusted(self) -> tuple[str, ...]:
+        """What disturbed the timing of the run, so that it is not ranked; empty: nothing."""
+        return tuple(self.metrics.get("timing_untrusted") or ())
+
+    @property
+    def requested(self) -> Mapping[str, Any] | None:
+        """The pair that was asked for, where another one was run."""
+        return self.plan.get("requested")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +127,18 @@ def read_sweeps(paths: Sequence[Path]) -> tuple[Sweep, ...]:
                     _read_sweep(directory) if is_sweep else _read_single(directory)
                 )
     return tuple(found.values())
+
+
+def read_scores(run: Run) -> dict[str, float]:
+    """ROUGE F1 of each validation example at the last evaluation, by the example's id."""
+    if run.directory is None:
+        return {}
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1")
+    return {
+        str(row.get("id")): sum(row[name] for name in names) / len(names)
+        for row in _read_lines(run.directory / "predictions.jsonl")
+        if _has(row, *names)
+    }
 
 
 def _find(directory: Path) -> Iterator[Path]:
@@ -186,6 +221,7 @@ def _read_run(directory: Path, sweep: str, planned: dict[str, Any]) -> Run:
             for row in _read_lines(directory / "memory.jsonl")
             if _has(row, "time_s", "memory_bytes")
         ),
+        directory=directory,
     )
 
 
@@ -206,9 +242,10 @@ def _read_record(path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(section, dict):
             raise ValueError(f"{path}: {name} must be an object")
     for name, value in sections["metrics"].items():
-        is_text = name in ("memory_source", "rouge_tokenizer")
-        if not (value is None or (isinstance(value, str) if is_text else _is_number(value))):
-            raise ValueError(f"{path}: metrics.{name} is {value!r}; it must be a number or null")
+        kind = _NOT_NUMBERS.get(name)
+        if value is not None and not (isinstance(value, kind) if kind else _is_number(value)):
+            wanted = {str: "a text", list: "a list"}.get(kind, "a number")  # type: ignore[call-overload]
+            raise ValueError(f"{path}: metrics.{name} is {value!r}; it must be {wanted} or null")
     whole = {"seed": record.get("seed")} | {
         f"plan.{key}": sections["plan"].get(key) for key in PLAN_KEYS
     }
