@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.facts import Limit
 from analysis.frame import BYTES_PER_GIB
-from analysis.read import SCHEMA_VERSION, Run
+from analysis.read import SCHEMA_VERSION, Run, plain_value
 
 EFFECTIVE = "batch.effective_batch_size"
 PACKING = "batch.packing"
@@ -150,17 +150,6 @@ def _partition(values: Sequence[str]) -> tuple[int, ...]:
 def _overrides(run: Run) -> dict[str, str]:
     pairs = (override.lstrip("+~").partition("=") for override in run.overrides)
     return {key: plain_value(value) for key, _, value in pairs}
-
-
-def plain_value(value: object) -> str:
-    """A value as text, the same for "1e-4" and 0.0001."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower().replace("none", "null")
-    text = str(value)
-    try:
-        return f"{float(text):.12g}"
-    except ValueError:
-        return text
 
 
 def _packages(run: Run) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.facts import Aim
-from analysis.read import Run, read_scores
+from analysis.read import Run
 from analysis.statistics import Interval, paired_bootstrap, ratio_of_means
 
 PARTS = 10
@@ -87,7 +87,8 @@ class Noise:
         """ROUGE F1 of each example, by seed; the mean where a seed was run again."""
         found: dict[int | None, list[dict[str, float]]] = {}
         for run in self._runs[label]:
-            if scores := read_scores(run):
+            if run.examples:
+                scores = dict(zip(run.examples, run.scores, strict=True))
                 found.setdefault(run.seed, []).append(scores)
         return {
             seed: {
@@ -110,7 +111,7 @@ def step_times(run: Run) -> list[float]:
 
 def part_peaks(run: Run) -> list[float]:
     """The peak of the sampled memory in each part of the training, in bytes."""
-    samples = [row["memory_bytes"] for row in run.memory if row.get("phase", "train") == "train"]
+    samples = [row["memory_bytes"] for row in run.memory if row["training"]]
     if len(samples) < 2 * PARTS:
         return []
     return [float(max(part)) for part in np.array_split(samples, PARTS)]

@@ -166,7 +166,7 @@ def equivalence(comparison: Comparison) -> str:
     same = [contrast for contrast in tested if contrast.equivalent]
     if not tested:
         return ""
-    margin = f"{number(100 * comparison.margin, 2)} ROUGE points of 100"
+    margin = f"{100 * comparison.margin:g} ROUGE points of 100"
     if not same:
         return f"No two settings are shown to have the same quality within {margin} (TOST)."
     if len(same) == len(comparison.quality):
@@ -212,7 +212,7 @@ def budget(comparison: Comparison) -> str:
     if comparison.budget is None:
         return ""
     found = comparison.budget
-    limit = f"{number(found.gib)} GiB"
+    limit = f"{found.gib:g} GiB"
     if found.choice is None:
         return f"No setting fits into {limit}."
     text = f"The fastest of {plural(found.fitting, 'setting')} that fit into {limit}: "
@@ -394,7 +394,7 @@ def _noise(finding: Finding) -> Iterable[str]:
         overlap = "overlap" if first.ranges_overlap else "do not overlap"
         test = "paired by seed" if first.paired else "Welch"
         yield (
-            f"Against {first.second} {_interval(first)} ({test}; p = {_p(first.p_value)} after "
+            f"Against {first.second} {_interval(first)} ({test}; {_p(first.p_value)} after "
             f"Holm's correction); the ranges of the runs {overlap}."
         )
     noise = [contrast for contrast in between if not contrast.apart]
@@ -438,8 +438,8 @@ def _percent(interval: Interval) -> str:
 
 def _p(value: float | None) -> str:
     if value is None:
-        return "not known"
-    return number(value, 2) if value >= 0.001 else "under 0.001"
+        return "p not known"
+    return f"p = {number(min(value, 0.999), 2)}" if value >= 0.001 else "p < 0.001"
 
 
 def _value(aim: Aim, standing: Standing) -> str:

@@ -165,7 +165,8 @@ def test_a_run_without_a_record_is_running_or_killed(
     [
         ('{"schema_version": 1, "stat', "cannot be read as JSON"),
         ("[]", "does not hold a JSON object"),
-        ('{"schema_version": 2, "status": "completed"}', "schema_version is 2"),
+        ('{"schema_version": "2", "status": "completed"}', "schema_version is '2'"),
+        ('{"schema_version": 2, "status": "splendid"}', "status is 'splendid'"),
         ('{"schema_version": 1, "status": "fine"}', "status is 'fine'"),
         ('{"schema_version": 1, "status": "completed", "metrics": {"mfu": "x"}}', "metrics.mfu"),
         ('{"schema_version": 1, "status": "completed", "metrics": {"mfu": NaN}}', "NaN"),
@@ -390,7 +391,7 @@ def test_numbers_have_sensible_digits() -> None:
 
 
 def test_the_recommendation_agrees_with_the_report(tmp_path: Path) -> None:
-    artifacts = analyse([make_sweep(tmp_path, THREE)])
+    artifacts, _ = analyse([make_sweep(tmp_path, THREE)])
     recommendation = json.loads(artifacts["recommendation.json"])
     fastest = recommendation["recommendations"]["fastest"]
     assert (fastest["preset"], fastest["certainty"]) == ("05b", "single runs")
@@ -470,7 +471,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ('{"schema_version": 1, "jobs": []}', "plans no job"),
         ('{"schema_version": 1}', "does not hold the jobs"),
         ('{"schema_version": 1, "jobs": [{"number": 0}]}', "does not hold the jobs"),
-        ('{"schema_version": 9, "jobs": []}', "schema_version is 9"),
+        ('{"schema_version": 0, "jobs": []}', "schema_version is 0"),
         ('{"schema_version": 1, "jo', "cannot be read as JSON"),
     ],
 )
@@ -488,7 +489,7 @@ def test_a_broken_sweep_is_refused_and_nothing_is_written(
 def test_wrong_words_are_refused_with_the_right_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "the options are sweep and output" in refusal(capsys, "sweeps=x")
+    assert "the options are sweep, output, language" in refusal(capsys, "sweeps=x")
     assert "sweep=PATH" in refusal(capsys, "verbose")
     assert "is not a directory" in refusal(capsys, f"sweep={tmp_path / 'none'}")
     assert "holds no run" in refusal(capsys, f"sweep={tmp_path}")
