@@ -10,10 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import RequestError
 from analysis.labels import Language
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.facts import Findings
+    from analysis.read import Run, Sweep
 
 OUTPUT = "outputs/analysis/batch_optimization"
 MULTIRUN = "multirun"
@@ -68,16 +74,16 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         request = parse_arguments(arguments)
-        artifacts, preset = analyse(_named_paths(request.sweep), request)
+        analysis = find(_named_paths(request.sweep), request)
+        # Refused before anything is drawn or written.
+        preset = adopt(analysis, request)
         output = Path(request.output)
+        artifacts = draw(analysis, request)
         write_files(output, artifacts, key="output")
         written = [output / name for name in artifacts]
-        if preset is not None:
-            from analysis.adopt import NAME, preset_directory
-
-            directory = preset_directory(request.adopt_dir)
-            write_files(directory, {NAME: preset.encode()}, key="adopt_dir")
-            written.append(directory / NAME)
+        for path, content in preset.items():
+            write_files(path.parent, {path.name: content}, key="adopt_dir")
+            written.append(path)
     except RequestError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
@@ -149,50 +155,71 @@ _READ: Mapping[str, Callable[[str, str], Any]] = {
 }
 
 
-def analyse(
-    paths: Sequence[Path], request: Request | None = None
-) -> tuple[dict[str, bytes], str | None]:
-    """Reads the runs at or below the paths and makes every artifact.
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The runs, one row and one label for each, and what follows from them."""
 
-    Returns:
-        The content of each file by name, and that of the adopted preset where one is asked for.
+    sweeps: "tuple[Sweep, ...]"
+    runs: "tuple[Run, ...]"
+    frame: "pd.DataFrame"
+    labels: tuple[str, ...]
+    findings: "Findings"
+
+
+def find(paths: Sequence[Path], request: Request) -> Analysis:
+    """Reads the runs at or below the paths and says what follows from their numbers.
 
     Raises:
-        RequestError: There is nothing to analyse, a sweep is damaged, or nothing can be adopted.
+        RequestError: There is nothing to analyse, or a sweep is damaged.
     """
     from analysis.cache import Cache
     from analysis.read import read_sweeps
 
-    request = request or Request()
     cache = Cache.open(Path(request.cache_dir) / "analysis", paths)
     sweeps = read_sweeps(paths, cache)
     cache.save()
-    # pandas and matplotlib take seconds to import: --help and a wrong request do not wait.
-    from analysis import adopt, fonts, html, markdown, recommendation
+    # pandas takes seconds to import: --help and a wrong request do not wait.
+    from analysis import findings
     from analysis.comparisons import label_settings
-    from analysis.figures import draw_all
-    from analysis.findings import Options, find
     from analysis.frame import build_frame
+
+    runs = tuple(run for sweep in sweeps for run in sweep.runs)
+    frame = build_frame(runs)
+    labels = tuple(label_settings(runs))
+    options = findings.Options(request.equivalence_margin, request.memory_budget_gib)
+    return Analysis(sweeps, runs, frame, labels, findings.find(runs, frame, labels, options))
+
+
+def adopt(analysis: Analysis, request: Request) -> dict[Path, bytes]:
+    """Makes the preset that is asked for, by its path; none where none is asked for.
+
+    Raises:
+        RequestError: There is no such aim, the data cannot decide, or no place to write it.
+    """
+    if request.adopt is None:
+        return {}
+    from analysis.adopt import NAME, choose, preset_directory, write_preset
+
+    directory = preset_directory(request.adopt_dir)
+    findings, runs, labels = analysis.findings, analysis.runs, analysis.labels
+    place = choose(findings, runs, labels, request.adopt, anyway=request.adopt_anyway)
+    preset = write_preset(runs[place], labels[place], findings, analysis.sweeps, request.adopt)
+    return {directory / NAME: preset.encode()}
+
+
+def draw(analysis: Analysis, request: Request) -> dict[str, bytes]:
+    """Makes the content of every artifact, by name."""
+    from analysis import fonts, html, markdown, recommendation
+    from analysis.figures import draw_all
     from analysis.report import build_document
 
-    runs = [run for sweep in sweeps for run in sweep.runs]
-    frame = build_frame(runs)
-    labels = label_settings(runs)
-    findings = find(
-        runs, frame, labels, Options(request.equivalence_margin, request.memory_budget_gib)
-    )
-    preset = None
-    if request.adopt is not None:
-        adopt.preset_directory(request.adopt_dir)  # refused before anything is drawn
-        place = adopt.choose(findings, runs, labels, request.adopt, anyway=request.adopt_anyway)
-        preset = adopt.write_preset(runs[place], labels[place], findings, sweeps, request.adopt)
-
-    build = partial(build_document, sweeps, runs, frame, labels, findings)
+    sweeps, runs, labels = analysis.sweeps, analysis.runs, analysis.labels
+    build = partial(build_document, sweeps, runs, analysis.frame, labels, analysis.findings)
     report = build(language=request.language)
     drawn = report if fonts.has_hangul() else build(language="en")
-    recommended = recommendation.describe(sweeps, runs, labels, findings)
+    recommended = recommendation.describe(sweeps, runs, labels, analysis.findings)
     rows = io.StringIO()
-    frame.to_csv(rows, index=False, lineterminator="\n")
+    analysis.frame.to_csv(rows, index=False, lineterminator="\n")
     return {
         "batch_optimization_results.csv": rows.getvalue().encode(),
         **draw_all(drawn, request.figures),
@@ -201,7 +228,17 @@ def analyse(
         "recommendation.json": (
             json.dumps(recommended, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         ).encode(),
-    }, preset
+    }
+
+
+def analyse(paths: Sequence[Path], request: Request | None = None) -> dict[str, bytes]:
+    """Reads the runs at or below the paths and makes the content of every artifact, by name.
+
+    Raises:
+        RequestError: There is nothing to analyse, or a sweep is damaged.
+    """
+    request = request or Request()
+    return draw(find(paths, request), request)
 
 
 def write_files(directory: Path, contents: Mapping[str, bytes], key: str = "output") -> None:

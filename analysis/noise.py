@@ -6,7 +6,6 @@ nothing of that.
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -101,17 +100,17 @@ class Noise:
 def step_times(run: Run) -> list[float]:
     """Seconds of an optimizer step between each two logged ones, without the first steps."""
     left_out = run.metrics.get("warmup_steps_left_out") or 0
-    rows = [row for row in run.training if row["step"] >= left_out]
-    return [
-        (after["train_time_s"] - before["train_time_s"]) / (after["step"] - before["step"])
-        for before, after in pairwise(rows)
-        if after["step"] > before["step"] and after["train_time_s"] > before["train_time_s"]
-    ]
+    step, clock = (np.asarray(run.training.columns[name]) for name in ("step", "train_time_s"))
+    steady = step >= left_out
+    steps, seconds = np.diff(step[steady]), np.diff(clock[steady])
+    forward = (steps > 0) & (seconds > 0)
+    return [float(value) for value in seconds[forward] / steps[forward]]
 
 
 def part_peaks(run: Run) -> list[float]:
     """The peak of the sampled memory in each part of the training, in bytes."""
-    samples = [row["memory_bytes"] for row in run.memory if row["training"]]
+    samples = np.asarray(run.memory.columns["memory_bytes"])
+    samples = samples[np.asarray(run.memory.columns["training"]) > 0]
     if len(samples) < 2 * PARTS:
         return []
-    return [float(max(part)) for part in np.array_split(samples, PARTS)]
+    return [float(part.max()) for part in np.array_split(samples, PARTS)]

@@ -67,11 +67,11 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str | None = None
-    training: Sequence[Mapping[str, float]] = ()
+    training: Rows = field(default_factory=lambda: Rows.of(TRAINING, ()))
     """Logged steps: step, train_time_s, train_loss."""
-    evaluations: Sequence[Mapping[str, float]] = ()
+    evaluations: Rows = field(default_factory=lambda: Rows.of(EVALUATION, ()))
     """step, train_time_s, rouge_f1."""
-    memory: Sequence[Mapping[str, float]] = ()
+    memory: Rows = field(default_factory=lambda: Rows.of(MEMORY, ()))
     """Samples: time_s, memory_bytes, training (1 in that phase, else 0)."""
     examples: tuple[str, ...] = ()
     """Ids of the validation examples of the last evaluation."""
@@ -421,27 +421,39 @@ def _version(document: Mapping[str, Any], path: Path) -> int:
     return version
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects of a file of JSON lines; a line that was torn by a kill is skipped."""
+def _read_lines(path: Path) -> Sequence[Any]:
+    """The objects of a file of JSON lines; a line that was torn by a kill is left out."""
     if not path.exists():
-        return
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line.decode(errors="replace"))
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
+        return []
+    lines = path.read_bytes().splitlines()
+    try:
+        # All at once is twice as fast, and right where each line is one value.
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        rows = []
+    if len(rows) != len(lines):
+        rows = [row for line in lines if (row := _parse(line)) is not None]
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode(errors="replace"))
+    except ValueError:
+        return None
 
 
 def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> tuple[float, ...] | None:
     """The values of these names; None where one is no number."""
-    values = tuple(row.get(name) for name in names)
-    return values if all(map(_is_number, values)) else None  # type: ignore[return-value]
+    values = tuple(map(row.get, names))
+    for value in values:
+        if not _is_number(value):
+            return None
+    return values  # type: ignore[return-value]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (float, int) and math.isfinite(value)  # bool is no number here
 
 
 def _shown(path: Path) -> str:

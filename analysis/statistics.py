@@ -93,15 +93,24 @@ def welch_test(
     """
     if min(len(first), len(second)) < 2:
         return None
-    difference = statistics.fmean(first) - statistics.fmean(second)
-    squared = [statistics.variance(side) / len(side) for side in (first, second)]
-    total = sum(squared)
+    return _welch(
+        statistics.fmean(first) - statistics.fmean(second),
+        [statistics.variance(side) / len(side) for side in (first, second)],
+        [len(first), len(second)],
+        confidence,
+    )
+
+
+def _welch(
+    difference: float, squared_errors: Sequence[float], counts: Sequence[int], confidence: float
+) -> TTest:
+    total = sum(squared_errors)
     if total == 0:
-        return _t_test(difference, 0.0, len(first) + len(second) - 2, confidence)
+        return _t_test(difference, 0.0, sum(counts) - 2, confidence)
     # Welch-Satterthwaite; shares instead of squares of tiny numbers, which would underflow.
     freedom = 1 / sum(
-        (part / total) ** 2 / (len(side) - 1)
-        for part, side in zip(squared, (first, second), strict=True)
+        (part / total) ** 2 / (count - 1)
+        for part, count in zip(squared_errors, counts, strict=True)
     )
     return _t_test(difference, math.sqrt(total), freedom, confidence)
 
@@ -179,13 +188,14 @@ def ratio_of_means(
     """
     if min(len(first), len(second)) < 2:
         return None
-    means = [statistics.fmean(side) for side in (first, second)]
-    one, two = (
-        [value / mean for value in side] for side, mean in zip((first, second), means, strict=True)
-    )
-    test = welch_test(one, two, confidence)
-    assert test is not None
-    return test.interval.around(math.log(means[0] / means[1])).exp()
+    sides = [np.asarray(side) for side in (first, second)]
+    means = [float(side.mean()) for side in sides]
+    relative = [
+        float(side.var(ddof=1)) / mean**2 / len(side)
+        for side, mean in zip(sides, means, strict=True)
+    ]
+    logarithm = math.log(means[0] / means[1])
+    return _welch(logarithm, relative, [len(first), len(second)], confidence).interval.exp()
 
 
 def ranges_overlap(first: Sequence[float], second: Sequence[float]) -> bool:

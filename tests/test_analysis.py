@@ -391,7 +391,7 @@ def test_numbers_have_sensible_digits() -> None:
 
 
 def test_the_recommendation_agrees_with_the_report(tmp_path: Path) -> None:
-    artifacts, _ = analyse([make_sweep(tmp_path, THREE)])
+    artifacts = analyse([make_sweep(tmp_path, THREE)])
     recommendation = json.loads(artifacts["recommendation.json"])
     fastest = recommendation["recommendations"]["fastest"]
     assert (fastest["preset"], fastest["certainty"]) == ("05b", "single runs")
