@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format analyze bench-packing clean
+.PHONY: help setup demo test check format analyze adopt bench-packing bench-analysis clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -38,8 +38,14 @@ format: setup ## mend format and what lint can mend
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
 
+adopt: setup ## write the best pair as conf/batch/best.yaml, for batch=best; AIM=least_memory ...
+	$(PY) -m analysis adopt=$(or $(AIM),fastest) $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
+
+bench-analysis: setup ## time the analysis of 10,000 runs
+	$(PY) benchmarks/analysis.py
 
 clean: ## remove .venv and what was cached; runs and reports stay
 	rm -rf $(VENV) outputs/cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
