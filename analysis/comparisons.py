@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.facts import Limit
-from analysis.frame import BYTES_PER_GIB
 from analysis.read import SCHEMA_VERSION, Run, plain_value
 
 EFFECTIVE = "batch.effective_batch_size"
@@ -18,6 +17,7 @@ PACKING = "batch.packing"
 _NO_FACET = ("batch", "seed", "cache_dir", "verify", "hydra", "run", "sweep", "device")
 """Keys and groups that set no runs apart: what is compared, and what changes no number."""
 
+_BYTES_PER_GIB = 2**30
 SHARED_GPU_GIB = 1.0
 """Memory held on a GPU before the run that suggests that somebody else uses it."""
 
@@ -282,7 +282,7 @@ def limits_of_comparison(runs: Sequence[Run], labels: Sequence[str]) -> Iterator
         if on_gpu and len(distinct) > 1:
             yield Limit(kind, {"count": len(distinct)})
     for run, label in zip(runs, labels, strict=True):
-        held = (run.metrics.get("baseline_memory_bytes") or 0) / BYTES_PER_GIB
+        held = (run.metrics.get("baseline_memory_bytes") or 0) / _BYTES_PER_GIB
         if run.environment.get("device_kind") == "cuda" and held > SHARED_GPU_GIB:
             yield Limit("shared_gpu", {"label": label, "seed": run.seed, "gib": held})
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.comparisons import group, pair_of
 from analysis.read import Run
 
 COLUMNS = (
@@ -52,6 +53,13 @@ COLUMNS = (
     "energy_wh",
     "mfu",
     "gradient_noise_scale",
+    # DESIGN.md fixes the columns up to here; later ones are only ever added.
+    "comparison",
+    "timing_untrusted",
+    "requested",
+    "step_time_q1_s",
+    "step_time_median_s",
+    "step_time_q3_s",
 )
 _TEXT = (
     "sweep",
@@ -62,6 +70,8 @@ _TEXT = (
     "cause",
     "device_name",
     "memory_source",
+    "timing_untrusted",
+    "requested",
 )
 _WHOLE = (
     "run",
@@ -71,6 +81,7 @@ _WHOLE = (
     "effective_batch_size",
     "best_step",
     "steps_to_target",
+    "comparison",
 )
 
 TARGET_FRACTION = 0.95
@@ -84,8 +95,13 @@ JOULES_PER_WH = 3600
 
 def build_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Makes the table of all planned runs, in their order; missing values are not measured."""
-    target = target_rouge(runs)
-    frame = pd.DataFrame([_row(run, target) for run in runs], columns=list(COLUMNS))
+    groups = [[runs[place] for place in places] for _, places in group(runs)]
+    numbers = {id(run): number for number, own in enumerate(groups, 1) for run in own}
+    targets = [target_rouge(own) for own in groups]
+    rows = [
+        _row(run, targets[numbers[id(run)] - 1]) | {"comparison": numbers[id(run)]} for run in runs
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     types = dict.fromkeys(COLUMNS, "Float64")
     types |= dict.fromkeys(_TEXT, "string") | dict.fromkeys(_WHOLE, "Int64") | {"oom": "bool"}
     return frame.astype(types)
@@ -128,6 +144,8 @@ def _row(run: Run, target: float | None) -> dict[str, Any]:
         "gradient_accumulation_steps": run.plan.get("gradient_accumulation_steps"),
         "effective_batch_size": run.plan.get("effective_batch_size"),
         "device_name": run.environment.get("device_name"),
+        "timing_untrusted": "; ".join(run.timing_untrusted) or None,
+        "requested": pair_of(run.requested) or "auto" if run.requested else None,
         "mean_memory_gib": _divide(metrics.get("mean_memory_bytes"), BYTES_PER_GIB),
         "peak_memory_gib": peak_gib,
         "peak_allocated_gib": _divide(metrics.get("peak_allocated_bytes"), BYTES_PER_GIB),
