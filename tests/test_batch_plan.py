@@ -23,13 +23,13 @@ def batch(per_device, accumulation, effective=64):
 @pytest.mark.parametrize(
     ("composed", "named", "expected"),
     [
-        (batch(16, 4), {}, BatchPlan(16, 4)),
-        (batch(64, 1), {ACCUMULATION}, BatchPlan(64, 1)),
-        (batch(32, 1), {PER_DEVICE}, BatchPlan(32, 2)),
-        (batch(16, 2), {ACCUMULATION}, BatchPlan(32, 2)),
-        (batch(16, 4, 128), {"batch.effective_batch_size"}, BatchPlan(16, 8)),
-        (batch(None, 4), {}, BatchPlan(16, 4)),
-        (batch(8, None), {}, BatchPlan(8, 8)),
+        (batch(16, 4), {}, BatchPlan(16, 64)),
+        (batch(64, 1), {ACCUMULATION}, BatchPlan(64, 64)),
+        (batch(32, 1), {PER_DEVICE}, BatchPlan(32, 64)),
+        (batch(16, 2), {ACCUMULATION}, BatchPlan(32, 64)),
+        (batch(16, 4, 128), {"batch.effective_batch_size"}, BatchPlan(16, 128)),
+        (batch(None, 4), {}, BatchPlan(16, 64)),
+        (batch(8, None), {}, BatchPlan(8, 64)),
     ],
 )
 def test_the_named_key_holds_and_the_other_follows(composed, named, expected):

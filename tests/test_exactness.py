@@ -18,7 +18,7 @@ from batchopt.config import Packing
 from batchopt.loss import IGNORED, forward, target_loss_sum
 from batchopt.steps import StepCollator, StepSampler
 
-PLANS = [BatchPlan(8, 8), BatchPlan(16, 4), BatchPlan(64, 1)]
+PLANS = [BatchPlan(8, 64), BatchPlan(16, 64), BatchPlan(64, 64)]
 
 
 def tiny_bart():

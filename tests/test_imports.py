@@ -33,7 +33,19 @@ def test_one_module_alone_knows_pynvml():
 
 @pytest.mark.parametrize(
     "module",
-    ["train", "supervisor", "sweep", "corpus.load", "corpus.sample", "micro_batches", "help"],
+    [
+        "train",
+        "supervisor",
+        "sweep",
+        "settle",
+        "corpus.load",
+        "corpus.sample",
+        "micro_batches",
+        "help",
+        "doctor",
+        "status",
+        "trackers",
+    ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(module):
     code = f"import sys, batchopt.{module}; print(*sys.modules)"

@@ -2,31 +2,25 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_nvml import GIB, FakeNvml, card, card_uuid
+from fake_nvml import GIB, card, card_uuid
 
-from batchopt import measurement, memory
-from batchopt.measurement import Measurement
-from batchopt.nvml import DeviceMonitor, DeviceNotFound, NvmlError
+from batchopt import device, memory
+from batchopt.measurement import Measurement, _ForeignCores
+from batchopt.nvml import DeviceLost, DeviceMonitor, DeviceNotFound, NvmlError
 
 A = card_uuid(0)
 RUN = os.getpid()
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
-    return FakeNvml(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def fake(library: FakeNvml) -> Iterator[FakeNvml]:
-    library.reset()
-    with library.loaded():
-        yield library
+def measure(folder: Path, monitor: DeviceMonitor | None) -> Measurement:
+    """Samples once at its start, and then when the test says so."""
+    return Measurement(folder, RUN, monitor, interval_s=1e6, started=time.monotonic())
 
 
 def rows(folder: Path) -> list[dict]:
@@ -36,7 +30,7 @@ def rows(folder: Path) -> list[dict]:
 def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
     fake.set(card(0, used=GIB))
     with DeviceMonitor(A) as monitor:
-        with Measurement(tmp_path, RUN, monitor, time.monotonic()) as measured:
+        with measure(tmp_path, monitor) as measured:
             fake.set({"gpu0.processes": f"{RUN}:{9 * GIB}", "gpu0.used": 10 * GIB})
             measured.sample()  # loading: does not count
             measured.enter("train")
@@ -59,7 +53,7 @@ def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake
     fake.set(card(0, used=GIB))
     with (
         DeviceMonitor(A) as monitor,
-        Measurement(tmp_path, RUN, monitor, time.monotonic()) as measured,
+        measure(tmp_path, monitor) as measured,
     ):
         measured.enter("train")
         fake.set({"gpu0.used": 6 * GIB})
@@ -75,7 +69,7 @@ def test_the_two_sources_are_never_mixed(fake, tmp_path):
     fake.set(card(0, used=GIB))
     with (
         DeviceMonitor(A) as monitor,
-        Measurement(tmp_path, RUN, monitor, time.monotonic()) as measured,
+        measure(tmp_path, monitor) as measured,
     ):
         measured.enter("train")
         for processes in ("", f"{RUN}:5", f"{RUN}:7", ""):
@@ -90,7 +84,7 @@ def test_a_run_that_fell_back_to_the_cpu_is_measured_there(fake, tmp_path):
     fake.set(card(0, used=GIB))
     with (
         DeviceMonitor(A) as monitor,
-        Measurement(tmp_path, RUN, monitor, time.monotonic()) as measured,
+        measure(tmp_path, monitor) as measured,
     ):
         measured.enter("train")
         measured.sample()
@@ -100,7 +94,7 @@ def test_a_run_that_fell_back_to_the_cpu_is_measured_there(fake, tmp_path):
 
 
 def test_a_run_that_never_trained_has_no_figures(tmp_path):
-    with Measurement(tmp_path, RUN, None, time.monotonic()) as measured:
+    with measure(tmp_path, None) as measured:
         measured.sample()
         metrics = measured.metrics(on_device=False)
     assert metrics["peak_memory_bytes"] is metrics["mean_memory_bytes"] is None
@@ -111,14 +105,101 @@ def test_a_run_that_never_trained_has_no_figures(tmp_path):
 def test_the_first_visible_gpu_is_taken_and_the_cpu_where_there_is_none(fake, monkeypatch):
     fake.set(card(0) | card(1))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
-    assert measurement.find_device("auto").uuid == card_uuid(1)
-    assert measurement.find_device("cpu") is None
+    assert device.find_device("auto").uuid == card_uuid(1)
+    assert device.find_device("cpu") is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert measurement.find_device("auto") is None
+    assert device.find_device("auto") is None
     with pytest.raises(DeviceNotFound):
-        measurement.find_device("cuda")
+        device.find_device("cuda")
 
 
 def test_a_gpu_that_is_demanded_and_not_there_is_an_error():
     with pytest.raises(NvmlError):
-        measurement.find_device("cuda")
+        device.find_device("cuda")
+
+
+def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, tmp_path):
+    neighbour = RUN + 1
+    fake.set(card(0, used=GIB))
+    with (
+        DeviceMonitor(A) as monitor,
+        measure(tmp_path, monitor) as measured,
+    ):
+        measured.enter("train")
+        fake.set({"gpu0.processes": f"{RUN}:{GIB}"})
+        measured.sample()
+        assert measured.metrics(on_device=True)["timing_untrusted"] == []
+        fake.set({"gpu0.processes": f"{RUN}:{GIB},{neighbour}:{GIB}"})
+        for _ in range(4):
+            measured.sample()
+        (reason,) = measured.metrics(on_device=True)["timing_untrusted"]
+    assert f"another process (pid {neighbour})" in reason
+
+
+def test_a_throttled_gpu_is_named_and_its_power_limit_is_not(fake, tmp_path):
+    fake.set(card(0, used=GIB))
+    with (
+        DeviceMonitor(A) as monitor,
+        measure(tmp_path, monitor) as measured,
+    ):
+        measured.enter("train")
+        fake.set({"gpu0.processes": f"{RUN}:{GIB}", "gpu0.throttle": 0x4})
+        measured.sample()
+        measured.sample()
+        assert measured.metrics(on_device=True)["timing_untrusted"] == []
+        fake.set({"gpu0.throttle": 0x40})
+        measured.sample()
+        measured.sample()
+        (reason,) = measured.metrics(on_device=True)["timing_untrusted"]
+    assert "hw_thermal_slowdown" in reason
+
+
+def test_a_lost_gpu_ends_the_sampling_and_is_kept(fake, tmp_path):
+    fake.set(card(0, used=GIB))
+    with DeviceMonitor(A) as monitor:
+        fake.set({"gpu0.error": 15})
+        with measure(tmp_path, monitor) as measured:
+            measured.ready.wait(5)
+            measured._thread.join(5)
+        assert isinstance(measured.error, DeviceLost)
+
+
+def test_the_peak_that_the_run_read_itself_counts(tmp_path):
+    """Between two samples memory may have been higher."""
+    with measure(tmp_path, None) as measured:
+        measured.enter("train")
+        measured.sample()
+        measured.enter("evaluate", peak_bytes=10**15)
+        metrics = measured.metrics(on_device=False)
+    assert metrics["peak_memory_bytes"] == 10**15
+    assert metrics["eval_peak_memory_bytes"] is None or metrics["eval_peak_memory_bytes"] < 10**15
+
+
+def test_a_busy_neighbour_on_the_cpu_is_found_and_named(tmp_path):
+    run = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        cores = _ForeignCores(run.pid)
+        cores.turn(on=True)
+        time.sleep(1.5)
+        (reason,) = cores.reasons()
+    finally:
+        busy.kill()
+        run.kill()
+        busy.wait()
+        run.wait()
+    assert "other processes used" in reason
+    assert "pid" in reason
+
+
+def test_what_happens_while_the_run_evaluates_says_nothing_of_its_training(tmp_path):
+    run = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        cores = _ForeignCores(run.pid)
+        cores.turn(on=True)
+        cores.turn(on=False)
+        time.sleep(1.2)
+        assert cores.reasons() == []
+    finally:
+        run.kill()
+        run.wait()

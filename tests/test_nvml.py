@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pynvml
@@ -19,18 +19,6 @@ from batchopt.nvml import DeviceMonitor, DeviceSample, visible_devices
 A, B, C = card_uuid(0), card_uuid(1), card_uuid(2)
 RUN = 100
 NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 3, 4, 13, 15, 999
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
-    return FakeNvml(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def fake(library: FakeNvml) -> Iterator[FakeNvml]:
-    library.reset()
-    with library.loaded():
-        yield library
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def train(tmp_path, cache):
         folder.mkdir(exist_ok=True)
         request = compose_run([*SMALL, f"cache_dir={cache}", *words])
         recorder = Recorder(folder, Events(None), time.monotonic())
-        trainer = build_trainer(request, recorder, {"metrics": {}})
+        trainer = build_trainer(request, request.plan, recorder, {"metrics": {}})
         trainer.train(resume_from_checkpoint=resume_from)
         rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["kind"] == "train"]
         return trainer, {row["step"]: row["train_loss"] for row in rows}
@@ -48,7 +48,8 @@ def whole(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("whole")
     words = [*SMALL, f"cache_dir={cache}", "batch=05c", "batch.packing=none"]
     recorder = Recorder(folder, Events(None), time.monotonic())
-    build_trainer(compose_run(words), recorder, {"metrics": {}}).train()
+    request = compose_run(words)
+    build_trainer(request, request.plan, recorder, {"metrics": {}}).train()
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["kind"] == "train"]
     return {row["step"]: row["train_loss"] for row in rows}
 
@@ -112,6 +113,7 @@ def test_each_prediction_belongs_to_its_example(train):
         many.rouge,
         many.generation,
         batch_size=1,
+        sliced=many.sliced,
     )
     together = many.evaluate(trainer.model, torch.no_grad)
     alone = one.evaluate(trainer.model, torch.no_grad)

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from batchopt import steps, verify
+from batchopt import loss, steps, verify
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import compose_run, preset_plans
 from batchopt.config import Packing
 
 SMALL = ["data.train_examples=160", "data.validation_examples=4", "model.d_model=16"]
-PRESETS = {"05a": BatchPlan(8, 8), "05b": BatchPlan(16, 4), "05c": BatchPlan(64, 1)}
+PRESETS = {"05a": BatchPlan(8, 64), "05b": BatchPlan(16, 64), "05c": BatchPlan(64, 64)}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,10 @@ def test_every_preset_and_packing_passes_the_smaller_last_step_included(setting)
 
 def test_the_stock_trainer_is_as_wrong_as_it_was_found_to_be(setting):
     """If this fails, transformers has mended it: say so in the docs and rejoice."""
-    rows = {name: verify.stock_trainer(setting, name, plan) for name, plan in PRESETS.items()}
+    exact = verify.exact_gradient(setting, PRESETS)
+    rows = {
+        name: verify.stock_trainer(setting, name, plan, exact) for name, plan in PRESETS.items()
+    }
     assert rows["05a"].gradient_ratio == pytest.approx(8, rel=0.05)
     assert rows["05b"].gradient_ratio == pytest.approx(4, rel=0.05)
     assert rows["05c"].gradient_ratio == pytest.approx(1, rel=1e-4)
@@ -82,6 +85,13 @@ def test_a_wrong_normalisation_does_not_pass(setting, monkeypatch):
     monkeypatch.setattr(steps.StepCollator, "__call__", off)
     checks = verify.verify(setting, PRESETS, [Packing.sorted])
     assert [check.passed for check in checks] == [False, False, True]
+
+
+def test_a_loss_in_slices_that_were_wrong_does_not_pass(setting, monkeypatch):
+    exact = loss.sliced_loss_sum
+    monkeypatch.setattr(loss, "sliced_loss_sum", lambda *args: 1.001 * exact(*args))
+    checks = verify.verify(setting, PRESETS, [Packing.sorted])
+    assert [check.passed for check in checks] == [False, False, False]
 
 
 def test_the_presets_keep_the_other_overrides():

@@ -1,5 +1,6 @@
 """The arithmetic of a batch: per device x accumulation = effective."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -13,15 +14,18 @@ EFFECTIVE = "batch.effective_batch_size"
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How the examples of one optimizer step reach the device."""
+    """How the examples of one optimizer step reach the device.
+
+    The last micro-batch is smaller where the size does not divide the step (24 + 24 + 16).
+    """
 
     per_device_train_batch_size: int
-    gradient_accumulation_steps: int
+    effective_batch_size: int
 
     @property
-    def effective_batch_size(self) -> int:
-        """Examples of one optimizer step."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+    def gradient_accumulation_steps(self) -> int:
+        """Micro-batches of one optimizer step."""
+        return math.ceil(self.effective_batch_size / self.per_device_train_batch_size)
 
     def __str__(self) -> str:
         return f"{self.per_device_train_batch_size} x {self.gradient_accumulation_steps}"
@@ -30,13 +34,13 @@ class BatchPlan:
 def divisor_pairs(effective_batch_size: int) -> list[BatchPlan]:
     """Every plan with that product, smallest micro-batch first."""
     return [
-        BatchPlan(size, effective_batch_size // size)
+        BatchPlan(size, effective_batch_size)
         for size in range(1, effective_batch_size + 1)
         if effective_batch_size % size == 0
     ]
 
 
-def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
+def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan | None:
     """Completes and checks the batch arithmetic.
 
     Args:
@@ -44,6 +48,9 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
         named: The keys that the person set beside the preset (such as
             "batch.per_device_train_batch_size"). Where the pair misses the effective batch, a
             named key holds and the other one of the pair follows.
+
+    Returns:
+        None for batch=auto: the pair is chosen on the device that the run gets.
 
     Raises:
         RequestError: No pair with what was asked for reaches the effective batch.
@@ -58,6 +65,13 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
     ):
         if value is not None and value < 1:
             raise RequestError(f"{key} is {value}; it must be 1 or more")
+    if batch.auto:
+        for key, value in ((PER_DEVICE, per_device), (ACCUMULATION, accumulation)):
+            if value is not None:
+                raise RequestError(
+                    f"{key} is {value}, and batch=auto chooses it; name a pair or batch=auto"
+                )
+        return None
     if per_device and accumulation and per_device * accumulation != effective:
         if PER_DEVICE in named and ACCUMULATION in named:
             raise RequestError(
@@ -81,8 +95,7 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan:
             f"{given_key} ({given}) does not divide {EFFECTIVE} ({effective}); "
             f"pairs that reach it: {_pairs(effective)}"
         )
-    other = effective // given
-    return BatchPlan(given, other) if per_device else BatchPlan(other, given)
+    return BatchPlan(given if per_device else effective // given, effective)
 
 
 def _pairs(effective: int) -> str:

@@ -10,6 +10,7 @@ The string under a field is its help text (batchopt.train --help, docs).
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -24,6 +25,10 @@ SCHEDULES = (
     "inverse_sqrt",
 )
 """Schedules of the installed transformers that need nothing but the number of steps."""
+
+
+RETRY = ("missing", "interrupted", "failed", "stale", "oom", "killed", "timeout", "completed")
+"""Why a run of a sweep may be run again."""
 
 
 class Packing(Enum):
@@ -59,12 +64,44 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class Loss(Enum):
+    """How the logits are made."""
+
+    sliced = "sliced"
+    full = "full"
+
+
 class DeviceKind(Enum):
     """Where to train."""
 
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class OnOom(Enum):
+    """What to do when a run does not fit into memory."""
+
+    record = "record"
+    halve = "halve"
+    checkpoint_then_halve = "checkpoint_then_halve"
+
+
+class ProbeSizes(Enum):
+    """Which batch sizes to probe."""
+
+    presets = "presets"
+    all = "all"
+
+
+class Tracker(Enum):
+    """Experiment trackers that transformers has an integration of."""
+
+    none = "none"
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+    trackio = "trackio"
 
 
 class RougeTokenizer(Enum):
@@ -87,6 +124,8 @@ class BatchConfig:
     """Micro-batches of one optimizer step; null: derived."""
     effective_batch_size: int = 64
     """Examples of one optimizer step; must be the product of the two keys above."""
+    auto: bool = False
+    """Choose the pair by probing the device the run is on; set by batch=auto."""
     packing: Packing = Packing.sorted
     """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
     balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
@@ -241,6 +280,9 @@ class TrainingConfig:
     """Weight of the uniform distribution in the loss."""
     precision: Precision = Precision.auto
     """auto: bf16 where the GPU has it, else fp32."""
+    loss: Loss = Loss.sliced
+    """sliced: the logits are made, used and dropped slice by slice: less memory, no slower; full:
+    all of them at once. The gradient is the same."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
@@ -256,7 +298,10 @@ class TrainingConfig:
     early_stopping_patience: int | None = None
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True
-    """Keep the best and the last checkpoint."""
+    """Write a checkpoint at every evaluation; without, a stopped run starts again."""
+    keep_checkpoints: int = 2
+    """Checkpoints on disk: the best, and the newest ones. Of a completed run only the weights
+    stay."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -281,6 +326,55 @@ class DeviceConfig:
     """Threads of torch on the CPU; null: torch's own choice."""
     sample_interval_s: float = 0.05
     """Seconds between two samples of memory."""
+    wait_for_free: bool = True
+    """Wait while programs other than batchopt use the GPU; false: share it with them, and the
+    timing is marked as not to be trusted. Other runs of batchopt are always waited for."""
+    memory_limit_gib: float | None = None
+    """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
+    on the CPU the training process's; null: all there is."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """When a run is ended from outside."""
+
+    timeout_min: float | None = None
+    """Minutes that a run may take, all attempts together; null: no limit. It writes a checkpoint
+    and ends as `timeout`."""
+    stall_min: float | None = 30.0
+    """Minutes without a step or an evaluated batch after which a run counts as hung; its stacks
+    are kept and it ends as `timeout`; null: never."""
+    grace_s: float = 60.0
+    """Seconds that a run has to write its checkpoint when it is stopped, before it is killed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ProbeConfig:
+    """How batch sizes are probed, by batchopt.probe and batch=auto."""
+
+    sizes: ProbeSizes = ProbeSizes.presets
+    """presets, or all: every divisor of the effective batch."""
+    memory_margin: float = 0.1
+    """Share of the device's memory that is to stay free in the worst case."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SweepConfig:
+    """What a sweep does when it is started again into its own directory."""
+
+    retry: list[str] = field(default_factory=lambda: ["missing", "interrupted", "failed", "stale"])
+    """Which runs to run again: missing, interrupted, failed, stale (config, data or code differ),
+    oom, killed, timeout, completed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """An experiment tracker that is told of the runs, through the Trainer's own integration."""
+
+    name: Tracker = Tracker.none
+    """Set by the choice: none, tensorboard, wandb, mlflow or trackio."""
+    project: str = "batchopt"
+    """Project (wandb, trackio) or experiment (mlflow) that the runs belong to."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -293,10 +387,20 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    on_oom: OnOom = OnOom.record
+    """record: out of memory is the run's result; halve: it goes on with half the per-device batch
+    and the same effective one; checkpoint_then_halve: with gradient checkpointing first."""
     seed: int = 1
     """Seed of the order of the examples, of dropout and of fresh weights."""
     verify: bool = True
     """Before a sweep of several batches: prove on one step that they give the same gradient."""
+    objective: Any = None
+    """Metric of the record, or a list of several, that a search is told as the result of a run,
+    such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
     cache_dir: str = "outputs/cache"
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""
 
@@ -387,3 +491,17 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
     yield at_least("metric.num_beams", config.metric.num_beams, 1)
     yield at_least("device.threads", device.threads, 1)
     yield at_least("device.sample_interval_s", device.sample_interval_s, 0.005)
+    yield (
+        "device.memory_limit_gib",
+        device.memory_limit_gib,
+        (device.memory_limit_gib or 0) > 0,
+        "greater than 0",
+    )
+    yield at_least("training.keep_checkpoints", training.keep_checkpoints, 2)
+    for key in ("timeout_min", "stall_min", "grace_s"):
+        value = getattr(config.run, key)
+        yield f"run.{key}", value, (value or 0) > 0, "greater than 0"
+    margin = config.probe.memory_margin
+    yield "probe.memory_margin", margin, 0 <= margin < 1, "from 0 up to, not including, 1"
+    for value in config.sweep.retry:
+        yield "sweep.retry", value, value in RETRY, "a list of " + ", ".join(RETRY)

@@ -1,5 +1,6 @@
 """What a run ran on: versions, machine, commit. Read without importing any of it."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -35,7 +36,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu_count": len(os.sched_getaffinity(0)),
         "git_commit": commit,
         "git_dirty": None if commit is None else bool(status),
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job_id": _slurm_job_id(),
     }
 
 
@@ -67,3 +68,18 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
+
+
+def code_hash() -> str:
+    """A name for the code of this package: runs of one code have one name."""
+    digest = hashlib.sha256()
+    package = Path(__file__).resolve().parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _slurm_job_id() -> str | None:
+    """The job's number as SLURM's tools take it: an element of an array by its own."""
+    array, element = (os.environ.get(f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
+    return f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")

@@ -9,13 +9,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from batchopt.corpus import Example
-from batchopt.loss import IGNORED, forward, target_loss_sum
+from batchopt.loss import IGNORED, encode, loss_sum
+from batchopt.rouge import mean_scores
+from batchopt.rouge_process import RougeProcess
 from batchopt.steps import Row, pad_batch
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from batchopt.rouge_metric import Rouge
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Evaluator:
     """Evaluates the same examples in the same batches every time.
 
     Batches are sorted by length, longest first: little padding, and a batch that does not fit
-    shows at once.
+    shows at once. Each runs through the encoder once, for its loss and its summaries, and is
+    scored while the next one runs.
     """
 
     def __init__(
@@ -44,15 +45,17 @@ class Evaluator:
         examples: Sequence[Example],
         rows: "Dataset",
         tokenizer: PreTrainedTokenizerBase,
-        rouge: "Rouge",
+        rouge: RougeProcess,
         generation: GenerationConfig,
         *,
         batch_size: int,
+        sliced: bool,
     ) -> None:
         self.examples = examples
         self.tokenizer = tokenizer
         self.rouge = rouge
         self.generation = generation
+        self.sliced = sliced
         self.rows: list[Row] = list(rows)
         order = sorted(range(len(self.rows)), key=lambda index: -len(self.rows[index]["input_ids"]))
         self.batches = [
@@ -66,10 +69,9 @@ class Evaluator:
         """Runs the whole validation split; leaves the model in evaluation mode."""
         model.eval()  # type: ignore[no-untyped-call]
         generate: Any = model.generate
-        loss_sum, tokens = 0.0, 0
-        texts = [""] * len(self.examples)
         pad_token_id = self.tokenizer.pad_token_id
         assert isinstance(pad_token_id, int)
+        loss, tokens, pending = 0.0, 0, []
         for indices in self.batches:
             batch = {
                 name: tensor.to(model.device)
@@ -78,28 +80,37 @@ class Evaluator:
                 ).items()
             }
             with autocast():
-                logits = forward(model, batch)
+                outputs = encode(model, batch)
+                loss += loss_sum(model, batch, sliced=self.sliced, encoder_outputs=outputs).item()
                 generated = generate(
                     input_ids=batch["input_ids"],
                     attention_mask=batch["attention_mask"],
+                    encoder_outputs=outputs,
                     generation_config=self.generation,
                 )
-            loss_sum += target_loss_sum(logits, batch["labels"]).item()
             tokens += int((batch["labels"] != IGNORED).sum())
             decoded = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
-            for index, text in zip(indices, decoded, strict=True):
-                texts[index] = text.strip()
-        references = [list(example.summaries) for example in self.examples]
-        each = self.rouge.compute(predictions=texts, references=references, use_aggregator=False)
+            texts = [text.strip() for text in decoded]
+            references = [self.examples[index].summaries for index in indices]
+            pending.append((indices, texts, self.rouge.submit(texts, references)))
+        found = {
+            index: (text, scores)
+            for indices, texts, scored in pending
+            for index, text, scores in zip(indices, texts, scored.result(), strict=True)
+        }
         return Evaluation(
-            eval_loss=loss_sum / tokens,
-            scores={name: sum(values) / len(values) for name, values in each.items()},
+            eval_loss=loss / tokens,
+            scores=mean_scores([scores for _, scores in found.values()])._asdict(),
             predictions=[
                 {
                     "id": example.id,
-                    "references": references[index],
-                    "prediction": texts[index],
-                    **{name: values[index] for name, values in each.items() if name != "rouge_f1"},
+                    "references": list(example.summaries),
+                    "prediction": found[index][0],
+                    **{
+                        name: value
+                        for name, value in found[index][1]._asdict().items()
+                        if name != "rouge_f1"
+                    },
                 }
                 for index, example in enumerate(self.examples)
             ],

@@ -22,7 +22,9 @@ Which per-device batch size and how much gradient accumulation? Measured, with t
   python -m batchopt.train -m batch=05a,05b,05c seed=1,2,3
   python -m batchopt.train -m batch=05a,05b,05c hydra/launcher=slurm
   python -m batchopt.train data=files data.train_file=train.csv batch=05b
+  python -m batchopt.status [watch=true]                what each run of a sweep is doing now
   python -m analysis                                    the report of the newest sweep
+  python -m batchopt.doctor                             what this machine has, and what is missing
 
   --cfg job shows the config that a request makes; --hydra-help lists Hydra's own flags."""
 
@@ -48,6 +50,10 @@ def _sections() -> list[str]:
         _section("training", "", config.TrainingConfig),
         _section("metric", "", config.MetricConfig),
         _section("device", "", config.DeviceConfig),
+        _section("tracker", "", config.TrackerConfig),
+        _section("run", "", config.RunConfig),
+        _section("probe", "", config.ProbeConfig),
+        _section("sweep", "", config.SweepConfig),
         _section("", "", config.Config),
     ]
     return sections
@@ -57,7 +63,7 @@ def _section(group: str, note: str, schema: type) -> str:
     lines = [f"{group or 'top level'}{note}:"]
     texts = field_texts(schema)
     for item in dataclasses.fields(schema):
-        if item.name in GROUPS or item.name == "source":
+        if item.name in (*GROUPS, "run", "probe", "sweep", "source"):
             continue
         key = f"{group}.{item.name}" if group else item.name
         head = f"  {key}={_default(item)}"

@@ -62,3 +62,11 @@ class NoiseScale:
         if self._steps == 0 or self._squared_gradient <= 0:
             return None
         return max(self._trace, 0.0) / self._squared_gradient
+
+    def state(self) -> list[float]:
+        """What a checkpoint keeps."""
+        return [self._squared_gradient, self._trace, self._steps]
+
+    def restore(self, state: list[float]) -> None:
+        """Goes on from what a checkpoint kept."""
+        self._squared_gradient, self._trace, self._steps = state[0], state[1], int(state[2])

@@ -1,7 +1,8 @@
 """What a run writes while it trains: metrics.jsonl, predictions.jsonl, and where it is.
 
 The recorder owns the run's clocks. Training time is the time between the ends of two optimizer
-steps, data included; evaluations, checkpoints and logging lie outside it.
+steps, data included; evaluations, checkpoints and logging lie outside it. Its state goes into
+every checkpoint, so that a resumed run has one history.
 """
 
 import json
@@ -9,27 +10,50 @@ import logging
 import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, quantiles
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from batchopt import checkpoints, memory
 from batchopt.evaluation import Evaluation
 from batchopt.noise_scale import NoiseScale
-from batchopt.run_files import METRICS, PREDICTIONS, append_jsonl, write_jsonl
+from batchopt.run_files import (
+    METRICS,
+    PREDICTIONS,
+    append_jsonl,
+    read_jsonl,
+    write_jsonl,
+)
+from batchopt.step_clock import PARTS, StepClock
 
 logger = logging.getLogger(__name__)
+
+SNAPSHOT_S = 5.0
+"""Seconds between two reports of the numbers so far; a run that is killed leaves the last one."""
+
+
+class StopRequested(BaseException):
+    """The run was asked to end before it trained: there is nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTiming:
-    """One optimizer step."""
+    """One optimizer step. `attempt` and `per_device` say in which go, and how it was cut."""
 
+    attempt: int
+    per_device: int
     duration_s: float
+    data_wait_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
     examples: int
     micro_batches: int
     source_tokens: int
@@ -48,16 +72,29 @@ class StepTiming:
         return self.padded_source_tokens + self.padded_target_tokens
 
 
+WARMUP_STEPS = 10
+
+
 def warmup_steps(steps: int) -> int:
     """How many steps the steady state leaves out: the first 10, or a fifth of fewer than 50.
 
     The first steps pay for lazy initialisation, cold caches and the allocator's growth.
     """
-    return min(10, steps // 5)
+    return min(WARMUP_STEPS, steps // 5)
+
+
+def steady_steps(steps: list[StepTiming]) -> list[StepTiming]:
+    """The steps that speed is measured on: of the last way to cut, without each go's warm-up."""
+    steady: list[StepTiming] = []
+    for attempt in dict.fromkeys(step.attempt for step in steps):
+        own = [step for step in steps if step.attempt == attempt]
+        if own[-1].per_device == steps[-1].per_device:
+            steady += own[warmup_steps(len(own)) :]
+    return steady
 
 
 class Events:
-    """Tells the supervisor in which phase the run is; silent where there is no supervisor."""
+    """Tells the supervisor what the run does; silent where there is no supervisor."""
 
     def __init__(self, descriptor: int | None) -> None:
         self.descriptor = descriptor
@@ -65,17 +102,37 @@ class Events:
     def phase(self, name: str) -> None:
         """Says that a phase begins: load, train, evaluate or save."""
         if self.descriptor is not None:
-            os.write(self.descriptor, (json.dumps({"phase": name}) + "\n").encode())
+            # Read here and now: the supervisor hears of the boundary only later.
+            self.tell(phase=name, peak_bytes=memory.take_peak())
+
+    def tell(self, **message: Any) -> None:
+        """Sends values by name; the newest of each name counts."""
+        if self.descriptor is not None:
+            line = memoryview((json.dumps(message, allow_nan=False) + "\n").encode())
+            while line:
+                line = line[os.write(self.descriptor, line) :]
 
 
 class Recorder(TrainerCallback):
-    """Follows a training through the Trainer's events."""
+    """Follows a training through the Trainer's events.
 
-    def __init__(self, run_dir: Path, events: Events, started: float) -> None:
-        """Takes the time at which the run started, by `time.monotonic`."""
+    Args:
+        run_dir: Where the files go.
+        events: The way to the supervisor.
+        started: When the run started by `time.monotonic`, earlier attempts counted in.
+        attempt: Number of the attempt, from 1.
+    """
+
+    def __init__(self, run_dir: Path, events: Events, started: float, attempt: int = 1) -> None:
         self.run_dir = run_dir
         self.events = events
         self.started = started
+        self.attempt = attempt
+        self.per_device = 0
+        """Examples of a micro-batch, set with the plan."""
+        self.stop_requested = False
+        self.training = False
+        self.cuda = False
         self.steps: list[StepTiming] = []
         self.evaluations: list[dict[str, Any]] = []
         self.train_loss: float | None = None
@@ -83,12 +140,38 @@ class Recorder(TrainerCallback):
         self.train_time_s = 0.0
         self.largest_micro_batch_tokens = 0
         self.noise_scale = NoiseScale()
+        self.clock = StepClock(cuda=False)
+        self.on_phase: Callable[[str], None] = lambda _: None
+        """Called as each phase begins, before the supervisor is told."""
+        self._losses: list[Tensor] = []
         self._mark = time.perf_counter()
+        self._snapshot_at = time.monotonic()
         self._step: dict[str, Any] = {}
+
+    def phase(self, name: str) -> None:
+        """Says that a phase begins."""
+        self.on_phase("first_steps" if name == "train" and self._is_warming_up() else name)
+        self.events.phase(name)
+
+    def request_stop(self) -> None:
+        """Ends the run after the step it is in, with a checkpoint.
+
+        Raises:
+            StopRequested: Nothing has been trained yet.
+        """
+        if not self.training:
+            raise StopRequested
+        self.stop_requested = True
 
     def step_begins(self, step: dict[str, Any]) -> None:
         """Takes the counts of the optimizer step that is about to run."""
         self._step = step
+        self.clock.lap("data_wait_s")
+
+    def step_computed(self, loss: Tensor) -> None:
+        """Takes the loss of the step, whose gradient is complete."""
+        self._losses.append(loss)
+        self.clock.start()
 
     def record_evaluation(self, step: int, epoch: float, result: Evaluation, took_s: float) -> None:
         """Writes one evaluation: its line in metrics.jsonl, and predictions.jsonl anew."""
@@ -105,6 +188,7 @@ class Recorder(TrainerCallback):
             **result.scores,
         }
         self.evaluations.append(row)
+        self.events.tell(evaluation=row)
         append_jsonl(self.run_dir / METRICS, row)
         write_jsonl(self.run_dir / PREDICTIONS, result.predictions)
         logger.info(
@@ -115,20 +199,27 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Starts the clock of the first step."""
+        self.cuda = args.device.type == "cuda"
+        self.clock = StepClock(cuda=self.cuda)
+        self.training = True
         self._resume_training()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Takes the time of the step, once the device has finished it."""
-        if args.device.type == "cuda":
+        self.clock.lap("optimizer_s")
+        if self.cuda:
             torch.cuda.synchronize()
         duration = time.perf_counter() - self._mark
         self.train_time_s += duration
         step = self._step
         self.steps.append(
             StepTiming(
+                attempt=self.attempt,
+                per_device=self.per_device,
                 duration_s=duration,
+                **self.clock.take(),
                 examples=step["examples"],
                 micro_batches=len(step["micro_batches"]),
                 source_tokens=step["source_tokens"],
@@ -142,7 +233,11 @@ class Recorder(TrainerCallback):
         )
         if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
             control.should_evaluate = True  # the last step counts, on whatever number it falls
+        if self.stop_requested and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+        self._tell_progress(state)
         self._mark = time.perf_counter()
+        self.clock.start()
 
     def on_log(
         self,
@@ -155,7 +250,11 @@ class Recorder(TrainerCallback):
         """Writes one line of training metrics."""
         if logs is None or "loss" not in logs:
             return
-        self.train_loss = _checked("training", float(logs["loss"]), state.global_step)
+        # The mean over the steps since the last line; the Trainer's own forgets at a resume.
+        losses, self._losses = self._losses, []
+        loss = float(torch.stack(losses).double().mean())
+        self.train_loss = _checked("training", loss, state.global_step)
+        self.events.tell(loss=loss)
         append_jsonl(
             self.run_dir / METRICS,
             {
@@ -175,19 +274,63 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Goes back to the clock of training."""
+        if not self.cuda and not self.steps:
+            memory.trim()
         self._resume_training()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Likewise after a checkpoint."""
+        """Goes back to the clock of training."""
         self._resume_training()
+
+    def complete_checkpoint(self, step: int, *, keep: int) -> None:
+        """Adds the recorder's own state to a checkpoint, last: with it the checkpoint is whole.
+
+        Removes the oldest ones, so that `keep` stay.
+        """
+        checkpoints.complete(checkpoints.folder(self.run_dir, step), self._state())
+        self.events.tell(checkpoint_step=step)
+        best = max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
+        checkpoints.rotate(self.run_dir, keep, best.get("step"))
+
+    def begin_anew(self) -> None:
+        """Forgets what an attempt without a checkpoint left behind."""
+        for name in (METRICS, PREDICTIONS):
+            (self.run_dir / name).unlink(missing_ok=True)
+
+    def restore(self, folder: Path) -> None:
+        """Goes back to the state of a checkpoint; what came after it is as if it had not been."""
+        state = checkpoints.recorded(folder)
+        self.steps = [StepTiming(*row) for row in state["steps"]]
+        self.evaluations = state["evaluations"]
+        self.train_loss = state["train_loss"]
+        self.eval_time_s = state["eval_time_s"]
+        self.train_time_s = state["train_time_s"]
+        self.largest_micro_batch_tokens = state["largest_micro_batch_tokens"]
+        self.noise_scale.restore(state["noise_scale"])
+        self._losses = [torch.tensor(value) for value in state["losses"]]
+        path, step = self.run_dir / METRICS, len(self.steps)
+        write_jsonl(path, [row for row in list(read_jsonl(path)) if row["step"] <= step])
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "steps": [astuple(step) for step in self.steps],
+            "evaluations": self.evaluations,
+            "train_loss": self.train_loss,
+            "eval_time_s": self.eval_time_s,
+            "train_time_s": self.train_time_s,
+            "largest_micro_batch_tokens": self.largest_micro_batch_tokens,
+            "noise_scale": self.noise_scale.state(),
+            "losses": [float(loss) for loss in self._losses],
+        }
 
     def metrics(self) -> dict[str, Any]:
         """The final numbers that follow from what was seen, named as in record.json."""
-        left_out = warmup_steps(len(self.steps))
-        steady = self.steps[left_out:]
+        steady = steady_steps(self.steps)
         seconds = sum(step.duration_s for step in steady)
+        durations = [step.duration_s for step in steady]
+        quartiles = quantiles(durations, method="inclusive") if len(durations) > 1 else [None] * 3
         last = self.evaluations[-1] if self.evaluations else {}
         best = max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
 
@@ -196,11 +339,18 @@ class Recorder(TrainerCallback):
 
         return {
             "optimizer_steps_done": len(self.steps),
-            "warmup_steps_left_out": left_out,
+            "warmup_steps_left_out": len(self.steps) - len(steady),
             "steps_per_second": rate(len(steady)),
             "samples_per_second": rate(sum(step.examples for step in steady)),
             "tokens_per_second": rate(sum(step.real_tokens for step in steady)),
             "padded_tokens_per_second": rate(sum(step.padded_tokens for step in steady)),
+            "step_time_q1_s": quartiles[0],
+            "step_time_median_s": quartiles[1],
+            "step_time_q3_s": quartiles[2],
+            **{
+                part: fmean(getattr(step, part) for step in steady) if steady else None
+                for part in PARTS
+            },
             "padding_fraction": self._padding("real_tokens", "padded_tokens"),
             "source_padding_fraction": self._padding("source_tokens", "padded_source_tokens"),
             "target_padding_fraction": self._padding("target_tokens", "padded_target_tokens"),
@@ -228,9 +378,21 @@ class Recorder(TrainerCallback):
         computed = sum(getattr(step, padded) for step in self.steps)
         return 1 - sum(getattr(step, real) for step in self.steps) / computed if computed else None
 
+    def _is_warming_up(self) -> bool:
+        return sum(step.attempt == self.attempt for step in self.steps) < WARMUP_STEPS
+
+    def _tell_progress(self, state: TrainerState) -> None:
+        self.events.tell(step=state.global_step)
+        now = time.monotonic()
+        if now - self._snapshot_at > SNAPSHOT_S:
+            self.events.tell(metrics=self.metrics())
+            # Long histories take longer to add up; the report stays a small part of the time.
+            self._snapshot_at = now + 100 * (time.monotonic() - now)
+
     def _resume_training(self) -> None:
-        self.events.phase("train")
+        self.phase("train")
         self._mark = time.perf_counter()
+        self.clock.start()
 
 
 def _checked(kind: str, loss: float, step: int) -> float:

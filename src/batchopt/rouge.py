@@ -93,6 +93,20 @@ class Tokenizer:
         return self.split(unicodedata.normalize("NFC", text).lower())
 
 
+def tokenizer_label(name: str, *, use_stemmer: bool = False) -> str:
+    """What is written beside every score.
+
+    Raises:
+        RequestError: `use_stemmer` with a tokenizer that has none.
+    """
+    if use_stemmer and name != "rouge_score":
+        raise RequestError(
+            f"metric.use_stemmer (true) works with the tokenizer rouge_score, not with {name}; "
+            "set metric.use_stemmer=false, or metric.tokenizer=rouge_score for English"
+        )
+    return f"{name}+stemmer" if use_stemmer else name
+
+
 def make_tokenizer(name: str, *, use_stemmer: bool = False) -> Tokenizer:
     """Makes a tokenizer from a name that `choose_tokenizer` has resolved.
 
@@ -109,24 +123,19 @@ def make_tokenizer(name: str, *, use_stemmer: bool = False) -> Tokenizer:
         use_stemmer: Porter stemming of English words.
 
     Raises:
-        RequestError: `use_stemmer` with a tokenizer that has none.
+        RequestError: As `tokenizer_label`.
     """
-    if use_stemmer and name != "rouge_score":
-        raise RequestError(
-            f"metric.use_stemmer (true) works with the tokenizer rouge_score, not with {name}; "
-            "set metric.use_stemmer=false, or metric.tokenizer=rouge_score for English"
-        )
+    label = tokenizer_label(name, use_stemmer=use_stemmer)
     match name:
         case "kiwi":
-            return Tokenizer(name, _kiwi_morphemes)
+            return Tokenizer(label, _kiwi_morphemes)
         case "whitespace":
-            return Tokenizer(name, _words)
+            return Tokenizer(label, _words)
         case "character":
-            return Tokenizer(name, _characters)
+            return Tokenizer(label, _characters)
         case "rouge_score":
             from rouge_score.tokenizers import DefaultTokenizer
 
-            label = "rouge_score+stemmer" if use_stemmer else name
             return Tokenizer(label, DefaultTokenizer(use_stemmer).tokenize)
     raise ValueError(f"no tokenizer is called {name!r}")
 

@@ -7,6 +7,7 @@ in single writes, and a torn last line is skipped by the reader.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,14 +15,22 @@ from typing import Any
 
 RECORD = "record.json"
 RUNNING = "running.json"
-OUTCOME = "outcome.json"
 METRICS = "metrics.jsonl"
 MEMORY = "memory.jsonl"
 PREDICTIONS = "predictions.jsonl"
 TRAIN_LOG = "train.log"
+STACKS = "stacks.txt"
 CHECKPOINTS = "checkpoints"
 SWEEP = "sweep.json"
 VERIFY = "verify.json"
+SLURM_JOBS = "slurm_jobs.json"
+RESERVE = ".reserved"
+
+RESERVED_BYTES = 256 * 1024
+"""More than a record with a long traceback takes."""
+
+_TEMPORARY = re.compile(r"\..+\.(json|jsonl)\.[a-z0-9_]{8}")
+"""What `write_text` names its files until they are whole."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,9 +63,22 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def append_jsonl(path: Path, row: Any) -> None:
-    """Appends one JSON line in a single write."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(_line(row))
+    """Appends one JSON line, whole or not at all; mends a line that a kill tore.
+
+    Raises:
+        OSError: The disk is full, and the like; the file is as it was.
+    """
+    line = _line(row).encode()
+    with path.open("ab", buffering=0) as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end and not _ends_with_newline(path):
+            line = b"\n" + line
+        try:
+            while line:
+                line = line[stream.write(line) :]
+        except OSError:
+            stream.truncate(end)
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -68,15 +90,45 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """Yields the rows of a file of JSON lines; none for a missing file or a torn last line."""
+    """Yields the objects of a file of JSON lines; none for a missing file or a torn line."""
     try:
         stream = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
     with stream:
         for line in stream:
-            if line.endswith("\n"):
-                yield json.loads(line)
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def reserve(run_dir: Path) -> None:
+    """Takes the room of a record on the disk, so that a full disk cannot keep it out."""
+    (run_dir / RESERVE).write_bytes(bytes(RESERVED_BYTES))
+
+
+def release(run_dir: Path) -> None:
+    """Gives the room back; the record is written next."""
+    (run_dir / RESERVE).unlink(missing_ok=True)
+
+
+def sweep_up(run_dir: Path) -> None:
+    """Removes what a kill left: temporary files, and signs of a run that has a record."""
+    for path in run_dir.glob(".*"):
+        if path.is_file() and _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    if (run_dir / RECORD).exists():
+        release(run_dir)
+        (run_dir / RUNNING).unlink(missing_ok=True)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
 
 
 def _line(row: Any) -> str:

@@ -8,6 +8,7 @@ names to the Trainer's.
 """
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,8 @@ from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
@@ -49,18 +46,27 @@ class ExactTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         train_rows: Any,
         evaluator: Evaluator,
+        sliced: bool,
         recorder: Recorder,
-        progress: bool,
+        gradient_checkpointing: bool = False,
+        tracked_as: str | None = None,
     ) -> None:
         self.config = config
         self.plan = plan
         self.train_rows = train_rows
         self.evaluator = evaluator
+        self.sliced = sliced
         self.recorder = recorder
         assert isinstance(tokenizer.pad_token_id, int)
         super().__init__(
             model=model,
-            args=training_arguments(config, plan, recorder.run_dir, progress=progress),
+            args=training_arguments(
+                config,
+                plan,
+                recorder.run_dir,
+                gradient_checkpointing=gradient_checkpointing,
+                tracked_as=tracked_as,
+            ),
             train_dataset=train_rows,
             # The Trainer insists on one; evaluation goes through `evaluator`.
             eval_dataset=train_rows,
@@ -73,10 +79,7 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
-        self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        if progress:
-            self.add_callback(StepBar())
         if config.training.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
 
@@ -84,17 +87,21 @@ class ExactTrainer(Seq2SeqTrainer):
         """One item is one optimizer step."""
         loader = DataLoader(
             self.train_rows,
-            batch_sampler=StepSampler(
-                len(self.train_rows),
-                effective_batch_size=self.plan.effective_batch_size,
-                seed=self.config.seed,
-            ),
+            batch_sampler=self.step_sampler(),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def step_sampler(self) -> StepSampler:
+        """Draws the examples of each optimizer step."""
+        return StepSampler(
+            len(self.train_rows),
+            effective_batch_size=self.plan.effective_batch_size,
+            seed=self.config.seed,
+        )
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -104,8 +111,9 @@ class ExactTrainer(Seq2SeqTrainer):
         Returns:
             The loss of the step: nats per target token.
         """
-        model.train()
         self.recorder.step_begins(inputs)
+        clock = self.recorder.clock
+        model.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         # Each takes its turn to be the first, since the noise scale is read off the first one and
@@ -113,26 +121,44 @@ class ExactTrainer(Seq2SeqTrainer):
         turn = self.state.global_step % len(micro_batches)
         for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
             batch = self._prepare_inputs(micro_batch)
-            with self.compute_loss_context_manager():
+            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            with self.accelerator.autocast():
                 loss = micro_batch_loss(
-                    model, batch, target_tokens, self.config.training.label_smoothing
+                    model,
+                    batch,
+                    target_tokens,
+                    self.config.training.label_smoothing,
+                    sliced=self.sliced,
                 )
+            clock.lap("forward_s")
             self.accelerator.backward(loss)
+            clock.lap("backward_s")
             step_loss += loss.detach()
             if number == 0 and len(micro_batches) > 1:
                 share = int((batch["labels"] != IGNORED).sum()) / target_tokens
                 first = (len(batch["labels"]), gradient_norm(model) / share)
+                clock.start()
         if len(micro_batches) > 1:
             whole = (inputs["examples"], gradient_norm(model))
             self.recorder.noise_scale.add(*first, *whole)
+        self.recorder.step_computed(step_loss)
         return step_loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluates on the validation split and reports as the Trainer would."""
-        self.recorder.events.phase("evaluate")
+        if not self._evaluation_is_due():
+            # The Trainer also evaluates where a resumed run starts, and where a run is stopped.
+            return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
+        self.recorder.phase("evaluate")
         started = time.perf_counter()
         assert isinstance(self.model, PreTrainedModel)
-        result = self.evaluator.evaluate(self.model, self.compute_loss_context_manager)
+
+        def batch_context() -> AbstractContextManager[Any]:
+            self.recorder.events.tell(alive=True)
+            context: AbstractContextManager[Any] = self.accelerator.autocast()
+            return context
+
+        result = self.evaluator.evaluate(self.model, batch_context)
         took = time.perf_counter() - started
         step, epoch = self.state.global_step, self.state.epoch or 0.0
         self.recorder.record_evaluation(step, epoch, result, took)
@@ -145,9 +171,19 @@ class ExactTrainer(Seq2SeqTrainer):
         )
         return metrics
 
+    def _evaluation_is_due(self) -> bool:
+        step = self.state.global_step
+        if any(row["step"] == step for row in self.recorder.evaluations):
+            return False
+        every = self.config.training.eval_steps or len(self.step_sampler())
+        return step % every == 0 or step >= self.state.max_steps
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self.recorder.events.phase("save")
+        self.recorder.phase("save")
         super()._save_checkpoint(model, trial)
+        self.recorder.complete_checkpoint(
+            self.state.global_step, keep=self.config.training.keep_checkpoints
+        )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """The Trainer's own count, over the micro-batches."""
@@ -156,9 +192,14 @@ class ExactTrainer(Seq2SeqTrainer):
 
 
 def training_arguments(
-    config: Config, plan: BatchPlan, run_dir: Path, *, progress: bool
+    config: Config,
+    plan: BatchPlan,
+    run_dir: Path,
+    *,
+    gradient_checkpointing: bool = False,
+    tracked_as: str | None = None,
 ) -> Seq2SeqTrainingArguments:
-    """Maps our names to the Trainer's."""
+    """Maps our names to the Trainer's; `tracked_as` is the run's name in its tracker, if any."""
     training = config.training
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
@@ -176,7 +217,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
         torch_compile=training.torch_compile,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=training.dataloader_num_workers,
@@ -190,13 +231,13 @@ def training_arguments(
         eval_on_start=True,
         save_strategy=strategy if training.save_checkpoints else "no",
         save_steps=training.eval_steps or 500,
-        # The best and the last one.
-        save_total_limit=2,
         metric_for_best_model="rouge_f1",
         greater_is_better=True,
         remove_unused_columns=False,
-        disable_tqdm=not progress,
-        report_to="none",
+        disable_tqdm=True,  # the supervisor draws the bar
+        report_to=config.tracker.name.value if tracked_as else "none",
+        run_name=tracked_as,
+        project=config.tracker.project,
         seed=config.seed,
     )
 
@@ -210,27 +251,6 @@ def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
     """Resolves `auto`: bf16 where the GPU has it, else fp32."""
     if precision is not Precision.auto:
         return precision
-    return Precision.bf16 if not cpu and torch.cuda.is_bf16_supported() else Precision.fp32
-
-
-class StepBar(ProgressCallback):
-    """One bar of optimizer steps with the last loss and score in it, not a line for each log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shown: dict[str, str] = {}
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Shows the newest numbers behind the bar."""
-        for name, key in (("loss", "loss"), ("rouge", "eval_rouge_f1")):
-            if logs and key in logs:
-                self.shown[name] = f"{logs[key]:.3f}"
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(self.shown, refresh=False)
+    # Older cards emulate it, which is slower than fp32.
+    native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision.bf16 if native else Precision.fp32

@@ -6,8 +6,8 @@ those of a step in one piece. The stock Trainer of the installed transformers, g
 examples, stands beside them: it shows what would have happened without us.
 """
 
-import argparse
 import copy
+import dataclasses
 import logging
 import sys
 import tempfile
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from rich import box
@@ -38,13 +38,13 @@ from transformers.trainer_callback import PrinterCallback
 
 from batchopt import tokenized
 from batchopt.batch_plan import BatchPlan
-from batchopt.cli import OK, SOME_FAILED, answer
+from batchopt.cli import OK, SOME_FAILED, Parser, answer
 from batchopt.compose import RunRequest, accept_plus, compose_run, preset_plans
 from batchopt.config import Config, Packing, Precision
 from batchopt.corpus.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.failures import is_out_of_memory
-from batchopt.loss import IGNORED, micro_batch_loss
+from batchopt.loss import IGNORED, micro_batch_loss, use_slices
 from batchopt.modeling import build_model
 from batchopt.run_files import SWEEP, VERIFY, read_json, write_json
 from batchopt.steps import Row, StepCollator, StepSampler
@@ -119,7 +119,7 @@ class Setting:
 
 def main(words: list[str]) -> int:
     """Verifies all presets and packings, and the stock Trainer."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m batchopt.verify",
         description="Prove that the presets give the same gradient on this model and data.",
         epilog="Overrides are those of batchopt.train: data=files data.train_file=… model=…",
@@ -129,10 +129,6 @@ def main(words: list[str]) -> int:
     parser.add_argument("--sweep", type=Path, metavar="DIR", help="check a planned sweep, shortly")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
 
-    def refuse(message: str) -> NoReturn:
-        raise RequestError(f"{message}; --help shows what there is")
-
-    parser.error = refuse  # type: ignore[method-assign]  # one line, like every other refusal
     arguments = parser.parse_intermixed_args(words)
     if arguments.sweep:
         return verify_sweep(arguments.sweep)
@@ -142,7 +138,8 @@ def main(words: list[str]) -> int:
     plans = preset_plans(arguments.overrides)
     setting = prepare(request, steps=arguments.steps)
     checks = verify(setting, plans, list(Packing))
-    stock = [stock_trainer(setting, name, plan) for name, plan in plans.items()]
+    exact = exact_gradient(setting, plans)
+    stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
     print_tables(checks, stock)
     if arguments.json:
         write_json(
@@ -176,7 +173,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     model.eval()  # type: ignore[no-untyped-call]
     sampler = StepSampler(
         len(data.train),
-        effective_batch_size=request.plan.effective_batch_size,
+        effective_batch_size=config.batch.effective_batch_size,
         seed=config.seed,
     )
     rows = [
@@ -195,6 +192,7 @@ def verify(
     """Checks every preset and packing in fp32, and in the configured precision too."""
     cpu = setting.device.type == "cpu"
     configured = resolve_precision(setting.config.training.precision, cpu=cpu)
+    sliced = use_slices(setting.config.training, setting.model)
     checks = []
     for precision in dict.fromkeys([Precision.fp32, configured]):
         reference = _reference(setting, plans, precision)
@@ -202,7 +200,7 @@ def verify(
             for packing in packings:
                 facts = {"preset": name, "batch": str(plan), "packing": packing.value}
                 try:
-                    trace = _trace(setting, plan, packing, precision)
+                    trace = _trace(setting, plan, packing, precision, sliced=sliced)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -212,12 +210,16 @@ def verify(
 
 
 def _reference(setting: Setting, plans: dict[str, BatchPlan], precision: Precision) -> Trace:
-    """The steps in one piece or, where that does not fit, in the largest preset that does."""
+    """The steps in one piece or, where that does not fit, in the largest preset that does.
+
+    With the model's own logits, so that the loss in slices is proved as well.
+    """
     effective = next(iter(plans.values())).effective_batch_size
     sizes = sorted({plan.per_device_train_batch_size for plan in plans.values()}, reverse=True)
     for size in dict.fromkeys([effective, *sizes]):
         try:
-            return _trace(setting, BatchPlan(size, effective // size), Packing.none, precision)
+            plan = BatchPlan(size, effective)
+            return _trace(setting, plan, Packing.none, precision, sliced=False)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -259,7 +261,9 @@ def _compare(
     )
 
 
-def _trace(setting: Setting, plan: BatchPlan, packing: Packing, precision: Precision) -> Trace:
+def _trace(
+    setting: Setting, plan: BatchPlan, packing: Packing, precision: Precision, *, sliced: bool
+) -> Trace:
     """Trains the steps from the setting's weights, cut in one way."""
     training = setting.config.training
     model = copy.deepcopy(setting.model)
@@ -274,7 +278,7 @@ def _trace(setting: Setting, plan: BatchPlan, packing: Packing, precision: Preci
             batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
             with _autocast(setting.device, precision):
                 loss = micro_batch_loss(
-                    model, batch, step["target_tokens"], training.label_smoothing
+                    model, batch, step["target_tokens"], training.label_smoothing, sliced=sliced
                 )
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
@@ -311,7 +315,13 @@ def _gradient(model: torch.nn.Module) -> Tensor:
     return _flat(weight.grad for weight in model.parameters() if weight.grad is not None)
 
 
-def stock_trainer(setting: Setting, name: str, plan: BatchPlan) -> Stock:
+def exact_gradient(setting: Setting, plans: dict[str, BatchPlan]) -> Tensor:
+    """The gradient of the first step in fp32, flat."""
+    first = dataclasses.replace(setting, steps=setting.steps[:1])
+    return _reference(first, plans, Precision.fp32).gradients[0]
+
+
+def stock_trainer(setting: Setting, name: str, plan: BatchPlan, exact: Tensor) -> Stock:
     """Runs one optimizer step of the installed Trainer as a person would set it up."""
     model = copy.deepcopy(setting.model)
     # The Trainer switches dropout on at every step; here it must stay off.
@@ -345,8 +355,6 @@ def stock_trainer(setting: Setting, name: str, plan: BatchPlan) -> Stock:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    whole = BatchPlan(plan.effective_batch_size, 1)
-    exact = _trace(setting, whole, Packing.none, Precision.fp32).gradients[0]
     assert caught.gradient is not None
     ratio = float(torch.linalg.norm(caught.gradient) / torch.linalg.norm(exact))
     apart = torch.linalg.norm(caught.gradient / ratio - exact) / torch.linalg.norm(exact)
@@ -372,11 +380,12 @@ def verify_sweep(directory: Path) -> int:
 
     Writes verify.json beside sweep.json.
     """
-    requests = [compose_run(job["overrides"]) for job in read_json(directory / SWEEP)["jobs"]]
+    plan = read_json(directory / SWEEP)
+    requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
         # By the pair, since one preset may be swept with several pairs.
-        plans = {str(request.plan): request.plan for request in group}
+        plans = {str(request.plan): request.plan for request in group if request.plan}
         packings = dict.fromkeys(request.config.batch.packing for request in group)
         if len(plans) * len(packings) > 1:
             setting = prepare(group[0], steps=1, longest=SHORT)

@@ -1,8 +1,8 @@
 """The process that trains one run: `python -m batchopt.worker RUN_DIR`.
 
 Everything heavy is here, so that one run's memory is one process' memory and one run's death is
-one process' death. The worker writes the run's files and, last, outcome.json: how it ended as far
-as it could tell itself. The supervisor makes record.json of it.
+one process' death. The worker writes the run's files and tells the supervisor, last, how it ended
+as far as it could tell itself. The supervisor makes record.json of it.
 """
 
 import argparse
@@ -11,16 +11,18 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchopt import checkpoints, memory, trackers
+from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, read_run
 from batchopt.failures import describe
-from batchopt.recorder import Events, Recorder
-from batchopt.run_files import OUTCOME, TRAIN_LOG, write_json
+from batchopt.lifeline import end_with_starter
+from batchopt.recorder import Events, Recorder, StopRequested
+from batchopt.run_files import STACKS, TRAIN_LOG
 
 if TYPE_CHECKING:
     from batchopt.trainer import ExactTrainer
@@ -29,37 +31,65 @@ logger = logging.getLogger("batchopt")
 
 
 def main() -> int:
-    """Runs the worker; exits with 0 also where the run failed, since outcome.json says so."""
+    """Runs the worker; exits with 0 also where the run failed, since it has told so."""
     parser = argparse.ArgumentParser(description="Train one run; batchopt.train starts this.")
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--events", type=int, help="descriptor to report phases to")
-    parser.add_argument("--lifeline", type=int, help="descriptor that closes with the supervisor")
+    parser.add_argument("--per-device-train-batch-size", type=int, required=True)
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--earlier-s", type=float, default=0.0, help="time of earlier attempts")
+    add_supervision(parser)
     arguments = parser.parse_args()
-    started = time.monotonic()
-    faulthandler.enable()
-    # The supervisor ends the worker with SIGTERM; Ctrl-C in the terminal is the supervisor's.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if arguments.lifeline is not None:
-        threading.Thread(target=_follow, args=(arguments.lifeline,), daemon=True).start()
-    _log_to(arguments.run_dir / TRAIN_LOG)
-    outcome = run(arguments.run_dir, Events(arguments.events), started)
-    write_json(arguments.run_dir / OUTCOME, outcome)
+    events = be_supervised(arguments)
+    _log_to(arguments.run_dir / TRAIN_LOG, events)
+    started = time.monotonic() - arguments.earlier_s
+    recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
+    events.tell(outcome=run(recorder, arguments))
     return 0
 
 
-def run(run_dir: Path, events: Events, started: float) -> dict[str, Any]:
-    """Trains the run of a directory and says how it ended; never raises for what a run can do."""
-    outcome: dict[str, Any] = {"status": "failed", "cause": "", "metrics": {}, "traceback": None}
-    recorder = Recorder(run_dir, events, started)
+def add_supervision(parser: argparse.ArgumentParser) -> None:
+    """Adds the descriptor that `attempt.run_child` passes."""
+    parser.add_argument("--events", type=int, help="descriptor to report to")
+
+
+def be_supervised(arguments: argparse.Namespace) -> Events:
+    """Makes this process one that a supervisor can follow, end, and look into."""
+    stacks = (arguments.run_dir / STACKS).open("a")
+    faulthandler.enable(stacks, all_threads=True)
+    faulthandler.register(signal.SIGQUIT, stacks, all_threads=True)
+    # The supervisor ends the run with SIGTERM; Ctrl-C in the terminal is the supervisor's.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_starter()
+    return Events(arguments.events)
+
+
+def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trains the run and says how it ended; never raises for what a run can do."""
+    outcome: dict[str, Any] = {"metrics": {}, "traceback": None}
+    signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
     try:
-        request = read_run(run_dir)
-        events.phase("load")
-        _train(build_trainer(request, recorder, outcome), outcome)
-        outcome |= {
-            "status": "completed",
-            "cause": f"completed {len(recorder.steps)} optimizer steps",
-        }
+        recorder.phase("load")
+        request = read_run(recorder.run_dir)
+        plan = BatchPlan(
+            arguments.per_device_train_batch_size, request.config.batch.effective_batch_size
+        )
+        trainer = build_trainer(
+            request,
+            plan,
+            recorder,
+            outcome,
+            gradient_checkpointing=arguments.gradient_checkpointing,
+            tracked=True,
+        )
+        train(trainer, outcome)
+        outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
+        if outcome["status"] == "completed":
+            checkpoints.keep_weights_only(recorder.run_dir)
+    except StopRequested:
+        outcome |= {"status": "interrupted", "cause": "stopped before the training began"}
     except Exception as error:  # whatever it is, it belongs into the record
+        memory.lift_limit()
         status, cause = describe(error)
         outcome |= {"status": status, "cause": cause, "traceback": traceback.format_exc()}
         logger.error("%s: %s", status, cause)
@@ -68,13 +98,27 @@ def run(run_dir: Path, events: Events, started: float) -> dict[str, Any]:
     return outcome
 
 
+def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
+    """How a training that came back ended; early stopping is an end as planned."""
+    done = len(recorder.steps)
+    if recorder.stop_requested and done < planned:
+        return {"status": "interrupted", "cause": f"stopped after step {done} of {planned}"}
+    return {"status": "completed", "cause": f"completed {done} optimizer steps"}
+
+
 def build_trainer(
-    request: RunRequest, recorder: Recorder, outcome: dict[str, Any]
+    request: RunRequest,
+    plan: BatchPlan,
+    recorder: Recorder,
+    outcome: dict[str, Any],
+    *,
+    gradient_checkpointing: bool = False,
+    tracked: bool = False,
 ) -> "ExactTrainer":
     """Loads data and model and joins them to a trainer.
 
-    Puts what the record says about data, model and device into `outcome` as soon as it is known,
-    so that it is there also where the training fails.
+    Puts what the record says about data, model and device into `outcome`, and tells it, as soon as
+    it is known, so that it is there also where the training fails.
     """
     import torch
     from transformers import set_seed
@@ -83,12 +127,17 @@ def build_trainer(
     from batchopt import tokenized
     from batchopt.corpus.load import fingerprint, load_corpus
     from batchopt.evaluation import Evaluator
+    from batchopt.loss import use_slices
     from batchopt.modeling import build_model, generation_config
-    from batchopt.rouge import choose_tokenizer, make_tokenizer
-    from batchopt.rouge_metric import Rouge
+    from batchopt.rouge import choose_tokenizer
+    from batchopt.rouge_process import RougeProcess
     from batchopt.trainer import ExactTrainer, resolve_precision, use_cuda
 
-    config, plan = request.config, request.plan
+    config = request.config
+    recorder.per_device = plan.per_device_train_batch_size
+    if not use_cuda(config):
+        now = memory.read_process_memory(os.getpid())
+        outcome["metrics"]["imports_memory_bytes"] = now and now.anonymous_bytes
     # One bar is enough, and it is not that of a checkpoint.
     disable_progress_bar()  # type: ignore[no-untyped-call]
     if config.device.threads is not None:
@@ -96,16 +145,13 @@ def build_trainer(
     corpus = load_corpus(config.data)
     data = tokenized.load(tokenized.prepare(config, corpus))
     references = (text for example in corpus.validation for text in example.summaries)
-    rouge = Rouge(
-        make_tokenizer(
-            choose_tokenizer(config.metric.tokenizer.value, references),
-            use_stemmer=config.metric.use_stemmer,
-        )
+    rouge = RougeProcess(
+        choose_tokenizer(config.metric.tokenizer.value, references),
+        use_stemmer=config.metric.use_stemmer,
     )
-    # Kiwi loads its model at the first word: that is neither evaluation nor training.
-    rouge.tokenizer.tokenize("한국어")
     model = build_model(config, data.tokenizer)
     set_seed(config.seed)
+    sliced = use_slices(config.training, model)
     evaluator = Evaluator(
         corpus.validation,
         data.validation,
@@ -117,6 +163,7 @@ def build_trainer(
             num_beams=config.metric.num_beams,
         ),
         batch_size=config.training.per_device_eval_batch_size,
+        sliced=sliced,
     )
     trainer = ExactTrainer(
         config=config,
@@ -125,8 +172,11 @@ def build_trainer(
         tokenizer=data.tokenizer,
         train_rows=data.train,
         evaluator=evaluator,
+        sliced=sliced,
         recorder=recorder,
-        progress=sys.stderr.isatty(),
+        gradient_checkpointing=gradient_checkpointing,
+        # The integrations read the environment as the Trainer is made.
+        tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
     steps_per_epoch = -(-data.summary.train_examples // plan.effective_batch_size)
     steps = config.training.max_steps or steps_per_epoch * config.training.num_train_epochs
@@ -150,6 +200,8 @@ def build_trainer(
             "gradient_accumulation_steps": plan.gradient_accumulation_steps,
             "effective_batch_size": plan.effective_batch_size,
             "packing": config.batch.packing.value,
+            "gradient_checkpointing": gradient_checkpointing
+            or config.training.gradient_checkpointing,
             "optimizer_steps": steps,
             "train_examples": data.summary.train_examples,
             "validation_examples": data.summary.validation_examples,
@@ -176,50 +228,114 @@ def build_trainer(
         },
         "data_fingerprint": fingerprint(corpus),
     }
-    outcome["metrics"]["rouge_tokenizer"] = rouge.tokenizer.name
+    outcome["metrics"]["rouge_tokenizer"] = rouge.name
+    recorder.events.tell(facts=outcome)
     return trainer
 
 
-def _train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
-    """Trains and evaluates; notes the allocator's figures also where the training fails."""
+def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
+    """Trains and evaluates, from the last whole checkpoint on where there is one.
+
+    Notes the allocator's figures and the utilisation also where the training fails.
+    """
     import torch
 
-    cuda = trainer.args.device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+    from batchopt.allocator import Allocator
+    from batchopt.flops import measure_peak
+    from batchopt.trainer import resolve_precision
+
+    recorder, config, device = trainer.recorder, trainer.config, trainer.args.device
+    cuda = device.type == "cuda"
+    precision = resolve_precision(config.training.precision, cpu=not cuda)
+    peak = measure_peak(device, precision)
+    per_token = _flops_per_token(trainer)
+    if not cuda:
+        memory.trim()
+    if config.device.memory_limit_gib is not None:
+        _limit_memory(int(config.device.memory_limit_gib * 2**30), cuda=cuda)
+    allocator = Allocator(torch.cuda) if cuda else None
+    if allocator is not None:
+        recorder.on_phase = allocator.enter
+    checkpoint = checkpoints.newest_whole(recorder.run_dir)
+    if checkpoint is not None:
+        recorder.restore(checkpoint)
+        logger.info("resuming from step %d", checkpoints.step_of(checkpoint))
+    else:
+        recorder.begin_anew()
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
-        if cuda:
-            outcome["metrics"] |= {
-                "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
-                "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
-                "num_alloc_retries": torch.cuda.memory_stats()["num_alloc_retries"],
-            }
+        memory.lift_limit()
+        if allocator is not None:
+            outcome["metrics"] |= allocator.metrics()
+        speed = recorder.metrics()["tokens_per_second"]
+        outcome["metrics"] |= {
+            "peak_flops_per_second": peak,
+            "flops_per_token": per_token,
+            "mfu": speed * per_token / peak if speed and per_token else None,
+        }
 
 
-def _follow(lifeline: int) -> None:
-    """Ends the worker when the supervisor has ended, however it did: the pipe closes then."""
-    os.read(lifeline, 1)
-    os._exit(1)
+def _flops_per_token(trainer: "ExactTrainer") -> float | None:
+    """Model FLOPs of one source or target token, on the first step's largest micro-batch."""
+    from transformers import PreTrainedModel
+
+    from batchopt.flops import count_flops
+
+    sampler = trainer.step_sampler()
+    step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])
+    batch = step["micro_batches"][0]
+    tokens = batch["input_ids"].numel() + batch["labels"].numel()
+    assert isinstance(trainer.model, PreTrainedModel)
+    try:
+        return count_flops(trainer.model, batch) / float(tokens)
+    except Exception as error:  # a model that cannot go without content has no utilisation
+        logger.warning("mfu is not measured: the operations cannot be counted (%s)", error)
+        return None
 
 
-class _TerminalHandler(logging.Handler):
-    """Prints above the progress bar instead of through it."""
+def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
+    """Enforces device.memory_limit_gib.
+
+    Raises:
+        MemoryError: What is loaded is more than that.
+    """
+    import torch
+
+    if not cuda:
+        memory.limit_anonymous(limit_bytes)
+        return
+    free, total = torch.cuda.mem_get_info()
+    # The context of CUDA is no business of the allocator, but it is in the budget.
+    context = max(0, total - free - torch.cuda.memory_reserved())
+    share = (limit_bytes - context) / total
+    if share <= 0:
+        raise MemoryError(
+            f"the CUDA context alone takes {context / 2**30:.2f} GiB, and "
+            f"device.memory_limit_gib is {limit_bytes / 2**30:.2f}"
+        )
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+
+
+class _Warnings(logging.Handler):
+    """Tells the supervisor, whose the terminal is; an error is told as the run's outcome."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self.events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
+        if record.levelno < logging.ERROR:
+            self.events.tell(warning=record.getMessage())
 
-        tqdm.write(record.getMessage(), file=sys.stderr)
 
-
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, events: Events) -> None:
     logging.basicConfig(
         filename=path,
         level=logging.INFO,
         format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s",
     )
-    logger.addHandler(_TerminalHandler())
+    logger.addHandler(_Warnings(events))
 
 
 if __name__ == "__main__":

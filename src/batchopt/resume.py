@@ -1,0 +1,87 @@
+"""`python -m batchopt.resume [SWEEP|RUN] [OVERRIDES]`: finishes what was begun.
+
+The command that began it is run again into its own directory, from the folder it was begun in.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from batchopt import train
+from batchopt.cli import OK, answer
+from batchopt.compose import quoted, read_beginning
+from batchopt.errors import RequestError
+from batchopt.records import read_plan
+from batchopt.run_files import SWEEP
+
+HELP = """\
+Finishes a sweep or a single run: what is missing, was interrupted, failed, or is stale.
+
+  python -m batchopt.resume                            the newest sweep under multirun/
+  python -m batchopt.resume multirun/DATE/TIME
+  python -m batchopt.resume outputs/runs/DATE/TIME_05b
+  python -m batchopt.resume SWEEP 'sweep.retry=[oom]'  only the runs that ran out of memory"""
+
+
+def main(words: list[str]) -> int:
+    """Resumes; returns the exit code of the training."""
+    if {"-h", "--help"} & set(words):
+        print(HELP)
+        return OK
+    named = [word for word in words if "=" not in word or Path(word).exists()]
+    if len(named) > 1:
+        raise RequestError(f"{' '.join(named)}: name one sweep or run at a time")
+    directory = (Path(named[0]) if named else _newest(Path("multirun"))).resolve()
+    overrides = [word for word in words if word not in named]
+    plan = read_plan(directory)
+    if plan is not None:
+        began = _words(plan["command"], directory / SWEEP)
+        _go_to(plan.get("cwd") or ".", directory / SWEEP)
+        own = quoted("hydra.sweep.dir", directory)
+        return train.main([*_without(began, overrides), *overrides, own])
+    if (directory / ".hydra" / "overrides.yaml").is_file():
+        began, cwd = read_beginning(directory)
+        _go_to(cwd, directory / ".hydra" / "hydra.yaml")
+        own = quoted("hydra.run.dir", directory)
+        return train.main([*_without(began, overrides), *overrides, own])
+    raise RequestError(
+        f"{directory} is no sweep (it has no {SWEEP}) and no run (it has no .hydra/overrides.yaml)"
+    )
+
+
+def _words(command: str, path: Path) -> list[str]:
+    """The words of a recorded command, without `python -m batchopt.train`."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise RequestError(f"{path}: command cannot be read ({error})") from error
+    if words[:3] != ["python", "-m", "batchopt.train"]:
+        raise RequestError(f"{path}: command is {command}; only batchopt.train can be resumed")
+    return words[3:]
+
+
+def _go_to(folder: str, path: Path) -> None:
+    """Goes to where the first command was given, from where its paths count."""
+    try:
+        os.chdir(folder)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot go to {folder}, where the runs began") from error
+
+
+def _without(began: list[str], overrides: list[str]) -> list[str]:
+    """The first command without what is set anew and without its own directory."""
+    keys = {word.split("=", 1)[0].lstrip("+") for word in overrides}
+    keys |= {"hydra.sweep.dir", "hydra.run.dir"}
+    return [word for word in began if word.split("=", 1)[0].lstrip("+") not in keys]
+
+
+def _newest(root: Path) -> Path:
+    plans = list(root.glob(f"*/*/{SWEEP}"))
+    if not plans:
+        raise RequestError(f"there is no sweep under {root.resolve()}; name one")
+    return max(plans, key=lambda path: path.stat().st_mtime).parent
+
+
+if __name__ == "__main__":
+    sys.exit(answer(main))

@@ -1,0 +1,231 @@
+"""`python -m batchopt.status`: shows what each run of a sweep is doing, once or until it ends."""
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchopt import slurm
+from batchopt.cli import OK, answer
+from batchopt.errors import RequestError
+from batchopt.sweep_state import (
+    LIVE,
+    TO_COME,
+    RunStatus,
+    SweepStatus,
+    ask_slurm,
+    find_sweep,
+    read_sweep,
+    span,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+GIB = 2**30
+
+REFRESH_S = 2.0
+ASK_SLURM_S = 15.0
+"""Seconds between two questions to SLURM, whose controller serves the whole cluster."""
+
+HELP = """\
+What each run of a sweep is doing now.
+
+  python -m batchopt.status [SWEEP] [watch=true]
+
+  SWEEP   a sweep (a directory with sweep.json), a run, or a directory that holds sweeps, of which
+          the newest is taken. Default: multirun
+  watch   true: go on until the sweep has ended (Ctrl-C ends the watching, not the sweep)
+
+States: waiting (its turn has not come), queued (SLURM has not started it), starting, loading,
+training, evaluating, saving; silent: no sign of life for two minutes; died: its process is gone and
+left no record; missing: it never started, and nothing is left that would start it; and, of its
+record or of SLURM: completed, oom, failed, killed, timeout, interrupted.
+Columns: loss is the last training loss, ROUGE the last evaluation's mean F1, GiB the peak memory of
+the training so far, left the expected time to the run's end, evaluations included.
+
+Exit codes: 0 shown; 2 the request was wrong."""
+
+
+def main(words: list[str]) -> int:
+    """Shows a sweep once, or until it has ended."""
+    if any(word in ("-h", "--help") for word in words):
+        print(HELP)
+        return OK
+    path, watch = _parse(words)
+    directory = find_sweep(path)
+    if watch:
+        _watch(directory)
+    else:
+        _show(read_sweep(directory, ask_slurm(directory)))
+    return OK
+
+
+HEADINGS = ("run", "preset", "state", "step", "steps/s", "loss", "ROUGE", "GiB", "left", "on")
+_RIGHT = frozenset(("step", "steps/s", "loss", "ROUGE", "GiB", "left"))
+
+
+def _cells(run: RunStatus) -> tuple[str, ...]:
+    step = "" if run.step is None else f"{run.step}/{run.steps or '?'}"
+    return (
+        run.name,
+        run.preset,
+        run.state,
+        step,
+        _number(run.steps_per_second, 2),
+        _number(run.loss, 3),
+        _number(run.rouge_f1, 3),
+        _number(None if run.peak_memory_bytes is None else run.peak_memory_bytes / GIB, 2),
+        "" if run.left_s is None else span(run.left_s),
+        run.place,
+    )
+
+
+def _progress(sweep: SweepStatus) -> str:
+    """The sweep in a line: `2 of 3 runs ended, 1 training; about 4 min left, until 14:32`."""
+    ended = sum(run.ended for run in sweep.runs)
+    said = [f"{ended} of {len(sweep.runs)} runs ended"]
+    for state in (*LIVE, *TO_COME, "silent"):
+        count = sum(run.state == state for run in sweep.runs)
+        if count:
+            said.append(f"{count} {state}")
+    line = f"{sweep.done:.0%}: {', '.join(said)}"
+    if sweep.left_s is not None:
+        end = datetime.now() + timedelta(seconds=sweep.left_s)
+        day = "" if end.date() == datetime.now().date() else f"{end:%a} "
+        line += f"; about {span(sweep.left_s)} left, until {day}{end:%H:%M}"
+        if any(run.state == "queued" for run in sweep.runs):
+            line += " and what the queue takes"
+    return line + (f"; next: python -m analysis sweep={sweep.directory}" if sweep.ended else "")
+
+
+def _causes(sweep: SweepStatus) -> list[str]:
+    return [f"{run.name}: {run.state}: {run.cause}" for run in sweep.runs if run.cause]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _plain(sweep: SweepStatus) -> Iterator[str]:
+    """The lines for a pipe: one a run, columns aligned, never folded."""
+    rows = [HEADINGS, *(_cells(run) for run in sweep.runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    yield str(sweep.directory)
+    for row in rows:
+        aligned = [
+            cell.rjust(width) if heading in _RIGHT else cell.ljust(width)
+            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
+        ]
+        yield "  ".join(aligned).rstrip()
+    yield _progress(sweep)
+    yield from _causes(sweep)
+
+
+def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
+    """The same for a terminal; where not all runs fit into `room` lines, those that go on."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = dict.fromkeys(LIVE, "cyan") | dict.fromkeys(TO_COME, "dim")
+    colours |= {"completed": "green", "oom": "yellow", "silent": "yellow"}
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in HEADINGS:
+        table.add_column(
+            heading,
+            justify="right" if heading in _RIGHT else "left",
+            no_wrap=heading not in ("run", "on"),
+            overflow="fold",
+            # In a narrow window the device is folded before the run is.
+            min_width=min(24, max(len(run.name) for run in sweep.runs)) if heading == "run" else 0,
+        )
+    shown, causes, left_out = list(sweep.runs), _causes(sweep), ""
+    if room is not None and len(shown) + len(causes) > room:
+        causes = []
+        if len(shown) > room:
+            by_interest = sorted(shown, key=lambda run: (run.ended, run.state in TO_COME))
+            shown = [run for run in shown if run in by_interest[:room]]
+            left_out = f"{len(sweep.runs) - len(shown)} runs more do not fit; a pipe shows them all"
+    for run in shown:
+        cells = [Text(cell) for cell in _cells(run)]
+        cells[HEADINGS.index("state")].stylize(colours.get(run.state, "red"))
+        table.add_row(*cells)
+    progress = Table.grid(padding=(0, 1, 0, 0))
+    progress.add_row(ProgressBar(total=1.0, completed=sweep.done, width=20), _progress(sweep))
+    return Group(
+        Text(str(sweep.directory), style="bold"),
+        progress,
+        table,
+        *(Text(line, style="dim") for line in [*causes, left_out] if line),
+    )
+
+
+def _show(sweep: SweepStatus) -> None:
+    if not sys.stdout.isatty():
+        print(*_plain(sweep), sep="\n", flush=True)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(_screen(sweep))
+
+
+def _watch(directory: Path) -> None:
+    """Shows the sweep until it has ended: live in a terminal; in a pipe, each change of a state."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(highlight=False)
+        with Live(console=console, auto_refresh=False) as live:
+            for sweep in _moments(directory):
+                live.update(_screen(sweep, room=console.height - 8), refresh=True)
+        return
+    states: dict[str, str] = {}
+    for sweep in _moments(directory):
+        if sweep.ended:
+            _show(sweep)
+            return
+        for run in sweep.runs:
+            if states.get(run.name) != run.state:
+                print(f"{datetime.now():%H:%M:%S} {run.name}: {run.state}", flush=True)
+            states[run.name] = run.state
+
+
+def _moments(directory: Path) -> Iterator[SweepStatus]:
+    """The sweep every few seconds; last, as it ended."""
+    jobs: dict[str, slurm.SweepJob] = {}
+    asked_at = -math.inf
+    while True:
+        if time.monotonic() - asked_at > ASK_SLURM_S:
+            jobs, asked_at = ask_slurm(directory), time.monotonic()
+        sweep = read_sweep(directory, jobs)
+        yield sweep
+        if sweep.ended:
+            return
+        time.sleep(REFRESH_S)
+
+
+def _parse(words: Sequence[str]) -> tuple[Path, bool]:
+    path, watch = None, False
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-"):
+            raise RequestError(f"{word}: no such flag; --help shows what there is")
+        if key == "watch" and equals:
+            if value.lower() not in ("true", "false"):
+                raise RequestError(f"watch is {value}; it must be true or false")
+            watch = value.lower() == "true"
+        elif path is not None:
+            raise RequestError(f"{word}: one SWEEP at a time, and {path} is named already")
+        else:
+            path = Path(value if key == "sweep" and equals else word)
+    return path or Path("multirun"), watch
+
+
+if __name__ == "__main__":
+    sys.exit(answer(main))
