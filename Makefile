@@ -1,7 +1,7 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze \
-	bench bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze adopt \
+	bench bench-packing bench-monitor bench-analysis clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -58,11 +58,17 @@ resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
 
+adopt: setup ## write the best pair as conf/batch/best.yaml, for batch=best; AIM=least_memory ...
+	$(PY) -m analysis adopt=$(or $(AIM),fastest) $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
 bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--train FILE --validation FILE'
 	$(PY) benchmarks/bench.py $(BENCH)
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
+
+bench-analysis: setup ## time the analysis of 10,000 runs
+	$(PY) benchmarks/analysis.py
 
 bench-monitor: setup ## what sampling costs a training, as a ratio
 	$(PY) benchmarks/monitor.py

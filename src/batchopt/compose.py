@@ -51,6 +51,8 @@ from batchopt.objective import directions, read_objectives
 _Kind = TypeVar("_Kind", DictConfig, ListConfig)
 
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
+EXPERIMENT = "experiment"
+"""Group of files that set several keys at once; it has no key of its own."""
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
 DIVISORS = "batch=divisors"
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
@@ -121,12 +123,15 @@ def register_schemas() -> None:
 
 
 def accept_plus(argument: str) -> str:
-    """Turns `+batch=05b` into `batch=05b`.
+    """Turns `+batch=05b` into `batch=05b`, and `experiment=final` into `+experiment=final`.
 
     Hydra wants the plus for a group outside the defaults list and refuses it for one inside, so
     no composition takes both `+batch=05b` and `-m batch=05a,05b`; people type both. The groups
-    and keys of batchopt are closed, so a plus before one of them can mean nothing else.
+    and keys of batchopt are closed, so a plus before one of them can mean nothing else. Experiments
+    stand outside the defaults list, since there is none by default.
     """
+    if argument.startswith(f"{EXPERIMENT}="):
+        return f"+{argument}"
     keys = "|".join(field.name for field in dataclasses.fields(Config))
     return re.sub(rf"^\+{{1,2}}(?=(?:{keys})(?:[.=]))", "", argument)
 
@@ -173,13 +178,14 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         RequestError: As `compose_run`, for the first run that cannot be.
     """
     with _hydra():
+        overrides = [*_params(overrides), *overrides]
         parsed = _parse(overrides)
         # Only what varies belongs into the names of the run directories: a path among the
         # overrides would otherwise make folders of its own.
         constant = [
-            override.get_key_element()
+            override.key_or_group  # without the plus, which override_dirname does not see either
             for override in parsed
-            if not override.is_sweep_override() and override.get_key_element() != "batch"
+            if not override.is_sweep_override() and override.key_or_group != "batch"
         ]
         exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
         hydra_overrides: tuple[str, ...] = (exclude,) if constant else ()
@@ -277,6 +283,13 @@ def _directions(
             f"{', '.join(right)}; leave it out: it follows from objective"
         )
     return ()
+
+
+def _params(overrides: Sequence[str]) -> list[str]:
+    """What an experiment sweeps over; Hydra's sweeper puts it before the person's own words."""
+    constant = [word.input_line or "" for word in _parse(overrides) if not word.is_sweep_override()]
+    params = OmegaConf.select(_compose(constant), "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in params.items()]
 
 
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
@@ -508,6 +521,8 @@ def _no_such_choice(error: MissingConfigException) -> str:
         )
     if str(error.missing_cfg_file) == "batch/divisors":
         hint = "batch=divisors stands alone, without other batches; "
+    if (group, choice) == ("batch", "best"):
+        hint = "make adopt writes it from a sweep's results; "
     return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
 
 
