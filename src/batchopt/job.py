@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from batchopt import slurm, trackers
 from batchopt.compose import read_run
@@ -34,7 +34,9 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        add_to_search(request, HydraConfig.get().job.num)
+        # A single run has no number.
+        job = HydraConfig.get().job
+        add_to_search(request, None if OmegaConf.is_missing(job, "num") else job.num)
         objectives = read_objectives(request.config.objective)
         if is_kept(run_dir):
             return value_of(run_dir, objectives) if objectives else "kept"
