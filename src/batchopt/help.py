@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from batchopt import config
-from batchopt.compose import DATA, GROUPS, MODELS, conf_dir
+from batchopt.compose import DATA, GROUPS, MODELS, choices, conf_dir
 
 USAGE = """\
 Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
@@ -36,9 +36,9 @@ def help_text() -> str:
 
 def _groups() -> str:
     lines = ["Groups (GROUP=CHOICE):"]
-    for group in (*GROUPS, "hydra/launcher"):
-        choices = sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
-        lines.append(f"  {group:<15} {', '.join(choices)}")
+    launchers = sorted(file.stem for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"))
+    for group, names in (choices() | {"hydra/launcher": launchers}).items():
+        lines.append(f"  {group:<15} {', '.join(names)}")
     return "\n".join(lines)
 
 

@@ -7,9 +7,10 @@ import logging
 import os
 import traceback
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from batchopt import slurm, trackers
 from batchopt.compose import read_run
@@ -33,12 +34,13 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        add_to_search(request, HydraConfig.get().job.num)
+        hydra: Any = HydraConfig.instance().cfg
+        add_to_search(request, OmegaConf.select(hydra, "hydra.job.num"))
         objectives = read_objectives(request.config.objective)
         over = is_over(run_dir, request.config.sweep.retry)
         if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return value_of(run_dir, objectives) if objectives else over
-        trials = HydraConfig.get().sweeper.get("n_trials")
+        trials = OmegaConf.select(hydra, "hydra.sweeper.n_trials")
         with show_run(run_dir, str(request.plan or "batch=auto"), trials) as screen:
             status = supervise(request, run_dir, screen.take)
         trackers.report(request, run_dir)
