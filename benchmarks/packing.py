@@ -32,7 +32,7 @@ WARMUP, STEPS = 3, 15
 def train_step(setting: Setting, model, optimizer, step) -> None:
     for micro_batch in step["micro_batches"]:
         batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
-        micro_batch_loss(model, batch, step["target_tokens"], 0.0).backward()
+        micro_batch_loss(model, batch, step["target_tokens"], 0.0, sliced=True).backward()
     optimizer.step()
     optimizer.zero_grad()
     if setting.device.type == "cuda":

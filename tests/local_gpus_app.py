@@ -1,7 +1,7 @@
 """batchopt's command line with another job: one that only notes which device it had, and when.
 
-The environment says where to note it (LOG), how long the job takes (SECONDS), how long after a
-signal (LINGER). A job with seed=99 is killed.
+The environment says where to note it (LOG), how long the job takes (SECONDS), without which file
+none ends (UNTIL), how long it takes after a signal (LINGER). A job with seed=99 is killed.
 """
 
 import json
@@ -31,7 +31,9 @@ def job(config: Any) -> str:
     note(facts)
     if config.seed == 99:
         os.kill(os.getpid(), signal.SIGKILL)
-    while time.monotonic_ns() < begin + float(os.environ["SECONDS"]) * 1e9 and not signals:
+    ends = begin + float(os.environ["SECONDS"]) * 1e9
+    until = Path(os.environ.get("UNTIL", "/"))
+    while (time.monotonic_ns() < ends or not until.exists()) and not signals:
         time.sleep(0.01)
     if signals:
         time.sleep(float(os.environ.get("LINGER", "0")))

@@ -89,3 +89,26 @@ def test_every_key_has_a_help_text():
     text = help_text()
     assert "batch.per_device_train_batch_size" in text
     assert "training.gradient_checkpointing=false" in text
+
+
+def test_an_experiment_brings_what_it_sweeps_and_own_words_go_before(monkeypatch, tmp_path):
+    import shutil
+
+    from batchopt import compose
+
+    conf = tmp_path / "conf"
+    shutil.copytree(compose.conf_dir(), conf)
+    shutil.copy(conf / "batch" / "05b.yaml", conf / "batch" / "best.yaml")
+    monkeypatch.setattr(compose, "conf_dir", lambda: conf)
+    words = [compose.accept_plus("experiment=combine")]
+    jobs = compose.compose_sweep(words).jobs
+    assert len(jobs) == 12
+    rates = {job.request.config.training.learning_rate for job in jobs}
+    assert rates == {5e-4, 1e-3, 2e-3}
+    assert {job.request.config.training.label_smoothing for job in jobs} == {0.0, 0.1}
+    assert {job.request.preset for job in jobs} == {"best"}
+    assert len({job.run_dir for job in jobs}) == 12
+    assert not any("experiment" in job.run_dir for job in jobs)
+    own = compose.compose_sweep([*words, "training.learning_rate=1e-3", "seed=1,2"]).jobs
+    assert len(own) == 8
+    assert {job.request.config.training.learning_rate for job in own} == {1e-3}

@@ -20,14 +20,14 @@ SEEDS = "seed=1,2,3,4,5,6,7"
 class Sweep:
     """A sweep of jobs that note their devices, in a directory of its own."""
 
-    def __init__(self, directory: Path, *words: str, **environ: str) -> None:
+    def __init__(self, directory: Path, *words: str, launcher: str, **environ: str) -> None:
         self.directory = directory
         self.log = directory.parent / "log.jsonl"
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-c", "import local_gpus_app; local_gpus_app.main()", "-m"),
-                *("hydra/launcher=local_gpus", f"hydra.sweep.dir={directory}"),
+                *(f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}"),
                 *("hydra.sweep.subdir=${hydra.job.num}_${seed}", *words),
             ],
             env={name: value for name, value in os.environ.items() if "SLURM" not in name}
@@ -59,9 +59,11 @@ def sweep(tmp_path, library):
     library.set(card(0) | card(1) | card(2))
     started = []
 
-    def start(*words: str, name: str = "sweep", **environ: str) -> Sweep:
+    def start(
+        *words: str, name: str = "sweep", launcher: str = "local_gpus", **environ: str
+    ) -> Sweep:
         given = library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")} | environ
-        started.append(Sweep(tmp_path / name, *words, **given))
+        started.append(Sweep(tmp_path / name, *words, launcher=launcher, **given))
         return started[-1]
 
     yield start
@@ -98,9 +100,11 @@ def most_at_once(rows: list[dict]) -> int:
     return max(sum(a["begin"] <= b["begin"] < a["end"] for a in rows) for b in rows)
 
 
-def test_every_visible_gpu_has_one_run_at_a_time(sweep):
-    # Long enough that the second has started before the first is over.
-    one = sweep(SEEDS, CUDA_VISIBLE_DEVICES="2,0", SECONDS="2")
+def test_every_visible_gpu_has_one_run_at_a_time(sweep, tmp_path):
+    one = sweep(SEEDS, CUDA_VISIBLE_DEVICES="2,0", UNTIL=str(tmp_path / "go on"))
+    first = [one.process.stdout.readline().strip() for _ in range(3)]
+    until(lambda: len(one.rows(ended=False)) == 2, "two runs", one)
+    (tmp_path / "go on").touch()
     output = one.output()
     assert one.process.returncode == 0, output
     rows = one.rows()
@@ -110,19 +114,21 @@ def test_every_visible_gpu_has_one_run_at_a_time(sweep):
     assert most_at_once(rows) == 2
     assert set(one.statuses().values()) == {"completed"}
     assert len(one.statuses()) == 7
-    lines = output.splitlines()
-    assert lines[0] == f"0_1: started on NVIDIA A100-SXM4-40GB, {C}"
-    assert lines[1] == f"1_2: started on NVIDIA A100-SXM4-40GB, {A}"
-    assert lines[2] == "2_3: waits for 0_1; 1_2"
-    assert "6_7: completed" in lines
+    assert first == [
+        f"0_1: started on NVIDIA A100-SXM4-40GB, {C}",
+        f"1_2: started on NVIDIA A100-SXM4-40GB, {A}",
+        "2_3: waits for 0_1; 1_2",
+    ]
+    assert "6_7: completed" in output.splitlines()
     assert not list(one.directory.parent.glob("leases/*.ticket"))
 
 
 def test_the_folders_of_runs_are_what_hydras_own_launcher_makes(sweep):
     one = sweep("seed=1,2")
-    assert one.output()
-    other = sweep("seed=1,2", "hydra/launcher=basic", name="basic")
-    assert other.output()
+    other = sweep("seed=1,2", name="basic", launcher="basic")
+    for each in (one, other):
+        output = each.output()
+        assert each.process.returncode == 0, output
 
     def files(folder: Path) -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
@@ -188,7 +194,9 @@ def test_a_sweep_that_is_started_again_runs_what_is_left(sweep):
 
 def test_inside_slurm_the_gpus_are_the_jobs_own(sweep, library, tmp_path):
     library.set({"gpu0.processes": f"4242:{GIB}"})
-    one = sweep(SEEDS, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0,1", SECONDS="1")
+    one = sweep(SEEDS, SLURM_JOB_ID="7", CUDA_VISIBLE_DEVICES="0,1", UNTIL=str(tmp_path / "go on"))
+    until(lambda: len(one.rows(ended=False)) == 2, "two runs", one)
+    (tmp_path / "go on").touch()
     output = one.output()
     rows = one.rows()
     assert {row["device"] for row in rows} == {A, B}, output
@@ -245,33 +253,59 @@ def test_a_killed_run_frees_its_gpu(sweep):
     assert two.statuses() == {"0_2": "completed"}
 
 
-@pytest.mark.slow
-def test_the_persons_sweep_in_parallel(tmp_path, library):
-    """The real command line: three trainings, two cards; torch finds no CUDA and trains anyway."""
+@pytest.fixture
+def train(tmp_path, library):
+    """The real command line; torch finds no CUDA and trains anyway, "on" two cards."""
     from test_supervisor import SMALL
 
     library.reset()
     library.set(card(0) | card(1))
-    words = [word for word in SMALL if not word.startswith("device.kind")]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "batchopt.train", *words, f"cache_dir={tmp_path}/cache"),
-            *("-m", "batch=05a,05b,05c", "hydra/launcher=local_gpus"),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    records = {
-        path.parent.name: json.loads(path.read_text()) for path in tmp_path.rglob("record.json")
+    small = [word for word in SMALL if not word.startswith("device.kind")]
+
+    def start(*words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "batchopt.train", *small, f"cache_dir={tmp_path}/cache"),
+                *("-m", "batch=05a,05b,05c", "hydra/launcher=local_gpus", *words),
+            ],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")},
+        )
+
+    return start
+
+
+def records(folder: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("record.json")}
+
+
+@pytest.mark.slow
+def test_the_persons_sweep_in_parallel(train, tmp_path):
+    process = train()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert {name: record["status"] for name, record in records(tmp_path).items()} == {
+        "0_batch=05a": "completed",
+        "1_batch=05b": "completed",
+        "2_batch=05c": "completed",
     }
-    assert sorted(records) == ["0_batch=05a", "1_batch=05b", "2_batch=05c"]
-    assert {record["status"] for record in records.values()} == {"completed"}
-    assert "0_batch=05a: started on NVIDIA A100-SXM4-40GB" in done.stdout
-    assert "1_batch=05b: completed, " in done.stdout
-    assert "steps/s" in done.stdout
-    assert "it/s" not in done.stderr, "bars of several runs would be a muddle"
+    assert "0_batch=05a: started on NVIDIA A100-SXM4-40GB" in output
+    assert "1_batch=05b: completed, " in output
+    assert "steps/s" in output
+    assert "it/s" not in output, "bars of several runs would be a muddle"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_persons_sweep_with_records(train, tmp_path):
+    process = train("training.max_steps=4000", "verify=false")
+    until(lambda: len(list(tmp_path.rglob("metrics.jsonl"))) == 2, "two trainings")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, output
+    ended = records(tmp_path)
+    assert sorted(ended) == ["0_batch=05a", "1_batch=05b"]
+    assert all(record["status"] == "interrupted" for record in ended.values())
+    assert all("Ctrl-C" in record["cause"] for record in ended.values())

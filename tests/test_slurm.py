@@ -96,6 +96,8 @@ def test_the_controller_knows_live_jobs_and_the_accounting_the_others(commands):
         "17_4": JobState("PENDING", "Resources"),
         "17_5": JobState("CANCELLED", "by 1000", "n1", 7.0),
         "17_6": JobState("PENDING", "JobArrayTaskLimit"),
+        # Cancelled before the array was taken apart: SLURM no longer knows that it was.
+        "17_7": JobState("CANCELLED"),
     }
     assert len(asked(commands, "squeue")) == len(asked(commands, "sacct")) == 1
 
@@ -104,6 +106,12 @@ def test_without_accounting_the_controller_tells_of_the_ends_it_remembers(comman
     commands("squeue", SQUEUE)
     commands("sacct", code=1, error="Slurm accounting storage is disabled")
     assert job_states(["17_1", "17_5"]) == {"17_1": JobState("COMPLETED", None, "n2", 15.0)}
+
+
+def test_a_list_of_elements_that_was_shortened_proves_nothing(commands):
+    commands("squeue", code=1, error="Unable to contact slurm controller")
+    commands("sacct", "17_1|COMPLETED|None|n2|15\n17_[2,4,...%2]|PENDING|None|None assigned|0\n")
+    assert set(job_states(["17_1", "17_2", "17_6"])) == {"17_1"}
 
 
 def test_a_job_that_the_controller_forgot_is_in_the_accounting(commands):

@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 
 import pytest
+import transformers
 
 from batchopt import tokenized
 from batchopt.compose import compose_run
@@ -47,6 +48,29 @@ def test_what_is_cut_is_counted(tmp_path):
     assert short.summary.truncated_sources == sum(longer) > 0
     assert short.summary.truncated_targets == 0
     assert short.train[39]["input_ids"][-1] == short.tokenizer.eos_token_id
+
+
+def test_rows_are_written_a_batch_at_a_time_and_mapped_from_disk(tmp_path, monkeypatch):
+    """So that a corpus of any size takes no more memory than a batch of it."""
+    whole = tokenized.load(tokenized.prepare(config(tmp_path / "whole"), corpus()))
+    monkeypatch.setattr(tokenized, "BATCH", 7)
+    sizes = []
+    call = transformers.PreTrainedTokenizerFast.__call__
+
+    def counted(self, text=None, **kwargs):
+        sizes.append(len(text or kwargs["text_target"]))
+        return call(self, text, **kwargs)
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "__call__", counted)
+    for extra in ([], ["data.max_source_length=16"]):
+        folder = tokenized.prepare(config(tmp_path / f"parts{len(extra)}", *extra), corpus())
+        parts = tokenized.load(folder)
+        assert max(sizes) == 7
+        assert parts.train.cache_files[0]["filename"] == str(folder / "train.arrow")
+        if not extra:
+            assert list(parts.train) == list(whole.train)
+    # Only what is too long is tokenised again: 40 + 4 examples, both texts, and the long sources.
+    assert sum(sizes) == 2 * 2 * 44 + parts.summary.truncated_sources
 
 
 def test_the_folder_follows_everything_that_decides_its_content(tmp_path):

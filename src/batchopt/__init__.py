@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from batchopt.loss import exact_loss, micro_batch_loss
     from batchopt.micro_batches import Padding, padding, plan_micro_batches
     from batchopt.nvml import DeviceInfo, DeviceMonitor, DeviceSample, NvmlError, visible_devices
-    from batchopt.records import RunRecord, read_run, read_sweep
+    from batchopt.results import RunRecord, read_run, read_sweep
     from batchopt.steps import StepCollator, StepSampler
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _MODULES = {
     "loss": ("exact_loss", "micro_batch_loss"),
     "micro_batches": ("Padding", "padding", "plan_micro_batches"),
     "nvml": ("DeviceInfo", "DeviceMonitor", "DeviceSample", "NvmlError", "visible_devices"),
-    "records": ("RunRecord", "read_run", "read_sweep"),
+    "results": ("RunRecord", "read_run", "read_sweep"),
     "steps": ("StepCollator", "StepSampler"),
 }
 """Where each public name lives."""

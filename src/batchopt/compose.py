@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -24,6 +24,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from batchopt import wording
 from batchopt.batch_plan import (
@@ -47,7 +48,11 @@ from batchopt.config import (
 from batchopt.errors import RequestError
 from batchopt.objective import directions, read_objectives
 
+_Kind = TypeVar("_Kind", DictConfig, ListConfig)
+
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
+EXPERIMENT = "experiment"
+"""Group of files that set several keys at once; it has no key of its own."""
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
 DIVISORS = "batch=divisors"
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
@@ -107,11 +112,9 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
-def choices() -> dict[str, list[str]]:
-    """The choices of each group, in order."""
-    return {
-        group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml")) for group in GROUPS
-    }
+def choices_of(group: str) -> list[str]:
+    """The choices of a group, in order."""
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
 def register_schemas() -> None:
@@ -125,12 +128,15 @@ def register_schemas() -> None:
 
 
 def accept_plus(argument: str) -> str:
-    """Turns `+batch=05b` into `batch=05b`.
+    """Turns `+batch=05b` into `batch=05b`, and `experiment=final` into `+experiment=final`.
 
     Hydra wants the plus for a group outside the defaults list and refuses it for one inside, so
     no composition takes both `+batch=05b` and `-m batch=05a,05b`; people type both. The groups
-    and keys of batchopt are closed, so a plus before one of them can mean nothing else.
+    and keys of batchopt are closed, so a plus before one of them can mean nothing else. Experiments
+    stand outside the defaults list, since there is none by default.
     """
+    if argument.startswith(f"{EXPERIMENT}="):
+        return f"+{argument}"
     keys = "|".join(field.name for field in dataclasses.fields(Config))
     return re.sub(rf"^\+{{1,2}}(?=(?:{keys})(?:[.=]))", "", argument)
 
@@ -177,13 +183,14 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         RequestError: As `compose_run`, for the first run that cannot be.
     """
     with _hydra():
+        overrides = [*_params(overrides), *overrides]
         parsed = _parse(overrides)
         # Only what varies belongs into the names of the run directories: a path among the
         # overrides would otherwise make folders of its own.
         constant = [
-            override.get_key_element()
+            override.key_or_group  # without the plus, which override_dirname does not see either
             for override in parsed
-            if not override.is_sweep_override() and override.get_key_element() != "batch"
+            if not override.is_sweep_override() and override.key_or_group != "batch"
         ]
         exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
         hydra_overrides: tuple[str, ...] = (exclude,) if constant else ()
@@ -216,7 +223,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
     return Sweep(
         directory=Path(directory),
         jobs=tuple(jobs),
-        hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
+        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
         launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
         batch_size=min(len(jobs), batch_size or len(jobs)),
         search=search,
@@ -283,6 +290,13 @@ def _directions(
     return ()
 
 
+def _params(overrides: Sequence[str]) -> list[str]:
+    """What an experiment sweeps over; Hydra's sweeper puts it before the person's own words."""
+    constant = [word.input_line or "" for word in _parse(overrides) if not word.is_sweep_override()]
+    params = OmegaConf.select(_compose(constant), "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in params.items()]
+
+
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
     """The plan of every preset of the group `batch`, with the other overrides as they are."""
     pair = ("batch", PER_DEVICE, ACCUMULATION)
@@ -304,12 +318,47 @@ def read_run(run_dir: Path) -> RunRequest:
     folder = run_dir / ".hydra"
     if not (folder / "hydra.yaml").is_file():
         raise RequestError(f"{run_dir} is no run's directory: it has no .hydra/hydra.yaml")
-    composed = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(composed, DictConfig)
-    composed.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
-    overrides = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
-    assert isinstance(overrides, list)
+    composed = _load(folder / "config.yaml", DictConfig)
+    composed.hydra = _hydra_section(folder / "hydra.yaml")
+    overrides = _load(folder / "overrides.yaml", ListConfig)
     return _request(composed, [str(word) for word in overrides], run_dir)
+
+
+def read_beginning(run_dir: Path) -> tuple[list[str], str]:
+    """The overrides that a run was begun with, and the folder in which.
+
+    Raises:
+        RequestError: The files that Hydra wrote are damaged.
+    """
+    folder = run_dir / ".hydra"
+    overrides = _load(folder / "overrides.yaml", ListConfig)
+    cwd = OmegaConf.select(_hydra_section(folder / "hydra.yaml"), "runtime.cwd")
+    return [str(word) for word in overrides], str(cwd or ".")
+
+
+def quoted(key: str, value: Path) -> str:
+    """An override that Hydra reads as just this path, whatever characters are in it."""
+    text = str(value).replace("'", "\\'")
+    return f"{key}='{text}'"
+
+
+def _hydra_section(path: Path) -> DictConfig:
+    section = _load(path, DictConfig).get("hydra")
+    if not isinstance(section, DictConfig):
+        raise RequestError(f"{path} has no section hydra")
+    return section
+
+
+def _load(path: Path, kind: type[_Kind]) -> _Kind:
+    """Reads a YAML file; omegaconf's loader makes no objects of Python's."""
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} cannot be read as YAML ({reason})") from error
+    if not isinstance(loaded, kind):
+        raise RequestError(f"{path} does not hold what a run wrote there")
+    return loaded
 
 
 def config_hash(config: Config) -> str:
@@ -345,7 +394,11 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([word])
         except OverrideParseException as error:
-            raise RequestError(wording.unreadable(word, choices())) from error
+            choices = {group: choices_of(group) for group in GROUPS}
+            raise RequestError(wording.unreadable(word, choices)) from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise RequestError(f"{override.input_line} names no key: write key=value")
     return parsed
 
 
@@ -367,6 +420,9 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         composed = compose("config", list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
         raise RequestError(wording.no_such_choice(error, GROUPS)) from error
+    except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
+        reason = " ".join(str(error).split())
+        raise RequestError(f"a file of the config cannot be read ({reason})") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(_one_line(error, overrides)) from error
     for group in GROUPS:
@@ -377,7 +433,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 def _no_choice(group: str) -> str:
     """After batch=null, ~batch or batch=[05a,05b], which is a value and chooses nothing."""
-    some = choices()[group][:2]
+    some = choices_of(group)[:2]
     return (
         f"{group} must be one choice, as in {group}={some[0]}, or with -m several: "
         f"{group}={','.join(some)}"
@@ -479,10 +535,7 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
         return _unknown_override(missing.group(1), overrides)
     message = str(cause).splitlines()[0]
     if message.startswith("Config group override must be"):
-        (group,) = (
-            w.split("=")[0] for w in overrides if w.split("=")[0] in GROUPS and "=null" in w
-        )
-        return _no_choice(group)
+        return _no_choice(next(group for group in GROUPS if f"{group}=null" in overrides))
     key = getattr(cause, "full_key", None)
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from batchopt import config
-from batchopt.compose import DATA, GROUPS, MODELS, choices, conf_dir
+from batchopt.compose import DATA, EXPERIMENT, GROUPS, MODELS, choices_of
 
 USAGE = """\
 Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
@@ -36,9 +36,8 @@ def help_text() -> str:
 
 def _groups() -> str:
     lines = ["Groups (GROUP=CHOICE):"]
-    launchers = sorted(file.stem for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"))
-    for group, names in (choices() | {"hydra/launcher": launchers}).items():
-        lines.append(f"  {group:<15} {', '.join(names)}")
+    for group in (*GROUPS, EXPERIMENT, "hydra/launcher"):
+        lines.append(f"  {group:<15} {', '.join(choices_of(group))}")
     return "\n".join(lines)
 
 

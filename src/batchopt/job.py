@@ -14,10 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from batchopt import slurm, trackers
 from batchopt.compose import read_run
+from batchopt.errors import RequestError
 from batchopt.objective import read_objectives, value_of
 from batchopt.screen import show_run
 from batchopt.supervisor import supervise
-from batchopt.sweep import add_to_search, is_over
+from batchopt.sweep import add_to_search, is_kept, is_over
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
         hydra: Any = HydraConfig.instance().cfg
         add_to_search(request, OmegaConf.select(hydra, "hydra.job.num"))
         objectives = read_objectives(request.config.objective)
+        if is_kept(run_dir):
+            return value_of(run_dir, objectives) if objectives else "kept"
         over = is_over(run_dir, request.config.sweep.retry)
         if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return value_of(run_dir, objectives) if objectives else over
@@ -45,6 +48,9 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
             status = supervise(request, run_dir, screen.take)
         trackers.report(request, run_dir)
         return value_of(run_dir, objectives) if objectives else status
+    except (RequestError, OSError) as error:  # a full disk, files that are damaged
+        logger.error("%s cannot be run: %s", run_dir, error)
+        return "failed"
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -58,8 +59,8 @@ def print_summary(results: Sequence[RunResult]) -> None:
         style = {"completed": "green", "oom": "yellow"}.get(result.status, "red")
         table.add_row(
             Text(result.name),
-            result.plan,
-            f"[{style}]{result.status}[/]",
+            escape(result.plan),
+            f"[{style}]{escape(result.status)}[/]",
             _number(metrics.get("steps_per_second"), 1, 2),
             _number(metrics.get("peak_memory_bytes"), GIB, 2),
             _number(metrics.get("rouge_f1"), 1, 3),
@@ -95,5 +96,5 @@ def in_words(result: RunResult) -> str:
     return ", ".join([result.status, *known])
 
 
-def _number(value: float | None, unit: float, digits: int) -> str:
-    return "" if value is None else f"{value / unit:.{digits}f}"
+def _number(value: object, unit: float, digits: int) -> str:
+    return f"{value / unit:.{digits}f}" if isinstance(value, int | float) else ""

@@ -28,6 +28,7 @@ from batchopt.failures import name_death
 from batchopt.lease import Lease
 from batchopt.metrics import METRICS
 from batchopt.nvml import DeviceInfo, NvmlError
+from batchopt.records import read_record, read_running
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class _Run:
         self.run_dir = run_dir
         self.on_news = on_news
         self.environment = describe_environment()
+        self.code_hash = code_hash()
         run_files.sweep_up(run_dir)
         self.attempts = earlier_attempts(run_dir)
         self.started_at = self.attempts[0]["started_at"] if self.attempts else _now()
@@ -276,7 +278,7 @@ class _Run:
             "model": outcome.get("model"),
             "data_fingerprint": outcome.get("data_fingerprint"),
             "config_hash": config_hash(self.request.config),
-            "code_hash": code_hash(),
+            "code_hash": self.code_hash,
             "traceback": self.traceback,
         }
         run_files.release(self.run_dir)
@@ -313,6 +315,8 @@ class _Run:
                 "slurm_job_id": self.environment["slurm_job_id"],
                 "attempts": self.attempts,
                 "attempt_started_at": _now(),
+                "config_hash": config_hash(self.request.config),
+                "code_hash": self.code_hash,
                 **facts,
             },
         )
@@ -339,7 +343,7 @@ def judge(ending: Ending, request: RunRequest, cut: Cut) -> tuple[str, str]:
         status, cause = "interrupted", f"{outcome['cause']}: the training process got a SIGTERM"
     else:
         status, cause = _died(ending, request)
-    if status == "killed" and ending.kernel_killed and "loader" in cause:
+    if status == "killed" and ending.kernel_killed and outcome is not None:
         status, cause = "oom", f"the kernel's OOM killer was at work: {cause}"
     if status == "completed":
         return status, cause
@@ -394,6 +398,12 @@ def _next_cut(policy: OnOom, cut: Cut) -> Cut | None:
     return Cut(smaller, cut.gradient_checkpointing)
 
 
+_CUT = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+)
+
 _OF_ATTEMPTS = (
     "peak_memory_bytes",
     "mean_memory_bytes",
@@ -409,23 +419,23 @@ _OF_ATTEMPTS = (
 
 def earlier_attempts(run_dir: Path) -> list[dict[str, Any]]:
     """The attempts that a directory's files tell of; one without an end is ended here."""
-    record = run_files.read_json(run_dir / run_files.RECORD)
+    record = read_record(run_dir)
     if record is not None:
-        return list(record.get("attempts", []))
-    running = run_files.read_json(run_dir / run_files.RUNNING)
-    if running is None or "attempts" not in running:
+        return _attempts(record, run_dir / run_files.RECORD)
+    running = read_running(run_dir)
+    if running is None:
         return []
-    attempts: list[dict[str, Any]] = running["attempts"]
+    attempts = _attempts(running, run_dir / run_files.RUNNING)
     number = len(attempts) + 1
     rows = [
         row
         for row in run_files.read_jsonl(run_dir / run_files.MEMORY)
-        if row.get("attempt") == number
+        if row.get("attempt") == number and isinstance(row.get("time_s"), int | float)
     ]
-    if "per_device_train_batch_size" not in running:
+    if not running.keys() >= {"attempt_started_at", *_CUT}:
         return attempts  # it never came to start a worker
-    training = [row["memory_bytes"] for row in rows if row["phase"] == "train"]
-    known = [value for value in training if value is not None]
+    training = [row.get("memory_bytes") for row in rows if row.get("phase") == "train"]
+    known = [value for value in training if isinstance(value, int)]
     earlier_s = sum(attempt["duration_s"] for attempt in attempts)
     lost: dict[str, Any] = dict.fromkeys(_OF_ATTEMPTS)
     lost |= {
@@ -433,16 +443,9 @@ def earlier_attempts(run_dir: Path) -> list[dict[str, Any]]:
         "ended_at": None,
         "status": "killed",
         "cause": "the process that supervised the run ended without a record",
-        "phase": rows[-1]["phase"] if rows else "load",
+        "phase": rows[-1].get("phase") if rows else "load",
         "step": None,
-        **{
-            name: running[name]
-            for name in (
-                "per_device_train_batch_size",
-                "gradient_accumulation_steps",
-                "gradient_checkpointing",
-            )
-        },
+        **{name: running[name] for name in _CUT},
         "duration_s": max(0.0, rows[-1]["time_s"] - earlier_s) if rows else 0.0,
         "peak_memory_bytes": max(known, default=None),
         "mean_memory_bytes": int(fmean(known)) if known else None,
@@ -450,6 +453,21 @@ def earlier_attempts(run_dir: Path) -> list[dict[str, Any]]:
         "timing_untrusted": [],
     }
     return [*attempts, lost]
+
+
+def _attempts(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The attempts of a record or of running.json; none where they were not written yet.
+
+    Raises:
+        RequestError: They are not what this batchopt can go on from.
+    """
+    attempts = document.get("attempts", [])
+    needed = {"status", "duration_s", *_CUT, *_OF_ATTEMPTS}
+    if not isinstance(attempts, list) or not all(
+        isinstance(one, dict) and one.keys() >= {*needed, "started_at"} for one in attempts
+    ):
+        raise RequestError(f"{path}: attempts cannot be read; move the run away to do it anew")
+    return attempts
 
 
 def over_attempts(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,14 +6,13 @@ Finding the folder needs no torch; making it imports transformers and datasets.
 
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -27,10 +26,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1
+FORMAT = 2
 """Version of what a folder holds; part of its name."""
 
-logger = logging.getLogger(__name__)
+BATCH = 1000
+"""Examples that are tokenised and written at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,41 +93,43 @@ def prepare(config: Config, corpus: Corpus) -> Path:
 
 
 def load(folder: Path) -> Tokenized:
-    """Opens what `prepare` made; the rows stay on disk until they are read."""
-    from datasets import load_from_disk
+    """Opens what `prepare` made; the rows are mapped from disk, not read."""
+    from datasets import Dataset
     from transformers import AutoTokenizer
 
     return Tokenized(
-        train=load_from_disk(str(folder / "train")),
-        validation=load_from_disk(str(folder / "validation")),
+        train=Dataset.from_file(str(folder / "train.arrow")),
+        validation=Dataset.from_file(str(folder / "validation.arrow")),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         summary=TokenizedSummary(**read_json(folder / "summary.json")),
     )
 
 
 def _build(config: Config, corpus: Corpus, folder: Path) -> None:
-    from datasets import Dataset, disable_progress_bars
+    import pyarrow
 
-    disable_progress_bars()  # saving is quick; the bars would only flicker
     tokenizer = _tokenizer(config.model, corpus.train)
     prefix = getattr(config.model, "source_prefix", "")
     longest = {"input_ids": 0, "labels": 0}
     cut = {"input_ids": 0, "labels": 0}
 
     def tokenize(texts: Sequence[str], column: str, limit: int) -> list[list[int]]:
-        # Tokenised whole and then cut, since only so is it known what was cut.
+        # Whole, since only so is it known what is cut; cut by the tokenizer, which knows the end.
         kind = "text_target" if column == "labels" else "text"
-        rows: list[list[int]] = tokenizer(**{kind: list(texts)}, truncation=False)["input_ids"]
-        kept: list[list[int]] = tokenizer(**{kind: list(texts)}, truncation=True, max_length=limit)[
-            "input_ids"
-        ]
-        cut[column] += sum(len(row) > limit for row in rows)
-        longest[column] = max(longest[column], *(len(row) for row in kept))
-        return kept
+        rows: list[list[int]] = tokenizer(**{kind: list(texts)}, verbose=False)["input_ids"]
+        long = [index for index, row in enumerate(rows) if len(row) > limit]
+        if long:
+            again = {kind: [texts[index] for index in long]}
+            shorter = tokenizer(**again, truncation=True, max_length=limit)["input_ids"]
+            for index, row in zip(long, shorter, strict=True):
+                rows[index] = row
+        cut[column] += len(long)
+        longest[column] = max(longest[column], *(len(row) for row in rows))
+        return rows
 
-    def rows(examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
-        for start in range(0, len(examples), 1000):
-            part = examples[start : start + 1000]
+    def batches(examples: Sequence[Example]) -> Iterator[dict[str, list[list[int]]]]:
+        for start in range(0, len(examples), BATCH):
+            part = examples[start : start + BATCH]
             sources = tokenize(
                 [prefix + example.dialogue for example in part],
                 "input_ids",
@@ -136,11 +138,15 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
             targets = tokenize(
                 [example.summaries[0] for example in part], "labels", config.data.max_target_length
             )
-            for source, target in zip(sources, targets, strict=True):
-                yield {"input_ids": source, "labels": target}
+            yield {"input_ids": sources, "labels": targets}
 
+    tokens = pyarrow.list_(pyarrow.int32())
+    schema = pyarrow.schema({"input_ids": tokens, "labels": tokens})
     for name, examples in (("train", corpus.train), ("validation", corpus.validation)):
-        Dataset.from_list(list(rows(examples))).save_to_disk(str(folder / name))
+        # The stream that `Dataset.from_file` maps into memory; no more than a batch is held here.
+        with pyarrow.ipc.new_stream(str(folder / f"{name}.arrow"), schema) as file:
+            for batch in batches(examples):
+                file.write_batch(pyarrow.record_batch(batch, schema))
     tokenizer.save_pretrained(folder / "tokenizer")
     summary = TokenizedSummary(
         train_examples=len(corpus.train),

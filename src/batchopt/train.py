@@ -25,6 +25,7 @@ from batchopt.compose import (
     compose_sweep,
     conf_dir,
     name_divisors,
+    quoted,
     register_schemas,
 )
 from batchopt.config import Config
@@ -43,6 +44,7 @@ from batchopt.summary import print_best, print_plan, print_summary
 from batchopt.sweep import (
     Left,
     exit_code,
+    look_at,
     read_result,
     read_results,
     reopen,
@@ -100,9 +102,11 @@ def _single(request: RunRequest, words: list[str]) -> int:
     _check_device([request], words)
     trackers.check(request.config.tracker.name, os.environ)
     print_plan([request], [str(request.run_dir)])
-    prepare_shared([request])
+    fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
-    code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
+    if request.run_dir.exists():
+        _reopen(request.run_dir.parent, [look_at(request, fingerprints[0])])
+    code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
     print(f"record: {request.run_dir / RECORD}")
@@ -139,7 +143,7 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     verified = goes_on and (sweep.directory / VERIFY).exists()
     if sweep.jobs[0].request.config.verify and not verified:
         _verify(sweep.directory, undo=not goes_on)
-    _reopen(left)
+    _reopen(sweep.directory, left)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
         if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
@@ -159,13 +163,13 @@ def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     return code or exit_code(results)
 
 
-def _reopen(left: Sequence[Left]) -> None:
-    """Says what a sweep that is started again will do, and makes room for it."""
+def _reopen(directory: Path, left: Sequence[Left]) -> None:
+    """Says what a sweep, or a run, that is started again will do, and makes room for it."""
     for run in left:
         reason = f" ({run.reason})" if run.reason else ""
         what = "runs" if run.again else "kept"
         print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
-    reopen(left)
+    reopen(directory, left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:

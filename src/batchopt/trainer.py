@@ -251,4 +251,6 @@ def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
     """Resolves `auto`: bf16 where the GPU has it, else fp32."""
     if precision is not Precision.auto:
         return precision
-    return Precision.bf16 if not cpu and torch.cuda.is_bf16_supported() else Precision.fp32
+    # Older cards emulate it, which is slower than fp32.
+    native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision.bf16 if native else Precision.fp32

@@ -75,6 +75,8 @@ def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> st
         )
     elif path == "batch/divisors":
         hint = "batch=divisors stands alone, without other batches; "
+    elif path == "batch/best":
+        hint = "make adopt writes it from a sweep's results; "
     elif group == "data" and looks_like_file:
         hint = f"a file of your own is data=files data.train_file={choice}; "
     elif group == "data" and not meant:

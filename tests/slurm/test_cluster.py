@@ -249,11 +249,15 @@ def test_what_the_cluster_cannot_run_is_refused_before_anything(site, words, exp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cluster_that_counts_gpus_by_gres_works_too(site, clean, tmp_path):
+def test_gpus_may_be_counted_by_gres_and_python_started_through_a_wrapper(site, clean, tmp_path):
+    wrapper = f"env THROUGH=wrapper {sys.executable}"
     sweep = site.start(
         *("batch=05a", "hydra.launcher.gpus_per_node=null", "hydra.launcher.gres=gpu:1"),
-        "training.max_steps=1",
+        *("training.max_steps=1", f"hydra.launcher.python='{wrapper}'"),
         cwd=tmp_path,
     )
     assert sweep.finish() == 0, sweep.output
     assert sweep.records()[0]["status"] == "completed"
+    (script,) = sweep.folder.glob(".submitit/*/*_submission.sh")
+    assert wrapper in script.read_text()
+    assert "--gres=gpu:1" in script.read_text()

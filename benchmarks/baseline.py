@@ -1,0 +1,162 @@
+"""What a person would write today: one preset, the Trainer of transformers as it comes.
+
+    for size in 8 16 64; do
+        python benchmarks/baseline.py --model DIR --train FILE --validation FILE --out DIR/$size \
+            --per-device $size --accumulation $((64 / size))
+    done
+
+Nothing of batchopt is in here. The one repair: the loss is divided by the step's target tokens,
+without which 8 x 8 trains with a gradient eight times too large. `Meter` at the end is the
+measuring, which a person would not have.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from rouge_score.rouge_scorer import RougeScorer
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    set_seed,
+)
+
+MAX_SOURCE, MAX_TARGET = 512, 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True, help="folder of model and tokenizer")
+    parser.add_argument("--train", required=True, help="JSONL with dialogue and summaries")
+    parser.add_argument("--validation", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--per-device", type=int, required=True)
+    parser.add_argument("--accumulation", type=int, required=True)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+
+    set_seed(given.seed)
+    tokenizer = AutoTokenizer.from_pretrained(given.model)
+    model = AutoModelForSeq2SeqLM.from_pretrained(given.model)
+
+    def tokenize(rows):
+        made = tokenizer(rows["dialogue"], max_length=MAX_SOURCE, truncation=True)
+        targets = [summaries[0] for summaries in rows["summaries"]]
+        labels = tokenizer(text_target=targets, max_length=MAX_TARGET, truncation=True)
+        return {**made, "labels": labels["input_ids"]}
+
+    data = load_dataset("json", data_files={"train": given.train, "validation": given.validation})
+    references = data["validation"]["summaries"]
+    data = data.map(tokenize, batched=True, remove_columns=data["train"].column_names)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+
+    def rouge(prediction):
+        tokens = prediction.predictions
+        tokens[tokens == -100] = tokenizer.pad_token_id
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        scores = [
+            scorer.score_multi(several, text.strip())
+            for several, text in zip(references, texts, strict=True)
+        ]
+        return {
+            name: sum(score[name].fmeasure for score in scores) / len(scores)
+            for name in ("rouge1", "rouge2", "rougeL")
+        }
+
+    def loss(outputs, labels, num_items_in_batch):
+        logits = outputs.logits.flatten(0, 1)
+        summed = torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum")
+        return summed / num_items_in_batch
+
+    meter = Meter(data["train"])
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(
+            output_dir=given.out,
+            per_device_train_batch_size=given.per_device,
+            gradient_accumulation_steps=given.accumulation,
+            learning_rate=given.learning_rate,
+            num_train_epochs=given.epochs,
+            eval_strategy="epoch",
+            save_strategy="no",
+            logging_steps=5,
+            predict_with_generate=True,
+            generation_max_length=MAX_TARGET + 1,  # the start token counts
+            report_to="none",
+            disable_tqdm=True,
+            seed=given.seed,
+        ),
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        processing_class=tokenizer,
+        compute_loss_func=loss,
+        compute_metrics=rouge,
+        callbacks=[meter],
+    )
+    trainer.train()
+    evaluations = [row for row in trainer.state.log_history if "eval_runtime" in row]
+    result = meter.result() | {
+        "eval_time_s": evaluations[-1]["eval_runtime"],
+        "eval_loss": evaluations[-1]["eval_loss"],
+        "rougeL_f1": evaluations[-1]["eval_rougeL"],
+    }
+    (Path(given.out) / "result.json").write_text(json.dumps(result))
+
+
+class Meter(TrainerCallback):
+    """Speed and memory by the definitions of batchopt's record, so that they can be compared.
+
+    Steady state: the first 10 steps, or a fifth of fewer than 50, are left out, evaluations too.
+    Memory: resident and anonymous, the kernel's high-water mark while training.
+    """
+
+    def __init__(self, rows):
+        self.tokens = sum(len(row["input_ids"]) + len(row["labels"]) for row in rows)
+        self.seconds = []
+
+    def on_train_begin(self, args, state, control, **_):
+        self.steps_per_epoch = state.max_steps / args.num_train_epochs
+        self.before = memory()["RssAnon"]
+        Path("/proc/self/clear_refs").write_text("5")
+        self.mark = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **_):
+        self.seconds.append(time.perf_counter() - self.mark)
+        if state.global_step <= self.steps_per_epoch:
+            now = memory()  # before the first evaluation, which is not training
+            self.peak = now["VmHWM"] - now["RssFile"] - now["RssShmem"]
+        self.mark = time.perf_counter()
+
+    def on_evaluate(self, args, state, control, **_):
+        self.mark = time.perf_counter()
+
+    def result(self):
+        steady = self.seconds[min(10, len(self.seconds) // 5) :]
+        rate = len(steady) / sum(steady)
+        return {
+            "steps_per_second": rate,
+            "tokens_per_second": rate * self.tokens / self.steps_per_epoch,
+            "baseline_memory_bytes": self.before,
+            "peak_memory_bytes": self.peak,
+        }
+
+
+def memory():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    names = ("RssAnon", "RssFile", "RssShmem", "VmHWM")
+    return {name: int(fields[name].split()[0]) * 1024 for name in names}
+
+
+if __name__ == "__main__":
+    main()
