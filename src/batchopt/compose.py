@@ -5,13 +5,12 @@ torch, so that a wrong request is refused in a fraction of a second.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from batchopt import wording
 from batchopt.batch_plan import (
     ACCUMULATION,
     EFFECTIVE,
@@ -110,6 +110,11 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def choices_of(group: str) -> list[str]:
+    """The choices of a group, in order."""
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
 def register_schemas() -> None:
@@ -230,8 +235,8 @@ def _every_combination(overrides: list[Override]) -> list[list[str]]:
         batches = BasicSweeper.split_arguments(overrides, None)
     except HydraException as error:
         raise RequestError(
-            f"{error}; name the values one by one, as in seed=1,2,3, or let a search choose them: "
-            "hydra/sweeper=optuna"
+            "an interval has no end of values; name some, as in seed=1,2,3, or let a search choose "
+            f"them with hydra/sweeper=optuna ({error})"
         ) from error
     return list(itertools.chain.from_iterable(batches))
 
@@ -389,10 +394,8 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([word])
         except OverrideParseException as error:
-            raise RequestError(
-                f"cannot read {word!r}: write key=value, and quote a value that has commas, "
-                "spaces, '=' or brackets, as in 'key=\"a, b\"'"
-            ) from error
+            choices = {group: choices_of(group) for group in GROUPS}
+            raise RequestError(wording.unreadable(word, choices)) from error
     for override in parsed:
         if not override.key_or_group:
             raise RequestError(f"{override.input_line} names no key: write key=value")
@@ -414,14 +417,27 @@ def _refuse_sweeps(overrides: Sequence[str]) -> None:
 def _compose(overrides: Sequence[str]) -> DictConfig:
     _parse(overrides)
     try:
-        return compose("config", list(overrides), return_hydra_config=True)
+        composed = compose("config", list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
-        raise RequestError(_no_such_choice(error)) from error
+        raise RequestError(wording.no_such_choice(error, GROUPS)) from error
     except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
         reason = " ".join(str(error).split())
         raise RequestError(f"a file of the config cannot be read ({reason})") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(_one_line(error, overrides)) from error
+    for group in GROUPS:
+        if group not in composed.hydra.runtime.choices:
+            raise RequestError(_no_choice(group))
+    return composed
+
+
+def _no_choice(group: str) -> str:
+    """After batch=null, ~batch or batch=[05a,05b], which is a value and chooses nothing."""
+    some = choices_of(group)[:2]
+    return (
+        f"{group} must be one choice, as in {group}={some[0]}, or with -m several: "
+        f"{group}={','.join(some)}"
+    )
 
 
 def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> RunRequest:
@@ -499,31 +515,16 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 
 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
-    parent, _, leaf = key.rpartition(".")
-    names = sorted(str(name) for name in siblings.keys())  # noqa: SIM118 - missing values too
-    if leaf in names:
-        return f"{key} is a table; set a key of it, as in +{key}.NAME=VALUE"
-    close = difflib.get_close_matches(leaf, names, n=1)
-    hint = f"did you mean {f'{parent}.' if parent else ''}{close[0]}? " if close else ""
-    return f"{key}: no such key; {hint}{parent or 'the keys'} {'has' if parent else 'are'}: " + (
-        ", ".join(names)
-    )
+    # keys(): a DictConfig hides its missing values when it is iterated over.
+    return wording.no_such_key(key, [str(name) for name in siblings.keys()], _keys_elsewhere())  # noqa: SIM118
 
 
-def _no_such_choice(error: MissingConfigException) -> str:
-    group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    options = [option for option in error.options or [] if option != "schema"]
-    close = difflib.get_close_matches(choice, options, n=1)
-    hint = f"did you mean {group}={close[0]}? " if close else ""
-    if str(error.missing_cfg_file) == "hydra/sweeper/optuna":
-        hint = (
-            "pip install 'batchopt[optuna]' (in a checkout: pip install -e '.[optuna]') adds it; "
-        )
-    if str(error.missing_cfg_file) == "batch/divisors":
-        hint = "batch=divisors stands alone, without other batches; "
-    if (group, choice) == ("batch", "best"):
-        hint = "make adopt writes it from a sweep's results; "
-    return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
+def _keys_elsewhere() -> dict[str, list[str]]:
+    groups = {name: type(getattr(Config(), name)) for name in wording.field_names(Config)}
+    schemas = {name: schema for name, schema in groups.items() if is_dataclass(schema)}
+    schemas |= {f"data={name} data": schema for name, schema in DATA.items()}
+    schemas |= {f"model={name} model": schema for name, schema in MODELS.items()}
+    return {place: wording.field_names(schema) for place, schema in schemas.items()}
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -533,13 +534,13 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     if missing:
         return _unknown_override(missing.group(1), overrides)
     message = str(cause).splitlines()[0]
+    if message.startswith("Config group override must be"):
+        return _no_choice(next(group for group in GROUPS if f"{group}=null" in overrides))
     key = getattr(cause, "full_key", None)
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"
-    if "is not Optional" in message:
-        return f"{key} is null; it must have a value"
-    return f"{key}: {message}" if key and key not in message else message
+    return wording.invalid(key, message)
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str:

@@ -443,6 +443,8 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
         model.learning_rate > 0,
         "greater than 0",
     )
+    if isinstance(model, PretrainedModelConfig):
+        yield "model.name_or_path", model.name_or_path, model.name_or_path != "", "not empty"
     if isinstance(model, TinyModelConfig):
         yield at_least("model.vocab_size", model.vocab_size, 300)
         yield at_least("model.layers", model.layers, 1)

@@ -12,6 +12,7 @@ from typing import Any
 from batchopt.errors import RequestError
 from batchopt.metrics import METRICS, Better
 from batchopt.run_files import RECORD, read_json
+from batchopt.wording import close_to
 
 WORST = 1e30
 """Worse than anything a run can measure. Finite, since Optuna multiplies the values of several
@@ -30,9 +31,11 @@ def read_objectives(objective: Any) -> tuple[str, ...]:
     known = [name for name, metric in METRICS.items() if metric.better is not Better.neither]
     for name in names:
         if name not in known:
+            meant = close_to(str(name), known)
             raise RequestError(
-                f"objective is {name}; it must be a metric that is better one way, such as "
-                f"rouge_f1, steps_per_second or peak_memory_bytes; all: {', '.join(known)}"
+                f"objective is {name}; {f'did you mean {meant}? ' if meant else ''}it must be a "
+                "metric that is better one way, such as rouge_f1, steps_per_second or "
+                "peak_memory_bytes; docs/reference/record.md lists them"
             )
     return tuple(names)
 

@@ -6,6 +6,7 @@ trained and recorded in a process of its own -> a table of what came of it.
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import lease, lifeline, preflight, trackers
+from batchopt import __version__, lease, lifeline, preflight, trackers
 from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
@@ -27,6 +28,7 @@ from batchopt.compose import (
     quoted,
     register_schemas,
 )
+from batchopt.config import Config
 from batchopt.device import find_device
 from batchopt.disk import check_disk
 from batchopt.errors import RequestError
@@ -49,12 +51,21 @@ from batchopt.sweep import (
     what_is_left,
     write_plan,
 )
+from batchopt.wording import field_names
 
 
 def main(words: list[str]) -> int:
     """Runs the command line; returns the exit code."""
+    if "--version" in words:
+        print(f"batchopt {__version__}")
+        return OK
     words = _flags_first(name_divisors([accept_plus(word) for word in words]))
     arguments = _parse(words)
+    if arguments.config_name is not None:
+        raise RequestError(
+            f"--config-name={arguments.config_name}: there is one config; groups and keys say what "
+            "differs, and 'hydra.searchpath=[file:///FOLDER]' adds choices of your own"
+        )
     if arguments.help:
         print(help_text())
         return OK
@@ -76,6 +87,10 @@ def _flags_first(words: list[str]) -> list[str]:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     # Hydra's own flags, with our way to refuse.
+    keys = "|".join(field_names(Config))
+    dashed = [word for word in words if re.match(rf"-+({keys})[.=]", word)]
+    if dashed:
+        raise RequestError(f"{dashed[0]}: no such flag; as a key: {dashed[0].lstrip('-')}")
     parser = Parser(parents=[get_args_parser()], add_help=False)
     return parser.parse_args(words)
 

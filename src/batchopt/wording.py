@@ -1,0 +1,146 @@
+"""Says in one line, with the remedy, what Hydra and omegaconf say in several.
+
+This module alone knows their messages. What a key or a choice was probably meant to be is found
+among the names that exist.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from hydra.errors import MissingConfigException
+
+ALIASES = {
+    "batch_size": "per_device_train_batch_size",
+    "bf16": "precision",
+    "epochs": "num_train_epochs",
+    "fp16": "precision",
+    "gpu": "cuda",
+    "grad_accum": "gradient_accumulation_steps",
+    "lr": "learning_rate",
+}
+"""What people call a key or a choice that no comparison of letters would find."""
+
+
+def close_to(word: str, names: Collection[str]) -> str | None:
+    """The one of the names that was probably meant."""
+    if ALIASES.get(word) in names:
+        return ALIASES[word]
+    lower = {name.lower(): name for name in names}
+    found = difflib.get_close_matches(word.lower(), lower, n=1)
+    if not found and len(word) > 3:
+        found = [name for name in lower if word.lower() in name][:1]
+    return lower[found[0]] if found else None
+
+
+def unreadable(word: str, choices: Mapping[str, Collection[str]]) -> str:
+    """A word of the command line that is no key=value.
+
+    Args:
+        word: The word.
+        choices: The choices of each group.
+    """
+    for group, names in choices.items():
+        if word in names:
+            return (
+                f"{word!r} is no key=value; did you mean {group}={word}? No spaces around '=' or "
+                f"after a comma, as in {group}={','.join(sorted(names)[:2])}"
+            )
+    if "=" not in word:
+        return (
+            f"{word!r} is no key=value; no spaces around '=' or after a comma, as in seed=1,2,3, "
+            "and quotes around a value that has some"
+        )
+    return (
+        f"cannot read {word!r}: write key=value, and quote a value that has commas, spaces, '=' or "
+        "brackets, as in 'key=\"a, b\"'"
+    )
+
+
+def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> str:
+    """A choice that a group does not have."""
+    path = str(error.missing_cfg_file)
+    group = next((name for name in (*groups, "hydra") if path.startswith(f"{name}/")), "")
+    choice = path.removeprefix(f"{group}/")
+    if group in ("", "hydra"):
+        group, _, choice = path.rpartition("/")
+    options = [option for option in error.options or [] if option != "schema"]
+    meant = close_to(choice, options)
+    hint = f"did you mean {group}={meant}? " if meant else ""
+    looks_like_file = re.search(r"\.(csv|tsv|jsonl?|parquet)$", choice)
+    if path == "hydra/sweeper/optuna":
+        hint = (
+            "pip install 'batchopt[optuna]' (in a checkout: pip install -e '.[optuna]') adds it; "
+        )
+    elif path == "batch/divisors":
+        hint = "batch=divisors stands alone, without other batches; "
+    elif path == "batch/best":
+        hint = "make adopt writes it from a sweep's results; "
+    elif group == "data" and looks_like_file:
+        hint = f"a file of your own is data=files data.train_file={choice}; "
+    elif group == "data" and not meant:
+        hint = f"a data set of the hub is data=hub data.name={choice}; "
+    elif group == "model" and not meant:
+        hint = f"any other is model=pretrained model.name_or_path={choice}; "
+    return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
+
+
+def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Collection[str]]) -> str:
+    """A key that its group does not have.
+
+    Args:
+        key: The dotted key.
+        siblings: The keys that its group has.
+        elsewhere: The keys of every group and choice, by how they are reached: "training", or
+            "data=files data" for those of one choice.
+    """
+    parent, _, leaf = key.rpartition(".")
+    names = sorted(siblings)
+    if leaf in names:
+        return f"{key} is a table; set a key of it, as in +{key}.NAME=VALUE"
+    meant = close_to(leaf, names)
+    dotted = f"{parent}.{meant}" if parent else meant
+    hint = f"did you mean {dotted}? " if meant else ""
+    # The same name in another place is more likely meant than a similar one here.
+    for place, keys in elsewhere.items():
+        wanted = leaf if leaf in keys else ALIASES.get(leaf)
+        group = place.rsplit(" ", 1)[-1]
+        if wanted in keys and parent in ("", group) and place != parent:
+            hint = f"did you mean {place}.{wanted}? "
+            break
+    if key in ("launcher", "sweeper"):
+        hint = f"did you mean hydra/{key}? "
+    has = f"{parent} has" if parent else "the keys are"
+    return f"{key}: no such key; {hint}{has}: {', '.join(names)}"
+
+
+def invalid(key: str | None, message: str) -> str:
+    """A value that its key does not take, from the first line of omegaconf's message."""
+    for pattern, rule in _RULES:
+        found = re.search(pattern, message)
+        if key and found:
+            return rule.format(key=key, **found.groupdict())
+    return f"{key}: {message}" if key and key not in message else message
+
+
+_RULES = (
+    (r"is not Optional", "{key} is null; it must have a value"),
+    (
+        r"^Value '(?P<value>.*)' of type .* to Integer",
+        "{key} is {value}; it must be a whole number",
+    ),
+    (r"^Value '(?P<value>.*)' of .* to Float", "{key} is {value}; it must be a number"),
+    (r"^Value '(?P<value>.*)' is not a valid bool", "{key} is {value}; it must be true or false"),
+    (
+        r"^Invalid value '(?P<value>.*)', expected one of \[(?P<options>.*)\]",
+        "{key} is {value}; it must be one of {options}",
+    ),
+    (r"is not a ListConfig", "{key} must be a list, as in '{key}=[NAME]'"),
+)
+"""What omegaconf says of a value, and what is said here."""
+
+
+def field_names(schema: type) -> list[str]:
+    """The keys of a schema."""
+    return [item.name for item in dataclasses.fields(schema)]
