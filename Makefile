@@ -1,11 +1,13 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check format resume analyze bench bench-packing bench-monitor clean
+.PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze adopt \
+	bench bench-packing bench-monitor bench-analysis clean
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+RUN ?= batch=05a,05b,05c
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -24,10 +26,19 @@ demo: setup ## the three presets on the generated sample, then the report
 	$(PY) -m analysis
 
 test: setup ## run every test that can run here
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s
+
+test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
+	$(PY) -m pytest tests/slurm
+
+test-faults: setup ## provoke every ending and kill at random: minutes; STORM_KILLS=100
+	$(PY) -m pytest -m faults tests/faults
+
+endings: setup ## the same endings, written to docs/endings.md
+	$(PY) -m pytest -m faults tests/faults/test_endings.py --endings=docs/endings.md
 
 check: setup ## format, lint and types, without changing anything
 	$(VENV)/bin/ruff format --check .
@@ -38,17 +49,26 @@ format: setup ## mend format and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+submit: setup ## queue a sweep on SLURM and return; RUN='batch=05a,05b,05c hydra.launcher.partition=gpu'
+	$(PY) -m batchopt.train -m hydra/launcher=slurm hydra.launcher.wait=false $(RUN)
+
 resume: setup ## finish the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m batchopt.resume $(SWEEP)
 
 analyze: setup ## analyse the newest sweep, or SWEEP=multirun/DATE/TIME
 	$(PY) -m analysis $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
 
+adopt: setup ## write the best pair as conf/batch/best.yaml, for batch=best; AIM=least_memory ...
+	$(PY) -m analysis adopt=$(or $(AIM),fastest) $(if $(SWEEP),'sweep=$(subst $(eval) ,$(comma),$(strip $(SWEEP)))')
+
 bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--train FILE --validation FILE'
 	$(PY) benchmarks/bench.py $(BENCH)
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
+
+bench-analysis: setup ## time the analysis of 10,000 runs
+	$(PY) benchmarks/analysis.py
 
 bench-monitor: setup ## what sampling costs a training, as a ratio
 	$(PY) benchmarks/monitor.py

@@ -2,27 +2,69 @@
 
 import io
 import json
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import RequestError
+from analysis.labels import Language
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.facts import Findings
+    from analysis.read import Run, Sweep
 
 OUTPUT = "outputs/analysis/batch_optimization"
 MULTIRUN = "multirun"
 
+CACHE = "outputs/cache"
+FORMATS = ("png", "svg", "pdf")
+
 HELP = f"""\
 Analyses the runs of a sweep and writes tables, figures and a report.
 
-  python -m analysis [sweep=PATH[,PATH...]] [output=DIR]
+  python -m analysis [sweep=PATH[,PATH...]] [output=DIR] [KEY=VALUE...]
 
-  sweep   a sweep (a directory with sweep.json), a single run (with record.json), or a directory
-          that holds some; several with commas. Default: the newest sweep under {MULTIRUN}/
-  output  where to write. Default: {OUTPUT}
+  sweep               a sweep (a directory with sweep.json), a single run (with record.json), or a
+                      directory that holds some; several with commas. Default: the newest sweep
+                      under {MULTIRUN}/
+  output              where to write. Default: {OUTPUT}
+  language            of the report: en or ko. Default: en
+  figures             formats: {", ".join(FORMATS)}; several with commas. Default: png
+  equivalence_margin  ROUGE points of 100: differences in quality within it do not matter.
+                      Default: 0.5
+  memory_budget_gib   what a device has; the report then names the best setting that fits
+  adopt               an aim: fastest, least_memory, best_quality, best_rouge_per_minute,
+                      best_rouge_per_gib or least_energy. Writes its choice as conf/batch/best.yaml,
+                      for batch=best
+  adopt_anyway        true: also where the data cannot decide. Default: false
+  adopt_dir           where best.yaml is written. Default: conf/batch of this checkout
+  cache_dir           where is kept what was read of large sweeps. Default: {CACHE}
 
 Exit codes: 0 written; 2 the request was wrong, nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for."""
+
+    sweep: str | None = None
+    output: str = OUTPUT
+    language: Language = "en"
+    figures: tuple[str, ...] = ("png",)
+    equivalence_margin: float = 0.5
+    memory_budget_gib: float | None = None
+    adopt: str | None = None
+    adopt_anyway: bool = False
+    adopt_dir: str | None = None
+    cache_dir: str = CACHE
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,74 +73,175 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     try:
-        options = parse_arguments(arguments)
-        artifacts = analyse(_named_paths(options.get("sweep")))
-        output = Path(options.get("output") or OUTPUT)
-        write_files(output, artifacts)
+        request = parse_arguments(arguments)
+        analysis = find(_named_paths(request.sweep), request)
+        # Refused before anything is drawn or written.
+        preset = adopt(analysis, request)
+        output = Path(request.output)
+        artifacts = draw(analysis, request)
+        write_files(output, artifacts, key="output")
+        written = [output / name for name in artifacts]
+        for path, content in preset.items():
+            write_files(path.parent, {path.name: content}, key="adopt_dir")
+            written.append(path)
     except RequestError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
-    print(*(f"wrote {output / name}" for name in artifacts), sep="\n")
+    print(*(f"wrote {path}" for path in written), sep="\n")
     return 0
 
 
-def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
+def parse_arguments(arguments: Sequence[str]) -> Request:
     """Reads key=value words.
 
     Raises:
-        RequestError: A word that is no key=value, or a key that does not exist.
+        RequestError: A word that is no key=value, a key that does not exist, or a wrong value.
     """
-    options = {}
+    options: dict[str, Any] = {}
+    keys = [field.name for field in fields(Request)]
     for argument in arguments:
         key, separator, value = argument.partition("=")
-        if key not in ("sweep", "output") or not value:
+        if not separator or not value:
             raise RequestError(
                 f"{argument!r} is not an option with a value; the options are sweep=PATH[,PATH] "
-                "and output=DIR"
-                if not separator or not value
-                else f"{key} is not an option; the options are sweep and output"
+                f"and, likewise, {', '.join(keys[1:])}"
             )
-        options[key] = value
-    return options
+        if key not in keys:
+            raise RequestError(f"{key} is not an option; the options are {', '.join(keys)}")
+        options[key] = _READ.get(key, _read_text)(key, value)
+    return Request(**options)
 
 
-def analyse(paths: Sequence[Path]) -> dict[str, bytes]:
+def _read_text(_: str, value: str) -> str:
+    return value
+
+
+def _read_language(key: str, value: str) -> str:
+    if value not in ("en", "ko"):
+        raise RequestError(f"{key} is {value!r}; it must be en or ko")
+    return value
+
+
+def _read_formats(key: str, value: str) -> tuple[str, ...]:
+    formats = tuple(part.strip() for part in value.split(","))
+    for one in formats:
+        if one not in FORMATS:
+            raise RequestError(f"{key} is {one!r}; it must be of {', '.join(FORMATS)}")
+    return formats
+
+
+def _read_positive(key: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise RequestError(f"{key} is {value!r}; it must be a number above 0")
+    return number
+
+
+def _read_truth(key: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise RequestError(f"{key} is {value!r}; it must be true or false")
+    return value.lower() == "true"
+
+
+_READ: Mapping[str, Callable[[str, str], Any]] = {
+    "language": _read_language,
+    "figures": _read_formats,
+    "equivalence_margin": _read_positive,
+    "memory_budget_gib": _read_positive,
+    "adopt_anyway": _read_truth,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The runs, one row and one label for each, and what follows from them."""
+
+    sweeps: "tuple[Sweep, ...]"
+    runs: "tuple[Run, ...]"
+    frame: "pd.DataFrame"
+    labels: tuple[str, ...]
+    findings: "Findings"
+
+
+def find(paths: Sequence[Path], request: Request) -> Analysis:
+    """Reads the runs at or below the paths and says what follows from their numbers.
+
+    Raises:
+        RequestError: There is nothing to analyse, or a sweep is damaged.
+    """
+    from analysis.cache import Cache
+    from analysis.read import read_sweeps
+
+    cache = Cache.open(Path(request.cache_dir) / "analysis", paths)
+    sweeps = read_sweeps(paths, cache)
+    cache.save()
+    # pandas takes seconds to import: --help and a wrong request do not wait.
+    from analysis import findings
+    from analysis.comparisons import label_settings
+    from analysis.frame import build_frame
+
+    runs = tuple(run for sweep in sweeps for run in sweep.runs)
+    frame = build_frame(runs)
+    labels = tuple(label_settings(runs))
+    options = findings.Options(request.equivalence_margin, request.memory_budget_gib)
+    return Analysis(sweeps, runs, frame, labels, findings.find(runs, frame, labels, options))
+
+
+def adopt(analysis: Analysis, request: Request) -> dict[Path, bytes]:
+    """Makes the preset that is asked for, by its path; none where none is asked for.
+
+    Raises:
+        RequestError: There is no such aim, the data cannot decide, or no place to write it.
+    """
+    if request.adopt is None:
+        return {}
+    from analysis.adopt import NAME, choose, preset_directory, write_preset
+
+    directory = preset_directory(request.adopt_dir)
+    findings, runs, labels = analysis.findings, analysis.runs, analysis.labels
+    place = choose(findings, runs, labels, request.adopt, anyway=request.adopt_anyway)
+    preset = write_preset(runs[place], labels[place], findings, analysis.sweeps, request.adopt)
+    return {directory / NAME: preset.encode()}
+
+
+def draw(analysis: Analysis, request: Request) -> dict[str, bytes]:
+    """Makes the content of every artifact, by name."""
+    from analysis import fonts, html, markdown, recommendation
+    from analysis.figures import draw_all
+    from analysis.report import build_document
+
+    sweeps, runs, labels = analysis.sweeps, analysis.runs, analysis.labels
+    build = partial(build_document, sweeps, runs, analysis.frame, labels, analysis.findings)
+    report = build(language=request.language)
+    drawn = report if fonts.has_hangul() else build(language="en")
+    recommended = recommendation.describe(sweeps, runs, labels, analysis.findings)
+    rows = io.StringIO()
+    analysis.frame.to_csv(rows, index=False, lineterminator="\n")
+    return {
+        "batch_optimization_results.csv": rows.getvalue().encode(),
+        **draw_all(drawn, request.figures),
+        "batch_optimization_report.md": markdown.render(report).encode(),
+        "batch_optimization_report.html": html.render(report).encode(),
+        "recommendation.json": (
+            json.dumps(recommended, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        ).encode(),
+    }
+
+
+def analyse(paths: Sequence[Path], request: Request | None = None) -> dict[str, bytes]:
     """Reads the runs at or below the paths and makes the content of every artifact, by name.
 
     Raises:
         RequestError: There is nothing to analyse, or a sweep is damaged.
     """
-    from analysis.read import read_sweeps
-
-    sweeps = read_sweeps(paths)
-    # pandas and matplotlib take seconds to import: --help and a wrong request do not wait.
-    from analysis.figures import draw_all
-    from analysis.findings import find
-    from analysis.frame import build_frame, label_settings
-    from analysis.report import describe_recommendation, write_report
-    from analysis.table import build_table
-
-    runs = [run for sweep in sweeps for run in sweep.runs]
-    frame = build_frame(runs)
-    labels = label_settings(runs)
-    findings = find(runs, frame, labels)
-    table = build_table(runs, frame, labels, findings)
-    recommendation = describe_recommendation(sweeps, runs, labels, findings)
-    rows = io.StringIO()
-    frame.to_csv(rows, index=False, lineterminator="\n")
-    return {
-        "batch_optimization_results.csv": rows.getvalue().encode(),
-        **draw_all(runs, frame, labels, table),
-        "batch_optimization_report.md": write_report(
-            sweeps, runs, labels, findings, table
-        ).encode(),
-        "recommendation.json": (
-            json.dumps(recommendation, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        ).encode(),
-    }
+    request = request or Request()
+    return draw(find(paths, request), request)
 
 
-def write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
+def write_files(directory: Path, contents: Mapping[str, bytes], key: str = "output") -> None:
     """Writes all files or none: each is complete beside its place before the first is moved.
 
     Raises:
@@ -118,7 +261,7 @@ def write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
             path.replace(destination)
     except OSError as error:
         raise RequestError(
-            f"output: {directory} cannot be written ({error}); name another with output=DIR"
+            f"{key}: {directory} cannot be written ({error}); name another with {key}=DIR"
         ) from error
     finally:
         for path in temporary:

@@ -1,461 +1,303 @@
-"""Turns numbers into decisions, each with the sentence that says why and how sure it is.
+"""Turns numbers into findings: for each comparison and aim a choice, and how sure it is.
 
 Nothing here knows a preset by name. A ranking is made only among completed runs that differ in
-nothing but the setting; where that fails, or the values lie within their noise, the sentence says
+nothing but the setting; where that fails, or the values lie within their noise, the finding says
 so and nothing is recommended as decided.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import Any
+from itertools import combinations
+from statistics import fmean, harmonic_mean
 
 import pandas as pd
 
+from analysis import comparisons, decisions
+from analysis.batch_size import judge_batch_size
+from analysis.facts import (
+    AIMS,
+    Aim,
+    Certainty,
+    Comparison,
+    Contrast,
+    Finding,
+    Findings,
+    Outcome,
+    Standing,
+)
+from analysis.noise import Noise
 from analysis.read import Run
-from analysis.statistics import Interval, ranges_overlap, welch_interval
-from analysis.text import join_words, number
+from analysis.statistics import (
+    Interval,
+    TTest,
+    holm,
+    paired_test,
+    ranges_overlap,
+    welch_test,
+)
 
 CONFIDENCE = 0.95
-"""Of all comparisons of one aim together (Bonferroni)."""
+"""Of one interval; the p-values are corrected for all pairs of an aim."""
 
 CLOSE_RATIO = 1.05
 """Speed or memory of single runs nearer than this is not ranked. A convention: one run of each
 setting does not show how much runs vary."""
 
-SHARED_GPU_GIB = 1.0
-"""Memory held on a GPU before the run that suggests that somebody else uses it."""
+MARGIN = 0.5
+"""ROUGE points of 100 that do not matter, unless equivalence_margin says otherwise."""
+
+MANY_SETTINGS = 30
+"""Of more than these only the best is compared with each other one: pairs grow with the square."""
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
-    """Something a person may want, and the column that measures it."""
+class Options:
+    """What a person may set."""
 
-    key: str
-    title: str
-    column: str
-    unit: str
-    higher_is_better: bool = True
-    of_speed: bool = False
-    of_memory: bool = False
-    of_quality: bool = False
+    equivalence_margin: float = MARGIN
+    """ROUGE points of 100."""
+    memory_budget_gib: float | None = None
 
 
-AIMS = (
-    Aim("fastest", "Fastest", "steps_per_second", "optimizer steps/s", of_speed=True),
-    Aim("least_memory", "Least memory", "peak_memory_gib", "GiB peak", False, of_memory=True),
-    Aim("best_quality", "Best quality", "best_rouge_f1", "ROUGE F1", of_quality=True),
-    Aim(
-        "best_rouge_per_minute",
-        "Best ROUGE per minute",
-        "rouge_gain_per_min",
-        "ROUGE F1 gained/min",
-        of_speed=True,
-        of_quality=True,
-    ),
-    Aim(
-        "best_rouge_per_gib",
-        "Best ROUGE per GiB",
-        "rouge_per_gib",
-        "ROUGE F1/GiB peak",
-        of_memory=True,
-        of_quality=True,
-    ),
-)
+def find(
+    runs: Sequence[Run], frame: pd.DataFrame, labels: Sequence[str], options: Options | None = None
+) -> Findings:
+    """Draws the findings from the runs, their table and the labels of their settings."""
+    options = options or Options()
+    groups = comparisons.group(runs)
+    return Findings(
+        comparisons=tuple(
+            _compare(facets, places, runs=runs, frame=frame, labels=labels, options=options)
+            for facets, places in groups
+        ),
+        limits=tuple(comparisons.limits_of_all(runs, labels, groups)),
+        completed=tuple(run.completed for run in runs),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One setting under one aim: a value for each run, for quality the mean of each seed."""
+class _Setting:
+    """The completed runs of one setting and where their rows are."""
 
     label: str
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """What settings are ranked by."""
-        return fmean(self.values)
+    runs: tuple[Run, ...]
+    places: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What the numbers say about one aim."""
-
-    aim: Aim
-    choice: str | None
-    """The setting with the best mean; None where there may be no ranking, or several share it."""
-    certainty: str
-    """Whether the data tell the choice from every other setting: "yes", "no", or "single runs"
-    where the distance is large and how much runs vary is not known."""
-    reason: str
-    ranking: tuple[Standing, ...]
-    """Best first; in the order of the runs where there may be no ranking."""
-    intervals: Mapping[str, Interval]
-    """Choice minus each other setting, by the other's label, where the spread is known."""
-
-    @property
-    def decided(self) -> bool:
-        """Whether the choice is beyond the noise that was measured."""
-        return self.certainty == "yes"
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Everything that the report says about the numbers."""
-
-    aims: tuple[Finding, ...]
-    reference_batch: int | None
-    """Effective batch of the comparison."""
-    comparable: tuple[bool, ...]
-    """For each run, whether it completed with that effective batch."""
-    warnings: tuple[str, ...]
-    """Sentences about what limits the comparison."""
-    blocks_speed: tuple[str, ...]
-    """Names of what differs, so that speed is not ranked; empty: nothing."""
-    blocks_memory: tuple[str, ...]
-    blocks_quality: tuple[str, ...]
-
-    def blocks(self, *, speed: bool, memory: bool, quality: bool) -> tuple[str, ...]:
-        """What stands against a ranking that needs these to be comparable."""
-        parts = (
-            self.blocks_speed if speed else (),
-            self.blocks_memory if memory else (),
-            self.blocks_quality if quality else (),
-        )
-        return tuple(dict.fromkeys(name for part in parts for name in part))
-
-
-def find(runs: Sequence[Run], frame: pd.DataFrame, labels: Sequence[str]) -> Findings:
-    """Draws the findings from the runs, their table and the labels of their settings."""
-    reference = _reference_batch(runs)
-    comparable = tuple(
-        run.completed and run.plan.get("effective_batch_size") == reference for run in runs
-    )
-    chosen = [run for run, fits in zip(runs, comparable, strict=True) if fits]
-    names = [label for label, fits in zip(labels, comparable, strict=True) if fits]
-    machine = _differences(chosen, names, _MACHINE)
-    memory = machine | _differences(chosen, names, _MEMORY)
-    quality = _differences(chosen, names, _QUALITY)
-    differing = Findings(
-        aims=(),
-        reference_batch=reference,
-        comparable=comparable,
-        warnings=(
-            *_unequal_batches(runs, labels, reference),
-            *(memory | quality).values(),
-            *_limits(runs, chosen, names),
-        ),
-        blocks_speed=tuple(machine),
-        blocks_memory=tuple(memory),
-        blocks_quality=tuple(quality),
-    )
-    aims = tuple(
-        _judge(
-            aim,
-            differing.blocks(speed=aim.of_speed, memory=aim.of_memory, quality=aim.of_quality),
-            _standings(aim, runs, frame, labels, comparable),
-            _endings(runs, labels),
-        )
-        for aim in AIMS
-    )
-    return replace(differing, aims=aims)
-
-
-def _packages(run: Run) -> str | None:
-    packages = run.environment.get("packages") or {}
-    return ", ".join(f"{name} {version}" for name, version in sorted(packages.items())) or None
-
-
-_MACHINE = {
-    "device": lambda run: run.environment.get("device_name"),
-    "kind of device": lambda run: run.environment.get("device_kind"),
-    # A run on the CPU has the whole machine for its device.
-    "machine": lambda run: (
-        run.environment.get("hostname") if run.environment.get("device_kind") == "cpu" else None
-    ),
-    "number of CPU cores": lambda run: (
-        run.environment.get("cpu_count") if run.environment.get("device_kind") == "cpu" else None
-    ),
-    "precision": lambda run: run.environment.get("precision"),
-    "driver": lambda run: run.environment.get("driver_version"),
-    "Python": lambda run: run.environment.get("python"),
-    "library versions": _packages,
-    "model": lambda run: run.model.get("name"),
-    "training data": lambda run: run.data_fingerprint,
-}
-_MEMORY = {"way of measuring memory": lambda run: run.metrics.get("memory_source")}
-_QUALITY = {
-    "model": lambda run: run.model.get("name"),
-    "training data": lambda run: run.data_fingerprint,
-    "ROUGE tokenizer": lambda run: run.metrics.get("rouge_tokenizer"),
-}
-
-
-def _differences(
-    runs: Sequence[Run], labels: Sequence[str], facts: Mapping[str, Any]
-) -> dict[str, str]:
-    """Finds the facts that are not the same for all runs; by name, who has which value."""
-    found = {}
-    for name, read in facts.items():
-        holders: dict[str, list[str]] = {}
-        for run, label in zip(runs, labels, strict=True):
-            if (value := read(run)) is not None:
-                holders.setdefault(str(value), []).append(label)
-        if len(holders) > 1:
-            if name == "library versions":
-                holders = _only_changes(holders)
-            listed = "; ".join(
-                f"{value}: {join_words(dict.fromkeys(who))}" for value, who in holders.items()
-            )
-            found[name] = f"The runs differ in {name} ({listed}); what depends on it is not ranked."
-    return found
-
-
-def _only_changes(holders: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Leaves out of lists of versions what all of them share."""
-    versions = [set(listed.split(", ")) for listed in holders]
-    common = versions[0].intersection(*versions[1:])
-    return {
-        ", ".join(sorted(own - common)) or "none of these": who
-        for own, who in zip(versions, holders.values(), strict=True)
-    }
-
-
-def _reference_batch(runs: Sequence[Run]) -> int | None:
-    """The effective batch that most runs have; of equally many, the first planned."""
-    sizes = [size for run in runs if (size := run.plan.get("effective_batch_size")) is not None]
-    return Counter(sizes).most_common(1)[0][0] if sizes else None
-
-
-def _unequal_batches(
-    runs: Sequence[Run], labels: Sequence[str], reference: int | None
-) -> Iterable[str]:
-    others: dict[str, int] = {}
-    for run, label in zip(runs, labels, strict=True):
-        size = run.plan.get("effective_batch_size")
-        if size is not None and size != reference:
-            others[label] = size
-    for label, size in others.items():
-        yield (
-            f"{label} has an effective batch of {size} and the others {reference}: its steps are "
-            "not the same steps, so it is not comparable and is left out of every ranking."
-        )
-
-
-def _limits(runs: Sequence[Run], chosen: Sequence[Run], labels: Sequence[str]) -> Iterable[str]:
-    """Sentences about what the runs cannot show, though they may be ranked."""
-    still = sum(run.status == "running" for run in runs)
-    if still:
-        yield f"{still} of {len(runs)} runs are still running: this report is not final."
-    if chosen:
-        seeds: dict[str, set[int | None]] = {}
-        for run, label in zip(chosen, labels, strict=True):
-            seeds.setdefault(label, set()).add(run.seed)
-        single = [label for label, own in seeds.items() if len(own) == 1]
-        if single:
-            who = "Every setting" if len(single) == len(seeds) else join_words(single)
-            yield (
-                f"{who} completed with one seed only: differences in quality cannot be told from "
-                "the noise between seeds."
-            )
-    for name, key in (("machines", "hostname"), ("GPUs", "device_uuid")):
-        distinct = {run.environment.get(key) for run in chosen} - {None}
-        on_gpu = any(run.environment.get("device_kind") == "cuda" for run in chosen)
-        if on_gpu and len(distinct) > 1:
-            yield (
-                f"The runs used {len(distinct)} {name} of the same kind, and single devices differ "
-                "somewhat in speed."
-            )
-    for run, label in zip(chosen, labels, strict=True):
-        held = run.metrics.get("baseline_memory_bytes") or 0
-        if run.environment.get("device_kind") == "cuda" and held > SHARED_GPU_GIB * 2**30:
-            yield (
-                f"The GPU of {label}, seed {run.seed}, held {number(held / 2**30)} GiB before the "
-                "run began: it may have been shared, and then speed and memory are not the run's "
-                "alone."
-            )
-    commits = {run.environment.get("git_commit") for run in chosen} - {None}
-    if len(commits) > 1:
-        yield f"The runs come from {len(commits)} different commits of the code."
-    if any(run.environment.get("git_dirty") for run in chosen):
-        yield "Some runs come from a checkout with changes that were not committed."
-    cut = max(
-        (
-            (run.data.get("truncated_sources") or 0) + (run.data.get("truncated_targets") or 0)
-            for run in chosen
-        ),
-        default=0,
-    )
-    if cut:
-        yield f"{cut} texts were longer than the limits on tokens and were cut."
-
-
-def _standings(
-    aim: Aim,
+def _compare(
+    facets: comparisons.Facets,
+    places: Sequence[int],
+    *,
     runs: Sequence[Run],
     frame: pd.DataFrame,
     labels: Sequence[str],
-    comparable: Sequence[bool],
-) -> list[Standing]:
-    values: dict[str, dict[Any, list[float]]] = {}
-    for place, (run, label, fits) in enumerate(zip(runs, labels, comparable, strict=True)):
-        value = frame[aim.column].iloc[place]
-        if fits and not pd.isna(value):
-            # The same seed twice says nothing about the noise between seeds.
-            key = run.seed if aim.of_quality else place
-            values.setdefault(label, {}).setdefault(key, []).append(float(value))
-    return [
-        Standing(label, tuple(fmean(group) for group in groups.values()))
-        for label, groups in values.items()
+    options: Options,
+) -> Comparison:
+    own = [runs[place] for place in places]
+    reference = comparisons.effective_batch(own)
+    members: dict[str, list[int]] = {}
+    for place in places:
+        run = runs[place]
+        if run.completed and run.plan.get("effective_batch_size") == reference:
+            members.setdefault(labels[place], []).append(place)
+    settings = [
+        _Setting(label, tuple(runs[place] for place in chosen), tuple(chosen))
+        for label, chosen in members.items()
     ]
-
-
-def _endings(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, list[str]]:
-    """The statuses of each setting's runs."""
-    endings: dict[str, list[str]] = {}
-    for run, label in zip(runs, labels, strict=True):
-        endings.setdefault(label, []).append(run.status)
-    return endings
+    chosen = sorted(place for setting in settings for place in setting.places)
+    completed, names = [runs[place] for place in chosen], [labels[place] for place in chosen]
+    speed, memory, quality, differing = comparisons.find_blocks(completed, names)
+    comparison = Comparison(
+        facets=facets,
+        places=tuple(places),
+        reference_batch=reference,
+        limits=(*differing, *comparisons.limits_of_comparison(completed, names)),
+        blocks_speed=speed,
+        blocks_memory=memory,
+        blocks_quality=quality,
+        margin=options.equivalence_margin / 100,
+        batch_size=judge_batch_size(own, reference),
+    )
+    endings = {
+        label: [runs[place].status for place in places if labels[place] == label]
+        for label in dict.fromkeys(labels[place] for place in places)
+    }
+    noise = Noise({setting.label: setting.runs for setting in settings})
+    judged = [
+        _judge(aim, comparison, settings, frame=frame, noise=noise, endings=endings) for aim in AIMS
+    ]
+    comparison = replace(
+        comparison,
+        aims=tuple(finding for finding, _ in judged),
+        quality=next(
+            tuple(pairs) for finding, pairs in judged if finding.aim.key == "best_quality"
+        ),
+    )
+    return decisions.decide(comparison, own, endings, options.memory_budget_gib)
 
 
 def _judge(
     aim: Aim,
-    blocks: Sequence[str],
-    standings: Sequence[Standing],
+    comparison: Comparison,
+    settings: Sequence[_Setting],
+    *,
+    frame: pd.DataFrame,
+    noise: Noise,
     endings: Mapping[str, Sequence[str]],
-) -> Finding:
+) -> tuple[Finding, list[Contrast]]:
+    """What the numbers say about one aim, and every pair that was compared for it."""
+    samples = {setting.label: _sample(aim, setting, frame) for setting in settings}
+    measured = {label: sample for label, sample in samples.items() if sample}
+    standings = [Standing(label, tuple(sample.values())) for label, sample in measured.items()]
+    disturbed = tuple(
+        setting.label
+        for setting in settings
+        if aim.of_speed and all(run.timing_untrusted for run in setting.runs)
+    )
+    blocks = comparison.blocks(speed=aim.of_speed, memory=aim.of_memory, quality=aim.of_quality)
+
+    def finding(outcome: Outcome, ranking: Sequence[Standing], **more: object) -> Finding:
+        values = {"choice": None, "certainty": "no", "untrusted": disturbed} | more
+        return Finding(aim=aim, outcome=outcome, ranking=tuple(ranking), **values)  # type: ignore[arg-type]
+
     if not standings:
-        return Finding(aim, None, "no", "No comparable run measured this.", (), {})
+        return finding("not measured", ()), []
     if blocks and len(standings) > 1:
-        reason = f"No ranking: the runs differ in {join_words(blocks)}."
-        return Finding(aim, None, "no", reason, tuple(standings), {})
-    ranking = tuple(
-        sorted(standings, key=lambda standing: standing.mean, reverse=aim.higher_is_better)
-    )
+        return finding("blocked", standings, blocks=blocks), []
+    ranking = sorted(standings, key=lambda one: one.mean, reverse=aim.higher_is_better)
     first, *others = ranking
-    tied = [standing.label for standing in ranking if standing.mean == first.mean]
+    ended = {"runs": len(endings[first.label]), "unfinished": _unfinished(endings[first.label])}
+    if not others:
+        return finding("alone", ranking, choice=first.label, **ended), []
+    pairs = _contrasts(aim, ranking, measured, noise, comparison.margin)
+    contrasts = tuple(one for one in pairs if one.first == first.label)
+    tied = tuple(one.label for one in ranking if one.mean == first.mean)
     if len(tied) > 1:
-        reason = f"{join_words(tied)} have the same best value: {_value(aim, first)}."
-        return Finding(aim, None, "no", reason, ranking, {})
-    confidence = 1 - (1 - CONFIDENCE) / max(1, len(others))
-    intervals = {
-        other.label: interval
-        for other in others
-        if (interval := welch_interval(first.values, other.values, confidence))
-    }
-    certainty = "yes" if len(intervals) == len(others) else "single runs"
-    close = [other for other in others if not _is_apart(aim, first, other, intervals)]
-    return Finding(
-        aim,
-        choice=first.label,
-        certainty=certainty if others and not close else "no",
-        reason=_reason(aim, ranking, intervals, close) + _ending(endings.get(first.label, ())),
-        ranking=ranking,
-        intervals=intervals,
+        return finding("tied", ranking, contrasts=contrasts, tied=tied), pairs
+    certainty = _certainty(contrasts)
+    found = finding(
+        "ranked",
+        ranking,
+        # Quality is no reason to choose where the difference lies within noise.
+        choice=None if aim.key == "best_quality" and certainty == "no" else first.label,
+        certainty=certainty,
+        contrasts=contrasts,
+        **ended,
     )
+    needed = decisions.seeds_to_decide(
+        found, measured, comparison.margin, noise.examples(first.label) if aim.of_quality else 0
+    )
+    return replace(found, more_seeds=needed), pairs
+
+
+def _certainty(contrasts: Sequence[Contrast]) -> Certainty:
+    if not all(contrast.apart for contrast in contrasts):
+        return "no"
+    return "yes" if all(contrast.over_runs for contrast in contrasts) else "single runs"
+
+
+def _sample(aim: Aim, setting: _Setting, frame: pd.DataFrame) -> dict[object, float]:
+    """A value for each run, for quality the mean of each seed: the same seed twice is one seed."""
+    values: dict[object, list[float]] = {}
+    column = frame[aim.column]
+    for run, place in zip(setting.runs, setting.places, strict=True):
+        if aim.of_speed and run.timing_untrusted:
+            continue
+        value = column.iloc[place]
+        if not pd.isna(value):
+            values.setdefault(run.seed if aim.of_quality else place, []).append(float(value))
+    return {key: fmean(own) for key, own in values.items()}
+
+
+def _contrasts(
+    aim: Aim,
+    ranking: Sequence[Standing],
+    samples: Mapping[str, Mapping[object, float]],
+    noise: Noise,
+    margin: float,
+) -> list[Contrast]:
+    """Compares the settings pair by pair, the better one first, and corrects for their number."""
+    first, *others = ranking
+    everyone = len(ranking) <= MANY_SETTINGS
+    pairs = list(combinations(ranking, 2)) if everyone else [(first, other) for other in others]
+    family = len(ranking) * (len(ranking) - 1) // 2
+    # Costs are compared as ratios, quality as a difference.
+    ratio = aim.key != "best_quality" and all(min(one.values) > 0 for one in ranking)
+    tests = [compare(samples[one.label], samples[two.label], ratio=ratio) for one, two in pairs]
+    known = [test.p_value for test, _ in tests if test]
+    differ = iter(holm(known, family))
+    quality = aim.key == "best_quality"
+    equal = iter(
+        holm([test.equivalence_p(margin) for test, _ in tests if test and quality], family)
+    )
+    found = []
+    for (one, two), (test, paired) in zip(pairs, tests, strict=True):
+        estimate = one.mean / two.mean if ratio else one.mean - two.mean
+        over = None
+        if test:
+            over = test.interval.exp() if ratio else test.interval
+        within = noise.within(aim, one.label, two.label, estimate)
+        p_value = next(differ) if test else None
+        same = next(equal) if test and quality else None
+        found.append(
+            Contrast(
+                first=one.label,
+                second=two.label,
+                scale="ratio" if ratio else "difference",
+                estimate=estimate if over is None else over.estimate,
+                over_runs=over,
+                paired=paired,
+                spread=test.error * math.sqrt(_pairs(samples[one.label], samples[two.label]))
+                if test
+                else None,
+                within_runs=within,
+                p_value=p_value,
+                equivalent=None
+                if same is None
+                else same < 1 - CONFIDENCE and _inside(within, margin),
+                ranges_overlap=ranges_overlap(one.values, two.values),
+                apart=_is_apart(aim, estimate, ratio, p_value, within),
+            )
+        )
+    return found
+
+
+def compare(
+    first: Mapping[object, float], second: Mapping[object, float], *, ratio: bool
+) -> tuple[TTest | None, bool]:
+    """Tests two settings, paired where they share seeds; of logarithms for a ratio."""
+    transform = math.log if ratio else float
+    shared = [key for key in first if key in second]
+    if len(shared) > 1:
+        return paired_test([transform(first[key]) - transform(second[key]) for key in shared]), True
+    one, two = ([transform(value) for value in side.values()] for side in (first, second))
+    return welch_test(one, two), False
+
+
+def _pairs(first: Mapping[object, float], second: Mapping[object, float]) -> float:
+    """How many pairs two samples stand for; unpaired, as many as would have their error."""
+    shared = sum(key in second for key in first)
+    return shared if shared > 1 else harmonic_mean((len(first), len(second)))
 
 
 def _is_apart(
-    aim: Aim, first: Standing, other: Standing, intervals: Mapping[str, Interval]
+    aim: Aim, estimate: float, ratio: bool, p_value: float | None, within: Interval | None
 ) -> bool:
-    if other.label in intervals:
-        return intervals[other.label].excludes_zero
-    if aim.of_quality:
+    nothing = 1.0 if ratio else 0.0
+    if p_value is not None:
+        beyond_examples = not aim.of_quality or within is None or within.excludes(nothing)
+        return p_value < 1 - CONFIDENCE and beyond_examples
+    if aim.of_quality or not ratio:
         return False  # one seed cannot show the noise between seeds
-    low, high = sorted((first.mean, other.mean))
-    return low > 0 and high / low >= CLOSE_RATIO
+    far = max(estimate, 1 / estimate) >= CLOSE_RATIO
+    return far and (within is None or within.excludes(nothing))
 
 
-def _reason(
-    aim: Aim,
-    ranking: Sequence[Standing],
-    intervals: Mapping[str, Interval],
-    close: Sequence[Standing],
-) -> str:
-    first, *others = ranking
-    best = "highest" if aim.higher_is_better else "lowest"
-    if not others:
-        return (
-            f"{first.label} is the only setting with a figure ({_value(aim, first)}); there is "
-            "nothing to compare it with."
-        )
-    following = others[0]
-    if close or len(intervals) < len(others):
-        best += " observed"
-    leads = (
-        f"{first.label} has the {best} value: "
-        f"{_value(aim, first)}, {_distance(aim, first, following)}."
-    )
-    return " ".join([leads, *_certainty(aim, first, others, intervals, close)])
+def _inside(interval: Interval | None, margin: float) -> bool:
+    return interval is None or (interval.low > -margin and interval.high < margin)
 
 
-def _certainty(
-    aim: Aim,
-    first: Standing,
-    others: Sequence[Standing],
-    intervals: Mapping[str, Interval],
-    close: Sequence[Standing],
-) -> Iterable[str]:
-    """Sentences about how far the data tell the first setting from the others."""
-    measured = [other for other in others if other.label in intervals]
-    single = [other for other in others if other.label not in intervals]
-    if measured:
-        interval = intervals[measured[0].label]
-        shared = " over all comparisons" if len(others) > 1 else ""
-        overlap = ranges_overlap(first.values, measured[0].values)
-        yield (
-            f"Against {measured[0].label} the difference is {_signed(interval.difference)} with a "
-            f"{number(100 * CONFIDENCE, 2)} % interval{shared} of {_signed(interval.low)} to "
-            f"{_signed(interval.high)} (Welch); the ranges of the runs "
-            f"{'overlap' if overlap else 'do not overlap'}."
-        )
-    noise = [other.label for other in close if other.label in intervals]
-    if noise:
-        yield f"The data cannot tell it from {join_words(noise)}: the interval includes zero."
-    if single and aim.of_quality:
-        who = join_words(other.label for other in single)
-        yield f"With one seed, the difference from {who} cannot be told from noise."
-    elif single:
-        near = [other.label for other in single if other in close]
-        limit = number(100 * (CLOSE_RATIO - 1), 1)
-        whom = join_words(other.label for other in single)
-        yield (
-            f"Between it and {whom} how much runs vary is not known, since a side has one run; "
-            + (
-                f"a difference under {limit} % is not ranked, so {join_words(near)} may be as good."
-                if near
-                else f"the difference is over {limit} %."
-            )
-        )
-
-
-def _value(aim: Aim, standing: Standing) -> str:
-    if len(standing.values) == 1:
-        return f"{number(standing.mean)} {aim.unit}"
-    low, high = number(min(standing.values)), number(max(standing.values))
-    spread = f"mean of {len(standing.values)}, range {low} to {high}"
-    return f"{number(standing.mean)} {aim.unit} ({spread})"
-
-
-def _distance(aim: Aim, first: Standing, following: Standing) -> str:
-    """How far the next setting is: as a ratio, for quality as a difference."""
-    shown = f"{following.label} ({number(following.mean)})"
-    if min(first.mean, following.mean) <= 0 or aim.column == "best_rouge_f1":
-        word = "more" if aim.higher_is_better else "less"
-        return f"{number(abs(first.mean - following.mean), 2)} {word} than {shown}"
-    if aim.higher_is_better:
-        return f"{number(first.mean / following.mean)} times that of {shown}"
-    return f"where {shown} has {number(following.mean / first.mean)} times as much"
-
-
-def _ending(statuses: Sequence[str]) -> str:
-    failed = Counter(status for status in statuses if status != "completed")
-    if not failed:
-        return ""
-    listed = join_words(f"{count} {status}" for status, count in failed.items())
-    return f" Of its {len(statuses)} runs not all completed ({listed})."
-
-
-def _signed(value: float) -> str:
-    return ("−" if value < 0 else "") + number(abs(value), 2)
+def _unfinished(statuses: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(Counter(status for status in statuses if status != "completed").items())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.comparisons import group, pair_of
 from analysis.read import Run
 
 COLUMNS = (
@@ -52,6 +53,13 @@ COLUMNS = (
     "energy_wh",
     "mfu",
     "gradient_noise_scale",
+    # DESIGN.md fixes the columns up to here; later ones are only ever added.
+    "comparison",
+    "timing_untrusted",
+    "requested",
+    "step_time_q1_s",
+    "step_time_median_s",
+    "step_time_q3_s",
 )
 _TEXT = (
     "sweep",
@@ -62,6 +70,8 @@ _TEXT = (
     "cause",
     "device_name",
     "memory_source",
+    "timing_untrusted",
+    "requested",
 )
 _WHOLE = (
     "run",
@@ -71,10 +81,12 @@ _WHOLE = (
     "effective_batch_size",
     "best_step",
     "steps_to_target",
+    "comparison",
 )
 
 TARGET_FRACTION = 0.95
 """Share of the best ROUGE of the comparison that counts as converged."""
+
 
 BYTES_PER_GIB = 2**30
 SECONDS_PER_MINUTE = 60
@@ -83,8 +95,13 @@ JOULES_PER_WH = 3600
 
 def build_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Makes the table of all planned runs, in their order; missing values are not measured."""
-    target = target_rouge(runs)
-    frame = pd.DataFrame([_row(run, target) for run in runs], columns=list(COLUMNS))
+    groups = [[runs[place] for place in places] for _, places in group(runs)]
+    numbers = {id(run): number for number, own in enumerate(groups, 1) for run in own}
+    targets = [target_rouge(own) for own in groups]
+    rows = [
+        _row(run, targets[numbers[id(run)] - 1]) | {"comparison": numbers[id(run)]} for run in runs
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     types = dict.fromkeys(COLUMNS, "Float64")
     types |= dict.fromkeys(_TEXT, "string") | dict.fromkeys(_WHOLE, "Int64") | {"oom": "bool"}
     return frame.astype(types)
@@ -98,45 +115,6 @@ def target_rouge(runs: Sequence[Run]) -> float | None:
         if run.completed and run.metrics.get("best_rouge_f1") is not None
     ]
     return TARGET_FRACTION * max(best) if any(best) else None
-
-
-def label_settings(runs: Sequence[Run]) -> list[str]:
-    """Names what each run tried, as in "05a (8 × 8)"; runs that differ in the seed alone share it.
-
-    Overrides that not all runs have are part of the name.
-    """
-    others = [
-        tuple(sorted(override for override in run.overrides if not _is_named_already(override)))
-        for run in runs
-    ]
-    common = set(others[0]).intersection(*others[1:]) if others else set()
-    keys = {_key(override) for own in others for override in own if override not in common}
-    # "learning_rate=1e-4" reads better than "training.learning_rate=1e-4", where it is as clear.
-    shorten = len({key.rsplit(".", 1)[-1] for key in keys}) == len(keys)
-    labels = []
-    for run, overrides in zip(runs, others, strict=True):
-        batch, accumulation = (
-            run.plan.get("per_device_train_batch_size"),
-            run.plan.get("gradient_accumulation_steps"),
-        )
-        pair = f" ({batch} × {accumulation})" if batch and accumulation else ""
-        own = [
-            override[_key(override).rfind(".") + 1 :] if shorten else override
-            for override in overrides
-            if override not in common
-        ]
-        labels.append(", ".join([f"{run.preset or run.run_dir}{pair}", *own]))
-    return labels
-
-
-def _is_named_already(override: str) -> bool:
-    """Whether the preset, the seed or the launcher is all that an override chooses."""
-    key = _key(override).lstrip("+~")
-    return key in ("batch", "seed") or key.startswith("hydra")
-
-
-def _key(override: str) -> str:
-    return override.split("=", 1)[0]
 
 
 def _row(run: Run, target: float | None) -> dict[str, Any]:
@@ -166,6 +144,8 @@ def _row(run: Run, target: float | None) -> dict[str, Any]:
         "gradient_accumulation_steps": run.plan.get("gradient_accumulation_steps"),
         "effective_batch_size": run.plan.get("effective_batch_size"),
         "device_name": run.environment.get("device_name"),
+        "timing_untrusted": "; ".join(run.timing_untrusted) or None,
+        "requested": pair_of(run.requested) or "auto" if run.requested else None,
         "mean_memory_gib": _divide(metrics.get("mean_memory_bytes"), BYTES_PER_GIB),
         "peak_memory_gib": peak_gib,
         "peak_allocated_gib": _divide(metrics.get("peak_allocated_bytes"), BYTES_PER_GIB),

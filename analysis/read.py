@@ -7,12 +7,18 @@ the cause that its files speak for. Only a sweep that says nothing about its run
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache as remember
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from analysis.cache import Cache, Content, signature
 from analysis.errors import RequestError
+from analysis.rows import Rows
 
 SCHEMA_VERSION = 1
 STATUSES = ("completed", "oom", "failed", "killed", "timeout", "interrupted", "running", "missing")
@@ -21,6 +27,24 @@ PLAN_KEYS = (
     "gradient_accumulation_steps",
     "effective_batch_size",
 )
+_NUMBERS = """
+    peak_memory_bytes mean_memory_bytes baseline_memory_bytes peak_allocated_bytes
+    peak_reserved_bytes steps_per_second samples_per_second tokens_per_second padding_fraction
+    step_time_q1_s step_time_median_s step_time_q3_s data_wait_s forward_s backward_s optimizer_s
+    warmup_steps_left_out train_time_s eval_time_s total_time_s train_loss eval_loss rouge1_f1
+    rouge2_f1 rougeL_f1 rouge_f1 initial_rouge_f1 best_rouge_f1 best_step energy_j mfu
+    gradient_noise_scale
+"""
+NUMBERS = frozenset(_NUMBERS.split())
+"""Metrics that are read as numbers; others may be anything, and newer batchopts add some."""
+
+TRAINING = ("step", "train_time_s", "train_loss")
+EVALUATION = ("step", "train_time_s", "rouge_f1")
+MEMORY = ("time_s", "memory_bytes", "training")
+SCORES = ("rouge1_f1", "rouge2_f1", "rougeL_f1")
+
+MEMORY_SAMPLES = 400
+"""Of one run: of more the highest in each stretch is kept, so that no peak is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +67,37 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     data_fingerprint: str | None = None
-    training: tuple[Mapping[str, Any], ...] = ()
-    evaluations: tuple[Mapping[str, Any], ...] = ()
-    memory: tuple[Mapping[str, Any], ...] = ()
+    training: Rows = field(default_factory=lambda: Rows.of(TRAINING, ()))
+    """Logged steps: step, train_time_s, train_loss."""
+    evaluations: Rows = field(default_factory=lambda: Rows.of(EVALUATION, ()))
+    """step, train_time_s, rouge_f1."""
+    memory: Rows = field(default_factory=lambda: Rows.of(MEMORY, ()))
+    """Samples: time_s, memory_bytes, training (1 in that phase, else 0)."""
+    examples: tuple[str, ...] = ()
+    """Ids of the validation examples of the last evaluation."""
+    scores: Sequence[float] = ()
+    """ROUGE F1 of each of them."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """The composed config as dotted keys and plain values; empty where it was never composed."""
+    newer_schema: int | None = None
+    """The version of a record that is newer than this analysis."""
+    directory: Path | None = None
+    """Where its files are."""
 
     @property
     def completed(self) -> bool:
         """Whether the run came to its planned end."""
         return self.status == "completed"
+
+    @property
+    def timing_untrusted(self) -> tuple[str, ...]:
+        """What disturbed the timing of the run, so that it is not ranked; empty: nothing."""
+        return tuple(self.metrics.get("timing_untrusted") or ())
+
+    @property
+    def requested(self) -> Mapping[str, Any] | None:
+        """The pair that was asked for, where another one was run."""
+        return self.plan.get("requested")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +125,12 @@ def newest_sweep(root: Path) -> Path:
     return max(plans, key=lambda path: (path.stat().st_mtime_ns, path)).parent
 
 
-def read_sweeps(paths: Sequence[Path]) -> tuple[Sweep, ...]:
+def read_sweeps(paths: Sequence[Path], cache: Cache | None = None) -> tuple[Sweep, ...]:
     """Reads everything below the named paths: sweeps, single runs, or trees of them.
+
+    Args:
+        paths: Directories.
+        cache: What is remembered of runs that are over; takes what is read now.
 
     Raises:
         RequestError: A path that is not there or holds no run, or a damaged sweep.json.
@@ -101,7 +152,7 @@ def read_sweeps(paths: Sequence[Path]) -> tuple[Sweep, ...]:
             if directory.resolve() not in found:
                 is_sweep = (directory / "sweep.json").exists()
                 found[directory.resolve()] = (
-                    _read_sweep(directory) if is_sweep else _read_single(directory)
+                    _read_sweep(directory, cache) if is_sweep else _read_single(directory, cache)
                 )
     return tuple(found.values())
 
@@ -117,12 +168,12 @@ def _find(directory: Path) -> Iterator[Path]:
                 yield from _find(child)
 
 
-def _read_sweep(directory: Path) -> Sweep:
+def _read_sweep(directory: Path, cache: Cache | None) -> Sweep:
     path = directory / "sweep.json"
     remedy = "run the sweep again, or name its runs (the directories with record.json) instead"
     try:
         plan = _load(path)
-        _check_version(plan, path)
+        _version(plan, path)
         jobs = [
             {
                 "number": int(job["number"]),
@@ -144,11 +195,11 @@ def _read_sweep(directory: Path) -> Sweep:
     if not jobs:
         raise RequestError(f"sweep: {path} plans no job; {remedy}")
     shown = _shown(directory)
-    runs = tuple(_read_run(directory / job["run_dir"], shown, job) for job in jobs)
+    runs = tuple(_read_run(directory / job["run_dir"], shown, job, cache) for job in jobs)
     return Sweep(path=shown, command=plan.get("command"), runs=runs)
 
 
-def _read_single(directory: Path) -> Sweep:
+def _read_single(directory: Path, cache: Cache | None) -> Sweep:
     planned = {
         "number": None,
         "run_dir": directory.name or directory.resolve().name,
@@ -157,46 +208,139 @@ def _read_single(directory: Path) -> Sweep:
         "overrides": (),
         "plan": dict.fromkeys(PLAN_KEYS),
     }
-    run = _read_run(directory, _shown(directory.resolve().parent), planned)
+    run = _read_run(directory, _shown(directory.resolve().parent), planned, cache)
     return Sweep(path=_shown(directory), command=None, runs=(run,))
 
 
-def _read_run(directory: Path, sweep: str, planned: dict[str, Any]) -> Run:
-    path = directory / "record.json"
-    known: dict[str, Any] = {**planned, "sweep": sweep}
-    try:
-        known |= _read_record(path, planned) if path.exists() else _without_record(directory)
-    except ValueError as error:
-        known |= {"status": "failed", "cause": str(error)}
-    lines = list(_read_lines(directory / "metrics.jsonl"))
+def _read_run(directory: Path, sweep: str, planned: dict[str, Any], cache: Cache | None) -> Run:
+    key = signature(directory, planned) if cache else None
+    content = cache.get(directory, key) if cache else None
+    if content is None:
+        content = _read_content(directory, planned)
+        if cache:
+            cache.put(directory, key, content)
+    known = {**planned, **content.known, "sweep": sweep}
     return Run(
-        **known,
-        training=tuple(
-            row
-            for row in lines
-            if row.get("kind") == "train" and _has(row, "step", "train_time_s", "train_loss")
-        ),
-        evaluations=tuple(
-            row
-            for row in lines
-            if row.get("kind") == "evaluation" and _has(row, "step", "train_time_s", "rouge_f1")
-        ),
-        memory=tuple(
-            row
-            for row in _read_lines(directory / "memory.jsonl")
-            if _has(row, "time_s", "memory_bytes")
-        ),
+        **known | {"overrides": tuple(known["overrides"])},
+        config=_parse_config(content.config),
+        training=content.training,
+        evaluations=content.evaluations,
+        memory=content.memory,
+        examples=content.examples,
+        scores=content.scores,
+        directory=directory,
     )
+
+
+def _read_content(directory: Path, planned: Mapping[str, Any]) -> Content:
+    path = directory / "record.json"
+    try:
+        known = _read_record(path, planned) if path.exists() else _without_record(directory)
+    except ValueError as error:
+        known = {"status": "failed", "cause": str(error)}
+    training, evaluations = [], []
+    for row in _read_lines(directory / "metrics.jsonl"):
+        if row.get("kind") == "train" and (values := _numbers(row, TRAINING)):
+            training.append(values)
+        elif row.get("kind") == "evaluation" and (values := _numbers(row, EVALUATION)):
+            evaluations.append(values)
+    scored = [
+        (str(row.get("id")), sum(values) / len(values))
+        for row in _read_lines(directory / "predictions.jsonl")
+        if (values := _numbers(row, SCORES))
+    ]
+    return Content(
+        known=known,
+        config=_read_config(directory / ".hydra" / "config.yaml"),
+        training=Rows.of(TRAINING, training),
+        evaluations=Rows.of(EVALUATION, evaluations),
+        memory=Rows.of(MEMORY, _read_memory(directory / "memory.jsonl")),
+        examples=_shared(tuple(name for name, _ in scored)),
+        scores=array("d", [score for _, score in scored]),
+    )
+
+
+def _read_memory(path: Path) -> Iterable[tuple[float, ...]]:
+    samples = [
+        (*values, float(row.get("phase", "train") == "train"))
+        for row in _read_lines(path)
+        if (values := _numbers(row, MEMORY[:2]))
+    ]
+    size = -(-len(samples) // MEMORY_SAMPLES)
+    if size <= 1:
+        return samples
+    return [
+        max(samples[start : start + size], key=lambda sample: sample[1])
+        for start in range(0, len(samples), size)
+    ]
+
+
+@remember
+def _shared(examples: tuple[str, ...]) -> tuple[str, ...]:
+    """The same tuple for the same ids: all runs of a sweep have them."""
+    return examples
+
+
+def _read_config(path: Path) -> str:
+    """The composed config as text, without the seed: most runs of a sweep then have the same."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return re.sub(r"^seed:.*\n", "", text, flags=re.MULTILINE)
+
+
+@lru_cache(maxsize=256)
+def _parse_config(text: str) -> Mapping[str, str]:
+    """Dotted keys and plain values; what refers to another key has that key's value.
+
+    Empty where the text is no config: a run is worth reading without it.
+    """
+    if not text:
+        return {}
+    import yaml
+
+    try:
+        flat = dict(_flatten(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), ()))
+    except (yaml.YAMLError, AttributeError):
+        return {}
+    return {
+        key: plain_value(
+            flat.get(reference[1], value)
+            if isinstance(value, str) and (reference := re.fullmatch(r"\$\{([\w.]+)\}", value))
+            else value
+        )
+        for key, value in flat.items()
+    }
+
+
+def _flatten(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, (*path, str(key)))
+        else:
+            yield ".".join((*path, str(key))), value
+
+
+def plain_value(value: object) -> str:
+    """A value as text, the same for "1e-4" and 0.0001."""
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    text = str(value)
+    try:
+        return f"{float(text):.12g}"
+    except ValueError:
+        return text
 
 
 def _read_record(path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
     """Reads a record into the fields of a `Run`.
 
     Raises:
-        ValueError: The file is damaged or of a newer batchopt; the message names it.
+        ValueError: The file is damaged; the message names it.
     """
     record = _load(path)
-    _check_version(record, path)
+    version = _version(record, path)
     status = record.get("status")
     if status not in STATUSES:
         raise ValueError(f"{path}: status is {status!r}; it must be one of {', '.join(STATUSES)}")
@@ -206,8 +350,7 @@ def _read_record(path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(section, dict):
             raise ValueError(f"{path}: {name} must be an object")
     for name, value in sections["metrics"].items():
-        is_text = name in ("memory_source", "rouge_tokenizer")
-        if not (value is None or (isinstance(value, str) if is_text else _is_number(value))):
+        if value is not None and name in NUMBERS and not _is_number(value):
             raise ValueError(f"{path}: metrics.{name} is {value!r}; it must be a number or null")
     whole = {"seed": record.get("seed")} | {
         f"plan.{key}": sections["plan"].get(key) for key in PLAN_KEYS
@@ -223,6 +366,7 @@ def _read_record(path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "cause": record.get("cause"),
         "data_fingerprint": record.get("data_fingerprint"),
+        "newer_schema": version if version > SCHEMA_VERSION else None,
     }
 
 
@@ -269,33 +413,47 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _check_version(document: Mapping[str, Any], path: Path) -> None:
+def _version(document: Mapping[str, Any], path: Path) -> int:
+    """The schema of a document; one of a newer batchopt is read as far as it is known."""
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path}: schema_version is {version!r} and this analysis reads {SCHEMA_VERSION}"
-        )
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"{path}: schema_version is {version!r}; it must be a whole number from 1")
+    return version
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects of a file of JSON lines; a line that was torn by a kill is skipped."""
+def _read_lines(path: Path) -> Sequence[Any]:
+    """The objects of a file of JSON lines; a line that was torn by a kill is left out."""
     if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
+        return []
+    lines = path.read_bytes().splitlines()
+    try:
+        # All at once is twice as fast, and right where each line is one value.
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        rows = []
+    if len(rows) != len(lines):
+        rows = [row for line in lines if (row := _parse(line)) is not None]
+    return [row for row in rows if isinstance(row, dict)]
 
 
-def _has(row: Mapping[str, Any], *names: str) -> bool:
-    return all(_is_number(row.get(name)) for name in names)
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode(errors="replace"))
+    except ValueError:
+        return None
+
+
+def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> tuple[float, ...] | None:
+    """The values of these names; None where one is no number."""
+    values = tuple(map(row.get, names))
+    for value in values:
+        if not _is_number(value):
+            return None
+    return values  # type: ignore[return-value]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (float, int) and math.isfinite(value)  # bool is no number here
 
 
 def _shown(path: Path) -> str:

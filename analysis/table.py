@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.findings import Findings
+from analysis import labels as say
+from analysis.charts import name_tokenizers
+from analysis.document import Table
+from analysis.facts import Findings
+from analysis.labels import Label, Language
 from analysis.read import Run
-from analysis.text import join_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Column:
     """A measured column; `better` is 1 for higher, -1 for lower, 0 for neither."""
 
     name: str
-    heading: str
+    heading: Label
     better: int = 0
     scale: float = 1
     speed: bool = False
@@ -28,44 +31,50 @@ class Column:
 
 
 MEASURED = (
-    Column("peak_memory_gib", "peak memory\n(GiB)", -1, memory=True),
-    Column("peak_allocated_gib", "peak allocated\n(GiB)", -1, memory=True),
-    Column("steps_per_second", "optimizer\nsteps/s", 1, speed=True),
-    Column("tokens_per_second", "tokens/s", 1, speed=True),
-    Column("padding_fraction", "padding\n(%)", -1, 100),
-    Column("train_time_min", "training\n(min)", -1, speed=True),
-    Column("eval_loss", "eval loss\n(nats/token)", -1, quality=True),
-    Column("best_rouge_f1", "best ROUGE F1\n{tokenizer}", 1, quality=True),
-    Column("time_to_target_min", "to target\n(min)", -1, speed=True, quality=True),
-    Column("rouge_gain_per_min", "ROUGE F1 gain\nper min", 1, speed=True, quality=True),
-    Column("rouge_per_gib", "ROUGE F1\nper GiB", 1, memory=True, quality=True),
-    Column("energy_wh", "energy\n(Wh)", -1, speed=True),
-    Column("mfu", "MFU\n(%)", 1, 100, speed=True),
+    Column("peak_memory_gib", say.HEAD_PEAK_MEMORY, -1, memory=True),
+    Column("peak_allocated_gib", say.HEAD_PEAK_ALLOCATED, -1, memory=True),
+    Column("steps_per_second", say.HEAD_STEPS, 1, speed=True),
+    Column("tokens_per_second", say.HEAD_TOKENS, 1, speed=True),
+    Column("padding_fraction", say.HEAD_PADDING, -1, 100),
+    Column("train_time_min", say.HEAD_TRAIN_TIME, -1, speed=True),
+    Column("eval_loss", say.HEAD_EVAL_LOSS, -1, quality=True),
+    Column("best_rouge_f1", say.HEAD_BEST_ROUGE, 1, quality=True),
+    Column("time_to_target_min", say.HEAD_TO_TARGET, -1, speed=True, quality=True),
+    Column("rouge_gain_per_min", say.HEAD_GAIN, 1, speed=True, quality=True),
+    Column("rouge_per_gib", say.HEAD_PER_GIB, 1, memory=True, quality=True),
+    Column("energy_wh", say.HEAD_ENERGY, -1, speed=True),
+    Column("mfu", say.HEAD_MFU, 1, 100, speed=True),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Texts of the cells, row by row, and which of them are the best of their column."""
-
-    headings: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]]
-    """Row and column of each marked cell."""
+WORDS = 3
+"""The leading columns, which name a run: setting, seed, status."""
 
 
 def build_table(
-    runs: Sequence[Run], frame: pd.DataFrame, labels: Sequence[str], findings: Findings
+    runs: Sequence[Run],
+    frame: pd.DataFrame,
+    labels: Sequence[str],
+    findings: Findings,
+    language: Language = "en",
 ) -> Table:
     """Makes the table of all runs; columns that nobody measured are left out.
 
-    The best value is marked among comparable runs, where at least two of them have one.
+    The best value is marked among comparable runs, where at least two of them have one. Line
+    breaks in headings are where a narrow column may break.
     """
-    tokenizer = f"[{name_tokenizers(runs)}]"
+    tokenizer = name_tokenizers(runs, language)
     columns: list[tuple[str, list[str], set[int]]] = [
-        ("setting", list(labels), set()),
-        ("seed", ["" if run.seed is None else str(run.seed) for run in runs], set()),
-        ("status", [run.status for run in runs], set()),
+        (say.HEAD_SETTING.say(language), list(labels), set()),
+        (
+            say.HEAD_SEED.say(language),
+            ["" if run.seed is None else str(run.seed) for run in runs],
+            set(),
+        ),
+        (
+            say.HEAD_STATUS.say(language),
+            [say.STATUSES[run.status].say(language) for run in runs],
+            set(),
+        ),
     ]
     for column in MEASURED:
         values = [
@@ -74,22 +83,19 @@ def build_table(
         if all(value is None for value in values):
             continue
         texts = _write(values)
-        blocked = findings.blocks(speed=column.speed, memory=column.memory, quality=column.quality)
-        marked = set() if blocked else _best(column, values, texts, findings.comparable)
-        columns.append((column.heading.format(tokenizer=tokenizer), texts, marked))
+        groups = findings.groups(speed=column.speed, memory=column.memory, quality=column.quality)
+        marked = _best(column, values, texts, [group == 0 for group in groups])
+        columns.append((column.heading.say(language, tokenizer=tokenizer), texts, marked))
     return Table(
         headings=tuple(heading for heading, _, _ in columns),
-        cells=tuple(zip(*(texts for _, texts, _ in columns), strict=True)),
+        rows=tuple(zip(*(texts for _, texts, _ in columns), strict=True)),
         best=frozenset(
             (row, place) for place, (_, _, marked) in enumerate(columns) for row in marked
         ),
+        muted=frozenset(row for row, run in enumerate(runs) if not run.completed),
+        numeric=frozenset({1, *range(WORDS, len(columns))}),
+        sortable=True,
     )
-
-
-def name_tokenizers(runs: Sequence[Run]) -> str:
-    """What ROUGE counted as a word in these runs."""
-    names = {run.metrics.get("rouge_tokenizer") for run in runs} - {None}
-    return join_words(sorted(map(str, names))) if names else "tokenizer not recorded"
 
 
 def _write(values: Sequence[float | None]) -> list[str]:

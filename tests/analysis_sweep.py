@@ -143,6 +143,11 @@ def write_run(
         "traceback": None,
     }
     write_json(run / "record.json", record)
+    if job.get("config"):
+        (run / ".hydra").mkdir()
+        # JSON is YAML.
+        config = {"batch": plan, "seed": planned["seed"], **job["config"]}
+        write_json(run / ".hydra" / "config.yaml", config)
     steps = range(5, 158, 5) if completed else range(1, 4)
     write_lines(
         run / "metrics.jsonl",

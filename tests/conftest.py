@@ -1,9 +1,22 @@
 """What several test modules share: the scripted NVML that the real pynvml talks to."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from fake_nvml import FakeNvml
+
+# Tests run side by side: with a thread for each core, torch's would wait for one another. Set
+# before anything imports torch, and inherited by the runs that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests' runs wait for one another, and not for what else trains on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHOPT_LEASE_DIR", str(tmp_path_factory.mktemp("leases")))
+        yield
 
 
 @pytest.fixture(scope="session")

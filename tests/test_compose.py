@@ -49,48 +49,6 @@ def test_the_choice_of_a_group_decides_its_schema():
     assert request.config.training.learning_rate == request.config.model.learning_rate
 
 
-MISTAKES = [
-    (["batch=05d"], ["batch=05d", "did you mean batch=05c", "05a, 05b, 05c"]),
-    (["modle=tiny"], ["modle", "did you mean model"]),
-    (["sed=3"], ["sed", "did you mean seed"]),
-    (["+sed=3"], ["sed", "did you mean seed"]),
-    (["training.learning_rte=1"], ["did you mean training.learning_rate"]),
-    (["batch.foo.bar=1"], ["batch.foo", "per_device_train_batch_size"]),
-    (["+batch.foo=1"], ["batch.foo", "per_device_train_batch_size"]),
-    (["foo/bar=1"], ["foo/bar", "batch, data, model"]),
-    (["training.learning_rate=fast"], ["training.learning_rate", "'fast'", "Float"]),
-    (["batch.packing=zip"], ["batch.packing", "'zip'", "none, sorted, balanced, packed"]),
-    (["metric.tokenizer=mecab"], ["metric.tokenizer", "kiwi"]),
-    (["training.label_smoothing=1"], ["training.label_smoothing", "1.0", "not including"]),
-    (["training.lr_scheduler_type=step"], ["training.lr_scheduler_type", "linear"]),
-    (["training.num_train_epochs=0"], ["training.num_train_epochs", "1 or more"]),
-    (["model.d_model=30"], ["model.d_model", "multiple", "attention_heads"]),
-    (["batch.max_tokens_per_micro_batch=9"], ["batch.packing=packed"]),
-    (["seed=null"], ["seed", "must have a value"]),
-    (["~seed"], ["seed", "cannot be removed"]),
-    (["batch.per_device_train_batch_size=7"], ["(7)", "8 x 8"]),
-    (["data=files"], ["data.train_file must be given"]),
-    (["data=hub"], ["data.name must be given"]),
-    (["model=pretrained"], ["model.name_or_path must be given"]),
-    (["data=files", "data.train_file=a=b"], ["data.train_file=a=b", "quote"]),
-    (["data=files", "data.train_file=x", "data.language=ko"], ["data.language", "train_file"]),
-    (["batch=05a,05b"], ["add -m"]),
-    (["batch"], ["'batch'", "key=value"]),
-    (["hydra/launcher=slrum"], ["did you mean hydra/launcher=slurm"]),
-    (["hydra.foo=1"], ["hydra.foo", "launcher"]),
-    (["batch=null"], ["batch"]),
-]
-
-
-@pytest.mark.parametrize(("words", "expected"), MISTAKES)
-def test_a_mistake_is_named_in_one_line_with_its_remedy(words, expected):
-    with pytest.raises(RequestError) as refusal:
-        compose_run([accept_plus(word) for word in words])
-    message = str(refusal.value)
-    assert "\n" not in message
-    assert [word for word in expected if word not in message] == []
-
-
 def test_a_sweep_is_every_combination_with_its_own_directory():
     sweep = compose_sweep(["batch=05a,05b,05c", "seed=1,2", "data=files", "data.train_file=/a/b"])
     assert [str(job.request.plan) for job in sweep.jobs] == ["8 x 8"] * 2 + ["16 x 4"] * 2 + [
@@ -131,3 +89,26 @@ def test_every_key_has_a_help_text():
     text = help_text()
     assert "batch.per_device_train_batch_size" in text
     assert "training.gradient_checkpointing=false" in text
+
+
+def test_an_experiment_brings_what_it_sweeps_and_own_words_go_before(monkeypatch, tmp_path):
+    import shutil
+
+    from batchopt import compose
+
+    conf = tmp_path / "conf"
+    shutil.copytree(compose.conf_dir(), conf)
+    shutil.copy(conf / "batch" / "05b.yaml", conf / "batch" / "best.yaml")
+    monkeypatch.setattr(compose, "conf_dir", lambda: conf)
+    words = [compose.accept_plus("experiment=combine")]
+    jobs = compose.compose_sweep(words).jobs
+    assert len(jobs) == 12
+    rates = {job.request.config.training.learning_rate for job in jobs}
+    assert rates == {5e-4, 1e-3, 2e-3}
+    assert {job.request.config.training.label_smoothing for job in jobs} == {0.0, 0.1}
+    assert {job.request.preset for job in jobs} == {"best"}
+    assert len({job.run_dir for job in jobs}) == 12
+    assert not any("experiment" in job.run_dir for job in jobs)
+    own = compose.compose_sweep([*words, "training.learning_rate=1e-3", "seed=1,2"]).jobs
+    assert len(own) == 8
+    assert {job.request.config.training.learning_rate for job in own} == {1e-3}

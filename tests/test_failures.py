@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from batchopt import failures
 from batchopt.errors import RequestError
-from batchopt.failures import describe, is_out_of_memory
+from batchopt.failures import KernelKills, describe, is_out_of_memory
 
 
 def wrapped(cause):
@@ -54,3 +55,27 @@ def test_the_cause_is_one_line():
     status, cause = describe(RequestError("data.train_file: gone\nmore"))
     assert (status, cause) == ("failed", "data.train_file: gone")
     assert describe(KeyError()) == ("failed", "KeyError")
+
+
+def test_a_killed_child_is_a_kill():
+    killed = RuntimeError("the process that scores ROUGE ended with exit code -9; what")
+    loader = RuntimeError("DataLoader worker (pid 123) is killed by signal: Killed. Details")
+    assert {describe(killed)[0], describe(loader)[0]} == {"killed"}
+    assert describe(RuntimeError("the process that scores ROUGE ended with exit code 1"))[0] == (
+        "failed"
+    )
+
+
+def test_the_kernels_kills_are_those_of_the_own_cgroup(tmp_path, monkeypatch):
+    """The machine's count grows with every job of everybody."""
+    own, other = tmp_path / "memory.events", tmp_path / "vmstat"
+    own.write_text("low 0\noom 1\noom_kill 3\noom_group_kill 0\n")
+    other.write_text("pgpgin 5\noom_kill 7\n")
+    monkeypatch.setattr(failures, "_counters", lambda: [own])
+    kills = KernelKills()
+    other.write_text("oom_kill 8\n")
+    assert not kills.happened()
+    own.write_text("oom_kill 4\n")
+    assert kills.happened()
+    own.unlink()
+    assert not kills.happened(), "a cgroup that is gone says nothing"

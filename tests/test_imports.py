@@ -37,6 +37,7 @@ def test_one_module_alone_knows_pynvml():
         "train",
         "supervisor",
         "sweep",
+        "settle",
         "corpus.load",
         "corpus.sample",
         "micro_batches",

@@ -21,6 +21,7 @@ from typing import Any
 
 from batchopt.config import RunConfig
 from batchopt.failures import KernelKills
+from batchopt.lifeline import VARIABLE, lifeline
 from batchopt.measurement import Measurement, open_monitor
 from batchopt.nvml import DeviceInfo, NvmlError
 
@@ -34,7 +35,7 @@ DEBOUNCE_S = 1.0
 class Stop:
     """What is to end the running child: a signal to this process.
 
-    Both signals and Ctrl-C are noted only: the child then ends in order, and the caller goes on.
+    Signals are noted only: the child then ends in order, and the caller goes on.
     """
 
     def __init__(self) -> None:
@@ -47,11 +48,15 @@ class Stop:
         self.signals.append((time.monotonic(), number))
 
     def __enter__(self) -> "Stop":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        for number in (
+            *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+        ):
+            before = signal.getsignal(number)
             # A signal that nobody here expects keeps its meaning; submitit sets those of SLURM.
-            if number in (signal.SIGUSR1, signal.SIGUSR2) and not callable(
-                signal.getsignal(number)
-            ):
+            if number in (signal.SIGUSR1, signal.SIGUSR2) and not callable(before):
+                continue
+            # The terminal is gone; under nohup that is no reason to stop.
+            if number == signal.SIGHUP and before == signal.SIG_IGN:
                 continue
             self._before[number] = signal.signal(number, self.note)
         return self
@@ -91,6 +96,7 @@ def run_child(
     run_dir: Path,
     device: DeviceInfo | None,
     *,
+    stop: Stop,
     limits: RunConfig,
     interval_s: float,
     attempt: int = 1,
@@ -102,10 +108,11 @@ def run_child(
     """Runs `python -m MODULE RUN_DIR ARGUMENTS` to its end.
 
     Args:
-        module: What to run; takes --events and --lifeline, two descriptors.
+        module: What to run; takes --events, a descriptor.
         arguments: Its further words.
         run_dir: The run's directory.
         device: The one GPU that it sees; None for the CPU.
+        stop: Notes the signals that end it.
         limits: When to end it.
         interval_s: Seconds between two samples of memory.
         attempt: Number of the attempt.
@@ -122,7 +129,6 @@ def run_child(
     with ExitStack() as stack:
         # Opened before the child starts: what the device holds now is not the run's.
         monitor = open_monitor(device, stack)
-        stop = stack.enter_context(Stop())
         child, events = stack.enter_context(
             _child(module, [str(run_dir), *arguments], device, pass_fds)
         )
@@ -168,30 +174,24 @@ def _child(
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """Starts the child and yields it with the descriptor that its events come from."""
     events, events_write = os.pipe()
-    lifeline_read, lifeline = os.pipe()
-    try:
+    with lifeline() as lifeline_end:
         child = subprocess.Popen(
-            [
-                *(sys.executable, "-m", module, *words),
-                *("--events", str(events_write), "--lifeline", str(lifeline_read)),
-            ],
+            [sys.executable, "-m", module, *words, "--events", str(events_write)],
             # The child sees the one device that is measured, by its UUID, or none.
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": device.uuid if device else ""},
-            pass_fds=(events_write, lifeline_read, *pass_fds),
+            env=os.environ
+            | {"CUDA_VISIBLE_DEVICES": device.uuid if device else "", VARIABLE: str(lifeline_end)},
+            pass_fds=(events_write, lifeline_end, *pass_fds),
             stdin=subprocess.DEVNULL,
             # A group of its own: Ctrl-C in the terminal reaches this process alone, which then
             # ends the child in order.
             process_group=0,
         )
         os.close(events_write)
-        os.close(lifeline_read)
         try:
             yield child, events
         finally:
             kill_group(child)
-    finally:
-        os.close(events)
-        os.close(lifeline)
+            os.close(events)
 
 
 def kill_group(child: "subprocess.Popen[bytes]") -> None:

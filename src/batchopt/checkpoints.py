@@ -33,13 +33,26 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def newest_whole(run_dir: Path) -> Path | None:
-    """The newest checkpoint that a run can go on from; removes the torn ones after it."""
-    found = sorted((run_dir / CHECKPOINTS).glob("checkpoint-*"), key=step_of, reverse=True)
+    """The newest checkpoint that a run can go on from; removes the torn ones."""
+    found = _found(run_dir)
+    whole = [path for path in found if (path / STATE).is_file()]
     for path in found:
-        if (path / STATE).is_file():
-            return path
+        if path not in whole:
+            shutil.rmtree(path)
+    return whole[-1] if whole else None
+
+
+def rotate(run_dir: Path, keep: int, best_step: int | None) -> None:
+    """Leaves so many checkpoints: the newest ones, and the best one in place of the oldest.
+
+    Called once the newest is whole. The Trainer rotates before that, and a kill in between would
+    leave nothing but what is torn or old.
+    """
+    found = _found(run_dir)
+    spare = [path for path in found[:-1] if step_of(path) != best_step]
+    for path in spare[: max(0, len(found) - keep)]:
+        (path / STATE).unlink(missing_ok=True)  # first, so that no half of it counts as whole
         shutil.rmtree(path)
-    return None
 
 
 def step_of(folder: Path) -> int:
@@ -49,11 +62,12 @@ def step_of(folder: Path) -> int:
 
 def keep_weights_only(run_dir: Path) -> None:
     """Takes from a completed run's checkpoints what only resuming needs: two thirds of them."""
-    for path in (run_dir / CHECKPOINTS).glob("checkpoint-*"):
+    for path in _found(run_dir):
         for name in _FOR_RESUMING:
             (path / name).unlink(missing_ok=True)
 
 
-def remove(run_dir: Path) -> None:
-    """Removes all checkpoints of a run that starts again."""
-    shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
+def _found(run_dir: Path) -> list[Path]:
+    """The checkpoints by their step, oldest first."""
+    folders = (run_dir / CHECKPOINTS).glob("checkpoint-*")
+    return sorted((path for path in folders if path.name[11:].isdecimal()), key=step_of)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from batchopt.errors import RequestError
+from batchopt.lifeline import end_with_starter
 
 OK, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
 def answer(main: Callable[[list[str]], int]) -> int:
     """Runs a command on the words of the command line and returns its exit code."""
+    end_with_starter()
     try:
         return main(sys.argv[1:])
     except RequestError as error:

@@ -14,20 +14,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
-from batchopt.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
+from batchopt.batch_plan import (
+    ACCUMULATION,
+    EFFECTIVE,
+    PER_DEVICE,
+    BatchPlan,
+    divisor_pairs,
+    plan_batch,
+)
 from batchopt.config import (
+    BatchConfig,
     Config,
     FilesDataConfig,
     HubDataConfig,
@@ -37,9 +46,15 @@ from batchopt.config import (
     check,
 )
 from batchopt.errors import RequestError
+from batchopt.objective import directions, read_objectives
+
+_Kind = TypeVar("_Kind", DictConfig, ListConfig)
 
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
+EXPERIMENT = "experiment"
+"""Group of files that set several keys at once; it has no key of its own."""
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
+DIVISORS = "batch=divisors"
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
 
@@ -47,8 +62,8 @@ MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`; `plan` is
-    None for batch=auto.
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`, or the
+    pair, such as "32x2", of batch=custom; `plan` is None for batch=auto.
     """
 
     config: Config
@@ -72,13 +87,17 @@ class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
     `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
-    `launcher` is the config of what runs the jobs.
+    In a `search`, where a sweeper proposes each run from the results of those before, the jobs are
+    not those that will run but stand for them: every value that is named is in one of them.
+    `launcher` is the config of what runs the jobs, `batch_size` as many as it gets at once.
     """
 
     directory: Path
     jobs: tuple[Job, ...]
     hydra_overrides: tuple[str, ...]
     launcher: Mapping[str, Any]
+    batch_size: int
+    search: bool = False
 
     @property
     def on_slurm(self) -> bool:
@@ -104,14 +123,40 @@ def register_schemas() -> None:
 
 
 def accept_plus(argument: str) -> str:
-    """Turns `+batch=05b` into `batch=05b`.
+    """Turns `+batch=05b` into `batch=05b`, and `experiment=final` into `+experiment=final`.
 
     Hydra wants the plus for a group outside the defaults list and refuses it for one inside, so
     no composition takes both `+batch=05b` and `-m batch=05a,05b`; people type both. The groups
-    and keys of batchopt are closed, so a plus before one of them can mean nothing else.
+    and keys of batchopt are closed, so a plus before one of them can mean nothing else. Experiments
+    stand outside the defaults list, since there is none by default.
     """
+    if argument.startswith(f"{EXPERIMENT}="):
+        return f"+{argument}"
     keys = "|".join(field.name for field in dataclasses.fields(Config))
     return re.sub(rf"^\+{{1,2}}(?=(?:{keys})(?:[.=]))", "", argument)
+
+
+def name_divisors(words: Sequence[str]) -> list[str]:
+    """Spells out `batch=divisors`: batch=custom with every divisor of the effective batch.
+
+    Raises:
+        RequestError: Something else says what is to be swept.
+    """
+    if DIVISORS not in words:
+        return list(words)
+    effective = BatchConfig().effective_batch_size
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in (PER_DEVICE, ACCUMULATION):
+            raise RequestError(f"{DIVISORS} names every {PER_DEVICE} itself; leave {key} out")
+        if key == EFFECTIVE:
+            if not value.isdecimal() or int(value) < 1:
+                raise RequestError(f"{EFFECTIVE} is {value}; {DIVISORS} needs one whole number")
+            effective = int(value)
+    sizes = (str(plan.per_device_train_batch_size) for plan in divisor_pairs(effective))
+    at = words.index(DIVISORS)
+    spelled = ["batch=custom", f"{PER_DEVICE}={','.join(sizes)}"]
+    return [*words[:at], *spelled, *words[at + 1 :]]
 
 
 def compose_run(overrides: Sequence[str]) -> RunRequest:
@@ -133,31 +178,34 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         RequestError: As `compose_run`, for the first run that cannot be.
     """
     with _hydra():
+        overrides = [*_params(overrides), *overrides]
         parsed = _parse(overrides)
         # Only what varies belongs into the names of the run directories: a path among the
         # overrides would otherwise make folders of its own.
         constant = [
-            override.get_key_element()
+            override.key_or_group  # without the plus, which override_dirname does not see either
             for override in parsed
-            if not override.is_sweep_override() and override.get_key_element() != "batch"
+            if not override.is_sweep_override() and override.key_or_group != "batch"
         ]
         exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
-        hydra_overrides = (exclude,) if constant else ()
-        try:
-            batches = BasicSweeper.split_arguments(
-                [override for override in parsed if not _is_hydra(override)], None
-            )
-        except HydraException as error:
-            raise RequestError(f"{error}; name the values one by one, as in seed=1,2,3") from error
+        hydra_overrides: tuple[str, ...] = (exclude,) if constant else ()
+        # Nothing is swept: Hydra would name the one run "0_".
+        if len(constant) == len(parsed) and "hydra.sweep.subdir" not in constant:
+            name = "${hydra.job.num}_batch=${hydra.runtime.choices.batch}"
+            hydra_overrides += (f"hydra.sweep.subdir='{name}'",)
+        swept = [override for override in parsed if not _is_hydra(override)]
+        search = any(_is_sweeper(override) for override in parsed)
+        batches = _one_by_one(swept) if search else _every_combination(swept)
         own = [override.input_line or "" for override in parsed if _is_hydra(override)]
         jobs: list[Job] = []
         directory = ""
-        for number, words in enumerate(itertools.chain.from_iterable(batches)):
+        for number, words in enumerate(batches):
             composed = _compose([*words, *own, *hydra_overrides])
             OmegaConf.set_struct(composed, False)
             composed.hydra.job.num = number
             directory = directory or str(composed.hydra.sweep.dir)
             launcher = composed.hydra.launcher
+            batch_size = composed.hydra.sweeper.get("max_batch_size")
             run_dir = str(composed.hydra.sweep.subdir)
             if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
                 raise RequestError(
@@ -165,12 +213,83 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
                 )
             request = _request(composed, words, Path(directory, run_dir))
             jobs.append(Job(number, request, run_dir))
+        if search:
+            hydra_overrides += _directions(jobs[0].request, composed.hydra.sweeper, constant)
     return Sweep(
         directory=Path(directory),
         jobs=tuple(jobs),
-        hydra_overrides=(*hydra_overrides, f"hydra.sweep.dir={directory}"),
+        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
         launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+        batch_size=min(len(jobs), batch_size or len(jobs)),
+        search=search,
     )
+
+
+def _every_combination(overrides: list[Override]) -> list[list[str]]:
+    try:
+        batches = BasicSweeper.split_arguments(overrides, None)
+    except HydraException as error:
+        raise RequestError(
+            f"{error}; name the values one by one, as in seed=1,2,3, or let a search choose them: "
+            "hydra/sweeper=optuna"
+        ) from error
+    return list(itertools.chain.from_iterable(batches))
+
+
+def _one_by_one(overrides: list[Override]) -> list[list[str]]:
+    """Runs that name each value of a search at least once, of an interval both ends."""
+    values = [(override.get_key_element(), _values(override)) for override in overrides]
+    first = [f"{key}={own[0]}" for key, own in values]
+    others = [
+        [*first[:at], f"{key}={value}", *first[at + 1 :]]
+        for at, (key, own) in enumerate(values)
+        for value in own[1:]
+    ]
+    return [first, *others]
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_interval_sweep():
+        interval = override.value()
+        assert isinstance(interval, IntervalSweep)
+        return [str(interval.start), str(interval.end)]
+    return list(override.sweep_string_iterator())
+
+
+def _is_sweeper(override: Override) -> bool:
+    return override.get_key_element() == "hydra/sweeper" and override.value() != "basic"
+
+
+def _directions(
+    request: RunRequest, sweeper: DictConfig, constant: Sequence[str]
+) -> tuple[str, ...]:
+    """Tells the sweeper which way each objective is better, or checks what it has been told."""
+    names = read_objectives(request.config.objective)
+    if not names:
+        raise RequestError(
+            "objective must be given for a search, as in objective=rouge_f1 or "
+            "'objective=[rouge_f1,steps_per_second]'"
+        )
+    right = directions(names)
+    if "hydra.sweeper.direction" not in constant:
+        return (f"hydra.sweeper.direction=[{','.join(right)}]",)
+    named = sweeper.direction if isinstance(sweeper.direction, ListConfig) else [sweeper.direction]
+    asked = [getattr(direction, "name", direction) for direction in named]
+    if asked != right:
+        raise RequestError(
+            f"hydra.sweeper.direction is {', '.join(asked)}, and {', '.join(names)} want "
+            f"{', '.join(right)}; leave it out: it follows from objective"
+        )
+    return ()
+
+
+def _params(overrides: Sequence[str]) -> list[str]:
+    """What an experiment sweeps over; Hydra's sweeper puts it before the person's own words."""
+    constant = [word.input_line or "" for word in _parse(overrides) if not word.is_sweep_override()]
+    params = OmegaConf.select(_compose(constant), "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in params.items()]
 
 
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
@@ -178,7 +297,10 @@ def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
     pair = ("batch", PER_DEVICE, ACCUMULATION)
     others = [word for word in overrides if word.split("=", 1)[0] not in pair]
     names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
+    names.remove("custom")
     plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    asked = compose_run(overrides)
+    plans.setdefault(asked.preset, asked.plan)
     return {name: plan for name, plan in plans.items() if plan is not None}
 
 
@@ -191,23 +313,59 @@ def read_run(run_dir: Path) -> RunRequest:
     folder = run_dir / ".hydra"
     if not (folder / "hydra.yaml").is_file():
         raise RequestError(f"{run_dir} is no run's directory: it has no .hydra/hydra.yaml")
-    composed = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(composed, DictConfig)
-    composed.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
-    overrides = OmegaConf.to_container(OmegaConf.load(folder / "overrides.yaml"))
-    assert isinstance(overrides, list)
+    composed = _load(folder / "config.yaml", DictConfig)
+    composed.hydra = _hydra_section(folder / "hydra.yaml")
+    overrides = _load(folder / "overrides.yaml", ListConfig)
     return _request(composed, [str(word) for word in overrides], run_dir)
+
+
+def read_beginning(run_dir: Path) -> tuple[list[str], str]:
+    """The overrides that a run was begun with, and the folder in which.
+
+    Raises:
+        RequestError: The files that Hydra wrote are damaged.
+    """
+    folder = run_dir / ".hydra"
+    overrides = _load(folder / "overrides.yaml", ListConfig)
+    cwd = OmegaConf.select(_hydra_section(folder / "hydra.yaml"), "runtime.cwd")
+    return [str(word) for word in overrides], str(cwd or ".")
+
+
+def quoted(key: str, value: Path) -> str:
+    """An override that Hydra reads as just this path, whatever characters are in it."""
+    text = str(value).replace("'", "\\'")
+    return f"{key}='{text}'"
+
+
+def _hydra_section(path: Path) -> DictConfig:
+    section = _load(path, DictConfig).get("hydra")
+    if not isinstance(section, DictConfig):
+        raise RequestError(f"{path} has no section hydra")
+    return section
+
+
+def _load(path: Path, kind: type[_Kind]) -> _Kind:
+    """Reads a YAML file; omegaconf's loader makes no objects of Python's."""
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(f"{path} cannot be read as YAML ({reason})") from error
+    if not isinstance(loaded, kind):
+        raise RequestError(f"{path} does not hold what a run wrote there")
+    return loaded
 
 
 def config_hash(config: Config) -> str:
     """A name for everything that decides a run's numbers.
 
-    Where the cache is, what is checked before, when a run is ended from outside and who is told
-    of it do not.
+    Where the cache is, what is checked or waited for before, when a run is ended from outside, who
+    is told of it and what of it counts do not.
     """
     plain = dataclasses.asdict(config)
-    for name in ("cache_dir", "verify", "run", "sweep", "tracker"):
+    for name in ("cache_dir", "verify", "run", "sweep", "tracker", "objective"):
         del plain[name]
+    del plain["device"]["wait_for_free"]
     text = json.dumps(plain, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -235,6 +393,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
                 f"cannot read {word!r}: write key=value, and quote a value that has commas, "
                 "spaces, '=' or brackets, as in 'key=\"a, b\"'"
             ) from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise RequestError(f"{override.input_line} names no key: write key=value")
     return parsed
 
 
@@ -256,6 +417,9 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         return compose("config", list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
         raise RequestError(_no_such_choice(error)) from error
+    except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
+        reason = " ".join(str(error).split())
+        raise RequestError(f"a file of the config cannot be read ({reason})") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(_one_line(error, overrides)) from error
 
@@ -267,11 +431,15 @@ def _request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> R
     named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
     plan = plan_batch(config.batch, named)
     preset = str(composed.hydra.runtime.choices.batch)
+    if preset == "custom" and plan is not None:
+        preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
+    read_objectives(config.objective)
     return RunRequest(config, plan, preset, tuple(overrides), run_dir)
 
 
 _NAMES_CODE = {
-    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins."),
+    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins.", "optuna.samplers."),
+    "custom_search_space": ("None",),  # Optuna's sweeper would call it
     # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
     "class": ("logging.", "colorlog."),
     "()": ("colorlog.",),
@@ -333,6 +501,8 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
     parent, _, leaf = key.rpartition(".")
     names = sorted(str(name) for name in siblings.keys())  # noqa: SIM118 - missing values too
+    if leaf in names:
+        return f"{key} is a table; set a key of it, as in +{key}.NAME=VALUE"
     close = difflib.get_close_matches(leaf, names, n=1)
     hint = f"did you mean {f'{parent}.' if parent else ''}{close[0]}? " if close else ""
     return f"{key}: no such key; {hint}{parent or 'the keys'} {'has' if parent else 'are'}: " + (
@@ -345,6 +515,14 @@ def _no_such_choice(error: MissingConfigException) -> str:
     options = [option for option in error.options or [] if option != "schema"]
     close = difflib.get_close_matches(choice, options, n=1)
     hint = f"did you mean {group}={close[0]}? " if close else ""
+    if str(error.missing_cfg_file) == "hydra/sweeper/optuna":
+        hint = (
+            "pip install 'batchopt[optuna]' (in a checkout: pip install -e '.[optuna]') adds it; "
+        )
+    if str(error.missing_cfg_file) == "batch/divisors":
+        hint = "batch=divisors stands alone, without other batches; "
+    if (group, choice) == ("batch", "best"):
+        hint = "make adopt writes it from a sweep's results; "
     return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
 
 

@@ -10,6 +10,7 @@ The string under a field is its help text (batchopt.train --help, docs).
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -325,6 +326,9 @@ class DeviceConfig:
     """Threads of torch on the CPU; null: torch's own choice."""
     sample_interval_s: float = 0.05
     """Seconds between two samples of memory."""
+    wait_for_free: bool = True
+    """Wait while programs other than batchopt use the GPU; false: share it with them, and the
+    timing is marked as not to be trusted. Other runs of batchopt are always waited for."""
     memory_limit_gib: float | None = None
     """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
     on the CPU the training process's; null: all there is."""
@@ -394,6 +398,9 @@ class Config:
     """Seed of the order of the examples, of dropout and of fresh weights."""
     verify: bool = True
     """Before a sweep of several batches: prove on one step that they give the same gradient."""
+    objective: Any = None
+    """Metric of the record, or a list of several, that a search is told as the result of a run,
+    such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
     cache_dir: str = "outputs/cache"
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""
 

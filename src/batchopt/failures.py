@@ -19,7 +19,12 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it was raised from, says that memory ran out.
+    """Whether an exception, or one that it was raised from, says that memory ran out."""
+    return _out_of_memory(error) is not None
+
+
+def _out_of_memory(error: BaseException) -> BaseException | None:
+    """The exception that says so.
 
     Neither accelerate's test nor the exception's type alone is enough: a CUDA library reports a
     failed allocation as a plain RuntimeError.
@@ -28,32 +33,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
-            return True
+            return current
         if isinstance(current, RuntimeError | OSError) and any(
             words in str(current).lower() for words in _OUT_OF_MEMORY
         ):
-            return True
+            return current
         seen.add(id(current))
         current = current.__cause__ or current.__context__
-    return False
+    return None
 
 
 def describe(error: BaseException) -> tuple[str, str]:
     """Returns the status and the cause, one sentence, of a run that raised."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    if is_out_of_memory(error):
-        return "oom", f"out of memory: {first_line}".rstrip(": ")
+    if (out_of_memory := _out_of_memory(error)) is not None:
+        return "oom", f"out of memory: {_first_line(out_of_memory)}".rstrip(": ")
+    first_line = _first_line(error)
     if isinstance(error, RequestError):
         return "failed", first_line
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "failed", f"the disk is full: {first_line}; free space and resume the sweep"
-    loader = re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\)", str(error))
-    if loader:
-        return "killed", f"a data loader process was killed: {first_line}"
+    if _CHILD_KILLED.search(str(error)):
+        return "killed", f"a process of the run was killed: {first_line}"
     if _GPU_LOST.search(str(error)):
         return "failed", f"the GPU was lost: {first_line}"
     return "failed", f"{type(error).__name__}: {first_line}".rstrip(": ")
 
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+_CHILD_KILLED = re.compile(r"DataLoader worker \(pid|scores ROUGE ended with exit code -9")
 
 _GPU_LOST = re.compile(
     r"CUDA error: (?:uncorrectable ECC|unknown error|device (?:unavailable|not ready)"
@@ -82,10 +92,10 @@ def name_death(returncode: int) -> tuple[str, str]:
 class KernelKills:
     """Tells whether the kernel killed a process for want of memory since this was made.
 
-    The count is that of this process' own cgroup where there is one, and of the machine: it says
-    that the kernel killed, not whom. Source: https://docs.kernel.org/admin-guide/cgroup-v2.html
-    (memory.events), https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
-    (memory.oom_control).
+    The count is that of this process' own cgroup, which has every kill of the kernel in it, for
+    whatever limit; without one that of the machine, where others are killed too. Source:
+    https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.events),
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.oom_control).
     """
 
     def __init__(self) -> None:
@@ -97,15 +107,15 @@ class KernelKills:
         return any(now > before for now, before in zip(self._read(), self._before, strict=True))
 
     def _read(self) -> list[int]:
-        return [_count(file) for file in self._files]
+        return [_count(file) or 0 for file in self._files]
 
 
 def _counters() -> list[Path]:
-    files = [Path("/proc/vmstat")]
+    files = []
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return files
+        lines = []
     for line in lines:
         _, controllers, group = line.split(":", 2)
         name = group.lstrip("/")
@@ -113,12 +123,14 @@ def _counters() -> list[Path]:
             files += [Path("/sys/fs/cgroup", name, "memory.events")]
         elif controllers == "memory":
             files += [Path("/sys/fs/cgroup/memory", name, "memory.oom_control")]
-    return files
+    own = [file for file in files if _count(file) is not None]
+    return own or [Path("/proc/vmstat")]
 
 
-def _count(file: Path) -> int:
+def _count(file: Path) -> int | None:
+    """None where the file is not there or does not count."""
     try:
         found = re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)
     except OSError:
-        return 0
-    return int(found[1]) if found else 0
+        return None
+    return int(found[1]) if found else None

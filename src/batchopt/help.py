@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from batchopt import config
-from batchopt.compose import DATA, GROUPS, MODELS, conf_dir
+from batchopt.compose import DATA, EXPERIMENT, GROUPS, MODELS, conf_dir
 
 USAGE = """\
 Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
@@ -36,7 +36,7 @@ def help_text() -> str:
 
 def _groups() -> str:
     lines = ["Groups (GROUP=CHOICE):"]
-    for group in (*GROUPS, "hydra/launcher"):
+    for group in (*GROUPS, EXPERIMENT, "hydra/launcher"):
         choices = sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
         lines.append(f"  {group:<15} {', '.join(choices)}")
     return "\n".join(lines)

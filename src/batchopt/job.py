@@ -4,22 +4,29 @@ It lives in a module of its own because submitit imports it by name.
 """
 
 import logging
+import os
 import traceback
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from batchopt import trackers
+from batchopt import slurm, trackers
 from batchopt.compose import read_run
+from batchopt.errors import RequestError
+from batchopt.objective import read_objectives, value_of
+from batchopt.screen import show_run
 from batchopt.supervisor import supervise
-from batchopt.sweep import is_over
+from batchopt.sweep import add_to_search, is_kept, is_over
 
 logger = logging.getLogger(__name__)
 
+CUT_SHORT = ("interrupted", "killed", "timeout")
+"""How a job may have left its run when SLURM starts it once more: then it goes on."""
 
-def run_job(_: DictConfig) -> str:
-    """Runs one job and returns its status.
+
+def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
+    """Runs one job and returns its status or, where there is an objective, what it is worth.
 
     It does not raise for anything that a run can do: Hydra would still run the jobs after it, but
     skip everything that comes after the sweep.
@@ -27,12 +34,21 @@ def run_job(_: DictConfig) -> str:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        if (over := is_over(request, run_dir)) is not None:
-            return over
-        logger.info("run %s: %s", run_dir, request.plan or "batch=auto")
-        status = supervise(request, run_dir)
+        add_to_search(request, HydraConfig.get().job.num)
+        objectives = read_objectives(request.config.objective)
+        if is_kept(run_dir):
+            return value_of(run_dir, objectives) if objectives else "kept"
+        over = is_over(run_dir, request.config.sweep.retry)
+        if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
+            return value_of(run_dir, objectives) if objectives else over
+        trials = HydraConfig.get().sweeper.get("n_trials")
+        with show_run(run_dir, str(request.plan or "batch=auto"), trials) as screen:
+            status = supervise(request, run_dir, screen.take)
         trackers.report(request, run_dir)
-        return status
+        return value_of(run_dir, objectives) if objectives else status
+    except (RequestError, OSError) as error:  # a full disk, files that are damaged
+        logger.error("%s cannot be run: %s", run_dir, error)
+        return "failed"
     except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
         return "failed"

@@ -42,11 +42,43 @@ def target_loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0
     )
 
 
+def exact_loss(
+    outputs: Any,
+    labels: Tensor | None,
+    num_items_in_batch: Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The exact loss for a Trainer of one's own: `Seq2SeqTrainer(compute_loss_func=exact_loss)`.
+
+    The sum over the micro-batch's target tokens by the number of those of the optimizer step, which
+    the Trainer counts. The Trainer's label_smoothing_factor does not reach a loss of one's own:
+    `functools.partial(exact_loss, label_smoothing=0.1)` does.
+
+    Args:
+        outputs: The model's, with `logits` (batch, target length, vocabulary).
+        labels: (batch, target length), -100 where there is no token.
+        num_items_in_batch: Target tokens of the step; None in evaluation: those of `labels`.
+        label_smoothing: As for `target_loss_sum`.
+
+    Raises:
+        ValueError: The model had no labels to make the decoder's inputs from, so that its outputs
+            do not belong to them.
+    """
+    if labels is None or outputs.logits.shape[:2] != labels.shape:
+        raise ValueError(
+            "the outputs do not belong to the labels: the Trainer keeps these from the model, so "
+            "the batch needs decoder_input_ids; DataCollatorForSeq2Seq(tokenizer, model=model) "
+            "makes them"
+        )
+    tokens = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return target_loss_sum(outputs.logits, labels, label_smoothing) / tokens
+
+
 def micro_batch_loss(
     model: nn.Module,
     batch: dict[str, Tensor],
     step_target_tokens: int,
-    label_smoothing: float,
+    label_smoothing: float = 0.0,
     *,
     sliced: bool = False,
 ) -> Tensor:

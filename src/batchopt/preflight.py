@@ -40,8 +40,10 @@ class NodeKind:
     minutes: float
 
 
-def problems(launcher: Mapping[str, Any], device_kinds: Set[str]) -> list[str]:
+def problems(launcher: Mapping[str, Any], device_kinds: Set[str], batch_size: int = 1) -> list[str]:
     """What keeps jobs of a launcher's config, on those `device.kind`s, from running here.
+
+    `batch_size` of them are submitted as one array.
 
     Asks SLURM, which has the last word, and says it in the words of our keys where it can.
     """
@@ -58,8 +60,7 @@ def problems(launcher: Mapping[str, Any], device_kinds: Set[str]) -> list[str]:
     found += _misfits(launcher, kinds)
     found += _account(launcher)
     if not found:
-        refusal = _dry_run(launcher)
-        found += [f"sbatch would refuse the jobs: {refusal}"] if refusal else []
+        found += _dry_run(launcher, batch_size)
     return found
 
 
@@ -188,8 +189,8 @@ def _account(launcher: Mapping[str, Any]) -> Iterator[str]:
         yield f"hydra.launcher.account is {account}; yours are: {', '.join(accounts)}"
 
 
-def _dry_run(launcher: Mapping[str, Any]) -> str | None:
-    """What `sbatch --test-only` says against the jobs; None where it would take them."""
+def _dry_run(launcher: Mapping[str, Any], batch_size: int) -> Iterator[str]:
+    """What `sbatch --test-only` says against the jobs; nothing where it would take them."""
     names = {"timeout_min": "time", "mem_gb": "mem"}
     keys = (
         *("partition", "account", "qos", "constraint", "exclude", "nodes", "gres"),
@@ -200,13 +201,23 @@ def _dry_run(launcher: Mapping[str, Any]) -> str | None:
     if asked["mem"] is not None:
         asked["mem"] = f"{asked['mem']}G"
     asked |= _additional(launcher)
+    if batch_size > 1:
+        asked["array"] = f"0-{batch_size - 1}"
     words = [
         f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
         for key, value in asked.items()
         if value is not None
     ]
     answer = _ask("sbatch", "--test-only", *words, "--wrap=true")
-    return _first_line(answer) if answer.returncode else None
+    if answer.returncode == 0:
+        return
+    refusal = _first_line(answer)
+    yield f"sbatch would refuse the jobs: {refusal}" + (
+        f": {batch_size} runs are more than the cluster takes as one array (scontrol show config: "
+        "MaxArraySize); hydra.sweeper.max_batch_size=1000 submits them as several"
+        if "array" in refusal
+        else ""
+    )
 
 
 def _additional(launcher: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,12 +5,11 @@ that runs on machines without a network find it.
 """
 
 import hashlib
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from batchopt import tokenized
+from batchopt import lifeline, tokenized
 from batchopt.cli import WRONG_REQUEST, answer
 from batchopt.compose import RunRequest, accept_plus, compose_run
 from batchopt.config import Config
@@ -59,15 +58,12 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         tokens = tokenized.cache_folder(request.config, corpora[repr(data)])
         if tokens.exists() and _model_file(request.config).exists():
             continue
-        child = subprocess.run(
-            [sys.executable, "-m", "batchopt.prepare", *request.overrides], check=False
-        )
-        if child.returncode == WRONG_REQUEST:
+        code = lifeline.run("batchopt.prepare", request.overrides)
+        if code == WRONG_REQUEST:
             raise SystemExit(WRONG_REQUEST)  # the child has said why
-        if child.returncode:
+        if code:
             raise RequestError(
-                f"preparing the data failed with exit code {child.returncode}; what went wrong "
-                "stands above"
+                f"preparing the data failed with exit code {code}; what went wrong stands above"
             )
     return fingerprints
 

@@ -17,12 +17,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from batchopt.attempt import run_child
+from batchopt.attempt import Stop, run_child
 from batchopt.batch_plan import BatchPlan, divisor_pairs
 from batchopt.cli import OK, SOME_FAILED, Parser, answer
 from batchopt.compose import RunRequest, accept_plus, compose_run, preset_plans
 from batchopt.config import Config, ProbeSizes
-from batchopt.device import find_device
+from batchopt.device import lease_for_run
 from batchopt.errors import RequestError
 from batchopt.nvml import DeviceInfo
 from batchopt.prepare import prepare_shared
@@ -103,8 +103,9 @@ def main(words: list[str]) -> int:
     if request.config.probe.sizes is ProbeSizes.all:
         plans = divisor_pairs(request.config.batch.effective_batch_size)
     prepare_shared([request])
-    device = find_device(request.config.device.kind.value)
-    probes = probe_all(request, plans, device)
+    device, lease = lease_for_run(request.config.device, Path("a probe"))
+    with lease:
+        probes = probe_all(request, plans, device)
     line = fit_line(probes)
     budget = budget_bytes(request.config, device)
     _print(probes, {plan: name for name, plan in names.items()}, line, budget)
@@ -145,17 +146,19 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None) -
     """
     folder = Path(tempfile.mkdtemp(prefix="batchopt-probe-"))
     try:
-        ending = run_child(
-            "batchopt.probe_worker",
-            [
-                f"--per-device-train-batch-size={plan.per_device_train_batch_size}",
-                *request.overrides,
-            ],
-            folder,
-            device,
-            limits=request.config.run,
-            interval_s=request.config.device.sample_interval_s,
-        )
+        with Stop() as stop:
+            ending = run_child(
+                "batchopt.probe_worker",
+                [
+                    f"--per-device-train-batch-size={plan.per_device_train_batch_size}",
+                    *request.overrides,
+                ],
+                folder,
+                device,
+                stop=stop,
+                limits=request.config.run,
+                interval_s=request.config.device.sample_interval_s,
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if ending.signals:

@@ -254,6 +254,7 @@ class Recorder(TrainerCallback):
         losses, self._losses = self._losses, []
         loss = float(torch.stack(losses).double().mean())
         self.train_loss = _checked("training", loss, state.global_step)
+        self.events.tell(loss=loss)
         append_jsonl(
             self.run_dir / METRICS,
             {
@@ -280,11 +281,18 @@ class Recorder(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Adds the recorder's own state to a checkpoint, last: with it the checkpoint is whole."""
-        folder = checkpoints.folder(self.run_dir, state.global_step)
-        checkpoints.complete(folder, self._state())
-        self.events.tell(checkpoint_step=state.global_step)
+        """Goes back to the clock of training."""
         self._resume_training()
+
+    def complete_checkpoint(self, step: int, *, keep: int) -> None:
+        """Adds the recorder's own state to a checkpoint, last: with it the checkpoint is whole.
+
+        Removes the oldest ones, so that `keep` stay.
+        """
+        checkpoints.complete(checkpoints.folder(self.run_dir, step), self._state())
+        self.events.tell(checkpoint_step=step)
+        best = max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
+        checkpoints.rotate(self.run_dir, keep, best.get("step"))
 
     def begin_anew(self) -> None:
         """Forgets what an attempt without a checkpoint left behind."""

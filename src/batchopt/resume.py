@@ -8,12 +8,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from batchopt import train
 from batchopt.cli import OK, answer
+from batchopt.compose import quoted, read_beginning
 from batchopt.errors import RequestError
-from batchopt.run_files import SWEEP, read_json
+from batchopt.records import read_plan
+from batchopt.run_files import SWEEP
 
 HELP = """\
 Finishes a sweep or a single run: what is missing, was interrupted, failed, or is stale.
@@ -34,19 +34,39 @@ def main(words: list[str]) -> int:
         raise RequestError(f"{' '.join(named)}: name one sweep or run at a time")
     directory = (Path(named[0]) if named else _newest(Path("multirun"))).resolve()
     overrides = [word for word in words if word not in named]
-    plan = read_json(directory / SWEEP)
+    plan = read_plan(directory)
     if plan is not None:
-        began = shlex.split(plan["command"])[3:]
-        os.chdir(plan.get("cwd") or ".")
-        return train.main([*_without(began, overrides), *overrides, f"hydra.sweep.dir={directory}"])
+        began = _words(plan["command"], directory / SWEEP)
+        _go_to(plan.get("cwd") or ".", directory / SWEEP)
+        own = quoted("hydra.sweep.dir", directory)
+        return train.main([*_without(began, overrides), *overrides, own])
     if (directory / ".hydra" / "overrides.yaml").is_file():
-        began = [str(word) for word in OmegaConf.load(directory / ".hydra" / "overrides.yaml")]
-        settings = OmegaConf.load(directory / ".hydra" / "hydra.yaml")
-        os.chdir(str(settings.hydra.runtime.cwd))
-        return train.main([*_without(began, overrides), *overrides, f"hydra.run.dir={directory}"])
+        began, cwd = read_beginning(directory)
+        _go_to(cwd, directory / ".hydra" / "hydra.yaml")
+        own = quoted("hydra.run.dir", directory)
+        return train.main([*_without(began, overrides), *overrides, own])
     raise RequestError(
         f"{directory} is no sweep (it has no {SWEEP}) and no run (it has no .hydra/overrides.yaml)"
     )
+
+
+def _words(command: str, path: Path) -> list[str]:
+    """The words of a recorded command, without `python -m batchopt.train`."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise RequestError(f"{path}: command cannot be read ({error})") from error
+    if words[:3] != ["python", "-m", "batchopt.train"]:
+        raise RequestError(f"{path}: command is {command}; only batchopt.train can be resumed")
+    return words[3:]
+
+
+def _go_to(folder: str, path: Path) -> None:
+    """Goes to where the first command was given, from where its paths count."""
+    try:
+        os.chdir(folder)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot go to {folder}, where the runs began") from error
 
 
 def _without(began: list[str], overrides: list[str]) -> list[str]:

@@ -90,7 +90,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """Yields the rows of a file of JSON lines; none for a missing file or a torn line."""
+    """Yields the objects of a file of JSON lines; none for a missing file or a torn line."""
     try:
         stream = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -98,9 +98,11 @@ def read_jsonl(path: Path) -> Iterator[Any]:
     with stream:
         for line in stream:
             try:
-                yield json.loads(line)
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict):
+                yield row
 
 
 def reserve(run_dir: Path) -> None:
@@ -114,10 +116,13 @@ def release(run_dir: Path) -> None:
 
 
 def sweep_up(run_dir: Path) -> None:
-    """Removes the temporary files that a kill left."""
+    """Removes what a kill left: temporary files, and signs of a run that has a record."""
     for path in run_dir.glob(".*"):
         if path.is_file() and _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
+    if (run_dir / RECORD).exists():
+        release(run_dir)
+        (run_dir / RUNNING).unlink(missing_ok=True)
 
 
 def _ends_with_newline(path: Path) -> bool:

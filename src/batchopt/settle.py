@@ -10,7 +10,9 @@ from typing import Any
 from batchopt import run_files, slurm
 from batchopt.compose import config_hash, read_run
 from batchopt.errors import RequestError
-from batchopt.supervisor import METRICS, SCHEMA_VERSION, earlier_attempts, over_attempts
+from batchopt.metrics import METRICS
+from batchopt.records import read_plan
+from batchopt.supervisor import SCHEMA_VERSION, earlier_attempts, over_attempts
 
 
 def settle(sweep_dir: Path) -> list[Path]:
@@ -18,7 +20,7 @@ def settle(sweep_dir: Path) -> list[Path]:
 
     Does nothing where there is no SLURM, or the sweep never was there.
     """
-    plan = run_files.read_json(sweep_dir / run_files.SWEEP)
+    plan = read_plan(sweep_dir)
     if plan is None:
         return []
     settled = []

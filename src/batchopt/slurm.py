@@ -5,10 +5,11 @@ none. Submitting is the launcher's (hydra_plugins/batchopt_slurm), what the clus
 `preflight`'s, and `settle` writes what a job's end means for its run.
 """
 
+import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +76,21 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     queued = dict(_squeue(asked))
     found = {job_id: state for job_id, state in queued.items() if not state.ended}
     if not wanted <= found.keys():
+        accounted = dict(_sacct(asked))
         # The accounting goes before what the controller says of ended jobs: it knows every step.
-        found = queued | dict(_sacct(asked)) | found
+        found = _never_started(wanted, accounted) | queued | accounted | found
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
+
+
+def _never_started(wanted: Set[str], accounted: Mapping[str, JobState]) -> dict[str, JobState]:
+    """Elements cancelled in the queue: SLURM forgets them, while it knows others of their array."""
+    known = {job_id.split("_")[0] for job_id in accounted}
+    unclear = {job_id.split("_")[0] for job_id in accounted if "[" in job_id}
+    return {
+        job_id: JobState("CANCELLED")
+        for job_id in wanted
+        if "_" in job_id and job_id.split("_")[0] in known - unclear
+    }
 
 
 def version() -> str | None:
@@ -127,6 +140,11 @@ def check_allocation(environ: Mapping[str, str], device_kind: str) -> None:
 def is_launched(environ: Mapping[str, str]) -> bool:
     """Whether this process is a job that hydra/launcher=slurm submitted."""
     return environ.get("SUBMITIT_EXECUTOR") == "slurm" and "SLURM_JOB_ID" in environ
+
+
+def is_requeued(environ: Mapping[str, str]) -> bool:
+    """Whether this job of the launcher was started before, and put back into the queue."""
+    return is_launched(environ) and int(environ.get("SLURM_RESTART_COUNT", 0)) > 0
 
 
 def own_job_id(environ: Mapping[str, str]) -> str | None:
@@ -225,13 +243,13 @@ def _sacct(asked: str, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[str, JobS
     words = ("sacct", "-n", "-P", "-j", asked, "-o", "JobID,State,Reason,NodeList,ElapsedRaw")
     for line in _lines(*words, timeout_s=timeout_s):
         job_id, state, reason, node, elapsed = line.split("|")
-        job_id, _, step = job_id.partition(".")
-        if not step:
+        step = re.fullmatch(r"([\d_]+)\.\w+", job_id)  # 17_3.batch
+        if step is None:
             for each in _expand(job_id):
                 found[each] = _state(state, reason, node, float(elapsed or 0))
-        elif state == "OUT_OF_MEMORY" and found[job_id].state == "FAILED":
+        elif state == "OUT_OF_MEMORY" and found[step[1]].state == "FAILED":
             # The job only saw its step fail; the step knows why.
-            found[job_id] = _state(state, reason, node, found[job_id].elapsed_s)
+            found[step[1]] = _state(state, reason, node, found[step[1]].elapsed_s)
     yield from found.items()
 
 
@@ -271,7 +289,14 @@ def _seconds(elapsed: str) -> float | None:
 def _lines(*words: str, timeout_s: float = TIMEOUT_S) -> list[str]:
     """The lines that a command of SLURM prints; none where it fails or is not there."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            words,
+            env=os.environ | {"SLURM_BITSTR_LEN": "0"},  # never shorten [1,3,5,...]
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.splitlines() if done.returncode == 0 else []

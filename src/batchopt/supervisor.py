@@ -8,7 +8,7 @@ its time of change is the sign of life.
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,15 +17,18 @@ from statistics import fmean
 from typing import Any
 
 from batchopt import run_files, slurm
-from batchopt.attempt import Ending, run_child
+from batchopt.attempt import Ending, Stop, run_child
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, config_hash
 from batchopt.config import OnOom
-from batchopt.device import find_device
+from batchopt.device import lease_for_run
 from batchopt.environment import code_hash, describe_environment
 from batchopt.errors import RequestError
 from batchopt.failures import name_death
+from batchopt.lease import Lease
+from batchopt.metrics import METRICS
 from batchopt.nvml import DeviceInfo, NvmlError
+from batchopt.records import read_record, read_running
 
 logger = logging.getLogger(__name__)
 
@@ -33,64 +36,6 @@ SCHEMA_VERSION = 2
 
 STACK_LINES = 200
 """Lines of the stacks of a crash or a hang that the record keeps."""
-
-METRICS = (
-    "peak_memory_bytes",
-    "mean_memory_bytes",
-    "baseline_memory_bytes",
-    "imports_memory_bytes",
-    "eval_peak_memory_bytes",
-    "memory_source",
-    "peak_allocated_bytes",
-    "peak_reserved_bytes",
-    "fragmentation_bytes",
-    "eval_peak_allocated_bytes",
-    "outside_allocator_bytes",
-    "num_alloc_retries",
-    "num_ooms",
-    "steps_per_second",
-    "samples_per_second",
-    "tokens_per_second",
-    "padded_tokens_per_second",
-    "step_time_q1_s",
-    "step_time_median_s",
-    "step_time_q3_s",
-    "data_wait_s",
-    "forward_s",
-    "backward_s",
-    "optimizer_s",
-    "padding_fraction",
-    "source_padding_fraction",
-    "target_padding_fraction",
-    "micro_batches_per_step",
-    "largest_micro_batch_tokens",
-    "optimizer_steps_done",
-    "warmup_steps_left_out",
-    "train_time_s",
-    "eval_time_s",
-    "total_time_s",
-    "train_loss",
-    "eval_loss",
-    "rouge1_f1",
-    "rouge2_f1",
-    "rougeL_f1",
-    "rouge_f1",
-    "initial_rouge_f1",
-    "best_rouge_f1",
-    "best_step",
-    "rouge_tokenizer",
-    "energy_j",
-    "energy_source",
-    "mean_power_w",
-    "mean_utilization",
-    "peak_temperature_c",
-    "timing_untrusted",
-    "mfu",
-    "peak_flops_per_second",
-    "flops_per_token",
-    "gradient_noise_scale",
-)
-"""Every metric of a record; None where it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +54,14 @@ class Cut:
         }
 
 
-def supervise(request: RunRequest, run_dir: Path) -> str:
+def supervise(
+    request: RunRequest,
+    run_dir: Path,
+    on_news: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> str:
     """Trains one run to its end in child processes and writes record.json.
+
+    `on_news` is called with each message of the training process.
 
     Returns:
         The status of the run.
@@ -119,47 +70,57 @@ def supervise(request: RunRequest, run_dir: Path) -> str:
         KeyboardInterrupt: Ctrl-C; the worker has ended and the record is written.
         SystemExit: Likewise for SIGTERM.
     """
-    run = _Run(request, run_dir)
-    kind = request.config.device.kind.value
+    run = _Run(request, run_dir, on_news)
+    device_config = request.config.device
     try:
-        slurm.check_allocation(os.environ, kind)
-        device = find_device(kind)
+        slurm.check_allocation(os.environ, device_config.kind.value)
+        device, lease = lease_for_run(device_config, run_dir)
     except RequestError as error:
-        run.fail(str(error))
-        return run.close(None)
+        return run.fail(str(error))
     except NvmlError as error:
-        run.fail(f"device.kind is {kind}: {error}")
-        return run.close(None)
-    signals: tuple[int, ...] = ()
+        return run.fail(f"device.kind is {device_config.kind.value}: {error}")
+    except KeyboardInterrupt:
+        run.interrupt("stopped while it waited for a device")
+        raise
+    # Up to the record and not only while a worker runs: a second Ctrl-C must not cost the record.
+    with lease, Stop() as stop:
+        status = _see_through(run, device, lease, stop)
+    _pass_on([number for _, number in stop.signals])
+    return status
+
+
+def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Stop) -> str:
     try:
         cut = run.first_cut(device)
     except RequestError as error:
-        run.fail(str(error))
-        return run.close(device)
+        return run.fail(str(error))
     except KeyboardInterrupt:
-        run.status, run.cause = "interrupted", "stopped while batch=auto was probing"
-        run.close(device)
+        run.interrupt("stopped while batch=auto was probing")
         raise
     while cut is not None:
         try:
-            ending = run.attempt(cut, device)
+            run.attempt(cut, device, lease, stop)
         except NvmlError as error:
-            run.fail(f"the GPU cannot be watched: {error}")
-            break
-        signals = ending.signals
-        cut = _next_cut(request.config.on_oom, cut) if run.status == "oom" else None
-    status = run.close(device)
-    _pass_on(signals)
-    return status
+            return run.fail(f"the GPU cannot be watched: {error}")
+        again = run.status == "oom" and not stop.signals
+        cut = _next_cut(run.request.config.on_oom, cut) if again else None
+    return run.close(device)
 
 
 class _Run:
     """One run's files and its attempts so far."""
 
-    def __init__(self, request: RunRequest, run_dir: Path) -> None:
+    def __init__(
+        self,
+        request: RunRequest,
+        run_dir: Path,
+        on_news: Callable[[Mapping[str, Any]], None],
+    ) -> None:
         self.request = request
         self.run_dir = run_dir
+        self.on_news = on_news
         self.environment = describe_environment()
+        self.code_hash = code_hash()
         run_files.sweep_up(run_dir)
         self.attempts = earlier_attempts(run_dir)
         self.started_at = self.attempts[0]["started_at"] if self.attempts else _now()
@@ -201,7 +162,7 @@ class _Run:
         }
         return Cut(choice.plan, config.training.gradient_checkpointing)
 
-    def attempt(self, cut: Cut, device: DeviceInfo | None) -> Ending:
+    def attempt(self, cut: Cut, device: DeviceInfo | None, lease: Lease, stop: Stop) -> None:
         """Trains until the run or the worker ends; takes note of how it ended."""
         config = self.request.config
         number, started_at = len(self.attempts) + 1, _now()
@@ -219,15 +180,19 @@ class _Run:
         ]
 
         def on_news(message: dict[str, Any]) -> None:
+            self.on_news(message)
             if "facts" in message:
                 steps = message["facts"]["plan"]["optimizer_steps"]
-                self._write_running(facts | {"optimizer_steps": steps})
+                with suppress(OSError):  # on a full disk it stays as it was
+                    self._write_running(facts | {"optimizer_steps": steps})
 
         ending = run_child(
             "batchopt.worker",
             words,
             self.run_dir,
             device,
+            stop=stop,
+            pass_fds=lease.pass_fds,
             limits=config.run,
             interval_s=config.device.sample_interval_s,
             attempt=number,
@@ -257,7 +222,6 @@ class _Run:
                 **{name: outside[name] for name in _OF_ATTEMPTS},
             }
         )
-        return ending
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -268,9 +232,15 @@ class _Run:
         facts |= told.get("outcome", {})
         return facts
 
-    def fail(self, cause: str) -> None:
-        """The run cannot even begin."""
+    def fail(self, cause: str) -> str:
+        """Writes the record of a run that cannot even begin."""
         self.status, self.cause = "failed", cause
+        return self.close(None)
+
+    def interrupt(self, cause: str) -> None:
+        """Writes the record of a run that was stopped before it began."""
+        self.status, self.cause = "interrupted", cause
+        self.close(None)
 
     def close(self, device: DeviceInfo | None) -> str:
         """Writes the record; returns the status."""
@@ -308,12 +278,12 @@ class _Run:
             "model": outcome.get("model"),
             "data_fingerprint": outcome.get("data_fingerprint"),
             "config_hash": config_hash(self.request.config),
-            "code_hash": code_hash(),
+            "code_hash": self.code_hash,
             "traceback": self.traceback,
         }
         run_files.release(self.run_dir)
         run_files.write_json(self.run_dir / run_files.RECORD, record)
-        (self.run_dir / run_files.RUNNING).unlink(missing_ok=True)
+        run_files.sweep_up(self.run_dir)
         stacks = self.run_dir / run_files.STACKS
         if stacks.exists() and not stacks.stat().st_size:
             stacks.unlink()
@@ -345,6 +315,8 @@ class _Run:
                 "slurm_job_id": self.environment["slurm_job_id"],
                 "attempts": self.attempts,
                 "attempt_started_at": _now(),
+                "config_hash": config_hash(self.request.config),
+                "code_hash": self.code_hash,
                 **facts,
             },
         )
@@ -371,7 +343,7 @@ def judge(ending: Ending, request: RunRequest, cut: Cut) -> tuple[str, str]:
         status, cause = "interrupted", f"{outcome['cause']}: the training process got a SIGTERM"
     else:
         status, cause = _died(ending, request)
-    if status == "killed" and ending.kernel_killed and "loader" in cause:
+    if status == "killed" and ending.kernel_killed and outcome is not None:
         status, cause = "oom", f"the kernel's OOM killer was at work: {cause}"
     if status == "completed":
         return status, cause
@@ -388,10 +360,7 @@ def _stopped(ending: Ending, request: RunRequest) -> tuple[str, str]:
     if ending.stopped_for == "timeout":
         return "timeout", f"longer than run.timeout_min={limits.timeout_min:g}; {kept}"
     if ending.stopped_for == "stall":
-        return "timeout", (
-            f"no progress for run.stall_min={limits.stall_min:g} minutes; the stacks of all "
-            f"threads are in {run_files.STACKS}; {kept}"
-        )
+        return "timeout", f"no progress for run.stall_min={limits.stall_min:g} minutes; {kept}"
     if ending.stopped_for == "device lost":
         return "failed", f"the GPU was lost: {ending.device_error}; {kept}"
     if ending.stopped_for == "exit":
@@ -429,6 +398,12 @@ def _next_cut(policy: OnOom, cut: Cut) -> Cut | None:
     return Cut(smaller, cut.gradient_checkpointing)
 
 
+_CUT = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+)
+
 _OF_ATTEMPTS = (
     "peak_memory_bytes",
     "mean_memory_bytes",
@@ -444,23 +419,23 @@ _OF_ATTEMPTS = (
 
 def earlier_attempts(run_dir: Path) -> list[dict[str, Any]]:
     """The attempts that a directory's files tell of; one without an end is ended here."""
-    record = run_files.read_json(run_dir / run_files.RECORD)
+    record = read_record(run_dir)
     if record is not None:
-        return list(record.get("attempts", []))
-    running = run_files.read_json(run_dir / run_files.RUNNING)
-    if running is None or "attempts" not in running:
+        return _attempts(record, run_dir / run_files.RECORD)
+    running = read_running(run_dir)
+    if running is None:
         return []
-    attempts: list[dict[str, Any]] = running["attempts"]
+    attempts = _attempts(running, run_dir / run_files.RUNNING)
     number = len(attempts) + 1
     rows = [
         row
         for row in run_files.read_jsonl(run_dir / run_files.MEMORY)
-        if row.get("attempt") == number
+        if row.get("attempt") == number and isinstance(row.get("time_s"), int | float)
     ]
-    if "per_device_train_batch_size" not in running:
+    if not running.keys() >= {"attempt_started_at", *_CUT}:
         return attempts  # it never came to start a worker
-    training = [row["memory_bytes"] for row in rows if row["phase"] == "train"]
-    known = [value for value in training if value is not None]
+    training = [row.get("memory_bytes") for row in rows if row.get("phase") == "train"]
+    known = [value for value in training if isinstance(value, int)]
     earlier_s = sum(attempt["duration_s"] for attempt in attempts)
     lost: dict[str, Any] = dict.fromkeys(_OF_ATTEMPTS)
     lost |= {
@@ -468,16 +443,9 @@ def earlier_attempts(run_dir: Path) -> list[dict[str, Any]]:
         "ended_at": None,
         "status": "killed",
         "cause": "the process that supervised the run ended without a record",
-        "phase": rows[-1]["phase"] if rows else "load",
+        "phase": rows[-1].get("phase") if rows else "load",
         "step": None,
-        **{
-            name: running[name]
-            for name in (
-                "per_device_train_batch_size",
-                "gradient_accumulation_steps",
-                "gradient_checkpointing",
-            )
-        },
+        **{name: running[name] for name in _CUT},
         "duration_s": max(0.0, rows[-1]["time_s"] - earlier_s) if rows else 0.0,
         "peak_memory_bytes": max(known, default=None),
         "mean_memory_bytes": int(fmean(known)) if known else None,
@@ -485,6 +453,21 @@ def earlier_attempts(run_dir: Path) -> list[dict[str, Any]]:
         "timing_untrusted": [],
     }
     return [*attempts, lost]
+
+
+def _attempts(document: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The attempts of a record or of running.json; none where they were not written yet.
+
+    Raises:
+        RequestError: They are not what this batchopt can go on from.
+    """
+    attempts = document.get("attempts", [])
+    needed = {"status", "duration_s", *_CUT, *_OF_ATTEMPTS}
+    if not isinstance(attempts, list) or not all(
+        isinstance(one, dict) and one.keys() >= {*needed, "started_at"} for one in attempts
+    ):
+        raise RequestError(f"{path}: attempts cannot be read; move the run away to do it anew")
+    return attempts
 
 
 def over_attempts(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

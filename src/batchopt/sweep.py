@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from batchopt.compose import RunRequest, Sweep, config_hash
 from batchopt.environment import code_hash
 from batchopt.errors import RequestError
-from batchopt.run_files import RECORD, RUNNING, SWEEP, read_json, write_json
+from batchopt.records import read_plan, read_record, read_running, section
+from batchopt.run_files import RUNNING, SWEEP, sweep_up, write_json
 
 SCHEMA_VERSION = 1
 
 STALE = ".stale"
 """Folder of a sweep for runs that were run anew; nobody's results are thrown away."""
 
-_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "hydra")
+_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "objective", "hydra")
 """What a resumed sweep may set anew."""
 
 
@@ -58,22 +60,16 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         RequestError: The directory holds another sweep.
     """
     path = sweep.directory / SWEEP
-    jobs = [
-        {
-            "number": job.number,
-            "overrides": list(job.request.overrides),
-            "run_dir": job.run_dir,
-            "preset": job.request.preset,
-            "seed": job.request.config.seed,
-            **_pair(job.request),
-            "effective_batch_size": job.request.config.batch.effective_batch_size,
-        }
-        for job in sweep.jobs
-    ]
+    jobs = [_planned(job.request, job.number, job.run_dir) for job in sweep.jobs]
     # Who starts the runs, so that others can tell whether one that waits still will be.
     launcher = {"pid": os.getpid(), "hostname": os.uname().nodename, "launched_at": _now()}
-    before = read_json(path)
+    before = read_plan(sweep.directory)
     if before is not None:
+        if sweep.search or "search" in before:
+            raise RequestError(
+                f"hydra.sweep.dir: {sweep.directory} holds a search or other runs; a search that "
+                "is to be carried on wants hydra.sweeper.storage, and a directory for each go"
+            )
         if _what_runs(before["jobs"]) != _what_runs(jobs):
             raise RequestError(
                 f"hydra.sweep.dir: {sweep.directory} holds another sweep ({before['command']}); "
@@ -90,10 +86,26 @@ def write_plan(sweep: Sweep, command: str) -> bool:
             "command": command,
             "cwd": str(Path.cwd()),
             **launcher,
-            "jobs": jobs,
+            # The runs of a search are not known yet: `add_to_search` adds each as it starts.
+            **({"search": jobs, "jobs": []} if sweep.search else {"jobs": jobs}),
         },
     )
     return False
+
+
+def add_to_search(request: RunRequest, number: int | None) -> None:
+    """Adds a run that starts to the plan of its search; does nothing for any other run."""
+    directory = request.run_dir.parent
+    path = directory / SWEEP
+    if "search" not in (read_plan(directory) or {}):
+        return
+    with FileLock(directory / ".sweep.lock"):  # runs may start side by side
+        plan = read_plan(directory)
+        assert plan is not None
+        names = [job["run_dir"] for job in plan["jobs"]]
+        if request.run_dir.name not in names:
+            plan["jobs"].append(_planned(request, number, request.run_dir.name))
+            write_json(path, plan)
 
 
 def _now() -> str:
@@ -110,15 +122,21 @@ def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:
     Raises:
         RequestError: Somebody runs one of them at this moment.
     """
-    return [_state(job.request, fingerprints.get(job.run_dir)) for job in sweep.jobs]
+    return [look_at(job.request, fingerprints.get(job.run_dir)) for job in sweep.jobs]
 
 
-def reopen(left: Sequence[Left]) -> None:
-    """Puts aside what is run anew from the start: what is stale, or was completed.
+def reopen(directory: Path, left: Sequence[Left]) -> None:
+    """Makes room in a sweep for what is run again, and notes in sweep.json what is not.
 
-    What was interrupted or failed stays where it is and goes on from its last checkpoint.
+    What is stale or was completed is put aside, to be run anew from the start. What was
+    interrupted or failed stays where it is and goes on from its last checkpoint.
     """
+    plan = read_plan(directory)
+    if plan is not None:
+        kept = [run.run_dir.name for run in left if not run.again]
+        write_json(directory / SWEEP, plan | {"kept": kept})
     for run in left:
+        sweep_up(run.run_dir)
         if run.again and run.state in ("stale", "completed"):
             aside = run.run_dir.parent / STALE
             aside.mkdir(exist_ok=True)
@@ -126,27 +144,48 @@ def reopen(left: Sequence[Left]) -> None:
             shutil.move(run.run_dir, aside / f"{run.run_dir.name}.{taken + 1}")
 
 
-def is_over(request: RunRequest, run_dir: Path) -> str | None:
+def is_kept(run_dir: Path) -> bool:
+    """Whether the sweep that goes on now leaves this run as it is."""
+    plan = read_plan(run_dir.parent)
+    kept = None if plan is None else plan.get("kept")
+    return isinstance(kept, list) and run_dir.name in kept
+
+
+def is_over(run_dir: Path, retry: Sequence[str]) -> str | None:
     """The status of a run that is not to be run again; None where there is something to do."""
-    record = read_json(run_dir / RECORD)
-    if record is None or record["status"] in request.config.sweep.retry:
+    record = read_record(run_dir)
+    if record is None or record["status"] in retry:
         return None
     return str(record["status"])
 
 
-def read_results(sweep: Sweep) -> list[RunResult]:
-    """Reads how every planned run ended."""
-    return [read_result(job.request.run_dir, job.run_dir) for job in sweep.jobs]
+def _plan(directory: Path) -> dict[str, Any]:
+    plan = read_plan(directory)
+    assert plan is not None
+    return plan
+
+
+def read_results(directory: Path) -> list[RunResult]:
+    """Reads how every planned run of a sweep ended."""
+    names = [job["run_dir"] for job in _plan(directory)["jobs"]]
+    return [read_result(directory / name, name) for name in names]
 
 
 def read_result(run_dir: Path, name: str) -> RunResult:
     """Reads how one run ended."""
-    record = read_json(run_dir / RECORD)
+    try:
+        record = read_record(run_dir)
+    except RequestError as error:
+        return RunResult(name, "", "missing", str(error), {})
     if record is None:
         return RunResult(name, "", "missing", "it left no record", {})
-    plan = record["plan"]
-    pair = f"{plan['per_device_train_batch_size']} x {plan['gradient_accumulation_steps']}"
-    return RunResult(name, pair, record["status"], record["cause"], record["metrics"])
+    plan = section(record, "plan")
+    per_device, accumulation = (
+        plan.get(key) for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    pair = f"{per_device} x {accumulation}" if per_device and accumulation else ""
+    cause = str(record.get("cause") or "")
+    return RunResult(name, pair, record["status"], cause, section(record, "metrics"))
 
 
 def exit_code(results: list[RunResult]) -> int:
@@ -155,6 +194,19 @@ def exit_code(results: list[RunResult]) -> int:
     Out of memory, a timeout and a kill are results: they say something about the preset.
     """
     return int(any(r.status in ("failed", "interrupted", "missing") for r in results))
+
+
+def _planned(request: RunRequest, number: int | None, run_dir: str) -> dict[str, Any]:
+    """A run as sweep.json has it."""
+    return {
+        "number": number,
+        "overrides": list(request.overrides),
+        "run_dir": run_dir,
+        "preset": request.preset,
+        "seed": request.config.seed,
+        **_pair(request),
+        "effective_batch_size": request.config.batch.effective_batch_size,
+    }
 
 
 def _pair(request: RunRequest) -> dict[str, int | None]:
@@ -175,33 +227,45 @@ def _what_runs(jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
     ]
 
 
-def _state(request: RunRequest, fingerprint: str | None) -> Left:
+def look_at(request: RunRequest, fingerprint: str | None) -> Left:
+    """What a run is found to be, against the request and the data as they are now.
+
+    Raises:
+        RequestError: Somebody runs it at this moment.
+    """
     run_dir, retry = request.run_dir, request.config.sweep.retry
-    record = read_json(run_dir / RECORD)
-    if record is None:
-        _refuse_if_running(run_dir)
-        return Left(run_dir, "missing", "", "missing" in retry)
+    record = read_record(run_dir)
+    running = read_running(run_dir) if record is None else None
+    if running is not None:
+        _refuse_if_running(run_dir, running)
+    # A run that was cut short may have checkpoints, which are of one config, data and code too.
+    begun = record or running or {}
     differing = [
         name
         for name, then, now in (
-            ("config", record.get("config_hash"), config_hash(request.config)),
-            ("data", record.get("data_fingerprint"), fingerprint),
-            ("code of batchopt", record.get("code_hash"), code_hash()),
+            ("config", begun.get("config_hash"), config_hash(request.config)),
+            ("data", begun.get("data_fingerprint"), fingerprint),
+            ("code of batchopt", begun.get("code_hash"), code_hash()),
         )
         if None not in (then, now) and then != now
     ]
     if differing:
         reason = f"its {' and '.join(differing)} differ from now"
         return Left(run_dir, "stale", reason, "stale" in retry)
-    status = str(record["status"])
-    return Left(run_dir, status, str(record["cause"]), status in retry)
+    if record is None:
+        return Left(run_dir, "missing", "", "missing" in retry)
+    status = record["status"]
+    return Left(run_dir, status, str(record.get("cause") or ""), status in retry)
 
 
-def _refuse_if_running(run_dir: Path) -> None:
-    running = read_json(run_dir / RUNNING)
-    if running is None or running["hostname"] != os.uname().nodename:
+def _refuse_if_running(run_dir: Path, running: Mapping[str, Any]) -> None:
+    pid = running.get("pid")
+    if running.get("hostname") != os.uname().nodename or not isinstance(pid, int):
         return
-    if running["pid"] != os.getpid() and psutil.pid_exists(running["pid"]):
-        raise RequestError(
-            f"{run_dir} is being run by process {running['pid']}; wait for it, or stop it"
-        )
+    try:
+        began = psutil.Process(pid).create_time()
+    except (psutil.NoSuchProcess, ValueError):
+        return
+    # A process that is younger than the last sign of life has only inherited the number.
+    if pid != os.getpid() and began <= (run_dir / RUNNING).stat().st_mtime:
+        raise RequestError(f"{run_dir} is being run by process {pid}; wait for it, or stop it")

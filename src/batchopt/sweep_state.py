@@ -36,7 +36,7 @@ RECENT_ROWS = 20
 
 LIVE = ("starting", "loading", "training", "evaluating", "saving")
 TO_COME = ("waiting", "queued")
-_PHASES = {"load": "loading", "train": "training", "evaluate": "evaluating", "save": "saving"}
+PHASES = {"load": "loading", "train": "training", "evaluate": "evaluating", "save": "saving"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ def _running(folder: Path, run: RunStatus, running: Mapping[str, Any]) -> RunSta
     peaks = [row["memory_bytes"] for row in memory if row["phase"] == "train"]
     run = replace(
         run,
-        state=_PHASES.get(memory[-1]["phase"], "starting") if memory else "starting",
+        state=PHASES.get(memory[-1]["phase"], "starting") if memory else "starting",
         step=rows.step,
         steps=running.get("optimizer_steps"),
         steps_per_second=rows.rate("train_time_s", recent=True),

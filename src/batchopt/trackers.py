@@ -211,12 +211,12 @@ def _to_mlflow(identity: Identity, record: Mapping[str, Any], numbers: Mapping[s
     )
     # The newest of the run's attempts; where it died before the first, a run of its own.
     run_id = found[0].info.run_id if found else None
-    with mlflow.start_run(run_id, run_name=None if run_id else identity.name):
+    with mlflow.start_run(run_id, run_name=None if run_id else identity.name) as run:
         tags = {**identity.tags, _MLFLOW_ID: identity.id}
         mlflow.set_tags({**tags, "status": record["status"], "cause": record["cause"]})
         mlflow.log_metrics(dict(numbers))
     client.set_terminated(
-        mlflow.last_active_run().info.run_id,
+        run.info.run_id,
         "FINISHED" if record["status"] == "completed" else "FAILED",
     )
 

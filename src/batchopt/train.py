@@ -7,7 +7,6 @@ trained and recorded in a process of its own -> a table of what came of it.
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import preflight, trackers
-from batchopt.cli import INTERRUPTED, OK, SOME_FAILED, Parser, answer
+from batchopt import lease, lifeline, preflight, trackers
+from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
     Sweep,
@@ -24,6 +23,8 @@ from batchopt.compose import (
     compose_run,
     compose_sweep,
     conf_dir,
+    name_divisors,
+    quoted,
     register_schemas,
 )
 from batchopt.device import find_device
@@ -32,13 +33,16 @@ from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
 from batchopt.nvml import NvmlError
+from batchopt.objective import read_objectives
 from batchopt.prepare import prepare_shared
-from batchopt.run_files import SLURM_JOBS, SWEEP
+from batchopt.run_files import RECORD, SWEEP, VERIFY
 from batchopt.settle import settle
-from batchopt.summary import print_summary
+from batchopt.slurm import masters, sweep_jobs
+from batchopt.summary import print_best, print_plan, print_summary
 from batchopt.sweep import (
     Left,
     exit_code,
+    look_at,
     read_result,
     read_results,
     reopen,
@@ -49,7 +53,7 @@ from batchopt.sweep import (
 
 def main(words: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    words = _flags_first([accept_plus(word) for word in words])
+    words = _flags_first(name_divisors([accept_plus(word) for word in words]))
     arguments = _parse(words)
     if arguments.help:
         print(help_text())
@@ -82,63 +86,83 @@ def _single(request: RunRequest, words: list[str]) -> int:
             raise RequestError(f"{word} runs the jobs of a sweep; add -m")
     _check_device([request], words)
     trackers.check(request.config.tracker.name, os.environ)
-    print(f"plan: {_plan(request)}", flush=True)
-    prepare_shared([request])
+    print_plan([request], [str(request.run_dir)])
+    fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
-    code = _hydra([*words, f"hydra.run.dir={request.run_dir}"])
+    if request.run_dir.exists():
+        _reopen(request.run_dir.parent, [look_at(request, fingerprints[0])])
+    code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
-    print(f"record: {request.run_dir / 'record.json'}")
+    print(f"record: {request.run_dir / RECORD}")
     return code or exit_code([result])
 
 
 def _sweep(words: list[str], overrides: list[str], command: str) -> int:
     sweep = compose_sweep(overrides)
+    if sweep.on_slurm and sweep.search:
+        raise RequestError(
+            "hydra/launcher=slurm does not wait for each result, which a search needs; run the "
+            "search inside a job of your own (sbatch), with hydra/launcher=local_gpus there"
+        )
     if sweep.on_slurm:
         _preflight(sweep)
     _check_device([job.request for job in sweep.jobs], overrides)
     for job in sweep.jobs:
         trackers.check(job.request.config.tracker.name, os.environ)
-    for job in sweep.jobs:
-        print(f"plan: {job.run_dir}: {_plan(job.request)}", flush=True)
+    if sweep.search:
+        what = ", ".join(read_objectives(sweep.jobs[0].request.config.objective))
+        print(
+            f"search: by {what}; every value that is named is in one of these runs, which are "
+            "checked and stand for those to come",
+            flush=True,
+        )
+    print_plan([job.request for job in sweep.jobs], [job.run_dir for job in sweep.jobs])
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
     check_disk([job.request for job in sweep.jobs], sweep.directory)
-    if write_plan(sweep, command):
+    goes_on, left = write_plan(sweep, command), []
+    if goes_on:
         names = [job.run_dir for job in sweep.jobs]
-        _reopen(what_is_left(sweep, dict(zip(names, fingerprints, strict=True))))
-    elif sweep.jobs[0].request.config.verify:
-        _verify(sweep.directory)
+        left = what_is_left(sweep, dict(zip(names, fingerprints, strict=True)))
+    # A sweep that was killed while it was verified has not been.
+    verified = goes_on and (sweep.directory / VERIFY).exists()
+    if sweep.jobs[0].request.config.verify and not verified:
+        _verify(sweep.directory, undo=not goes_on)
+    _reopen(sweep.directory, left)
     code = _hydra([*words, *sweep.hydra_overrides])
     if sweep.on_slurm:
-        if code or not sweep.launcher.get("wait", True):
-            return _leave_to_slurm(sweep, code)
+        if code == WRONG_REQUEST:  # sbatch refused: nothing is to stand in the way of the next try
+            if not goes_on:
+                (sweep.directory / SWEEP).unlink()
+            return code
+        if code == INTERRUPTED or not sweep.launcher.get("wait", True):
+            print(f"follow: python -m batchopt.status {sweep.directory}")
+            print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
+            return code
         settle(sweep.directory)
-    results = read_results(sweep)
+    results = read_results(sweep.directory)
     print_summary(results)
+    for objective in read_objectives(sweep.jobs[0].request.config.objective):
+        print_best(results, objective)
     print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
     return code or exit_code(results)
 
 
-def _plan(request: RunRequest) -> str:
-    effective = request.config.batch.effective_batch_size
-    if request.plan is None:
-        return f"the fastest pair that fits, probed on the device = {effective} examples a step"
-    return f"{request.plan} = {effective} examples per optimizer step"
-
-
-def _reopen(left: Sequence[Left]) -> None:
-    """Says what a sweep that is started again will do, and makes room for it."""
+def _reopen(directory: Path, left: Sequence[Left]) -> None:
+    """Says what a sweep, or a run, that is started again will do, and makes room for it."""
     for run in left:
         reason = f" ({run.reason})" if run.reason else ""
         what = "runs" if run.again else "kept"
         print(f"{what}: {run.run_dir.name}: {run.state}{reason}", flush=True)
-    reopen(left)
+    reopen(directory, left)
 
 
 def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
     """Refuses a GPU that is not here, unless another machine is to run the jobs."""
-    if any(word.startswith("hydra/launcher=") for word in words):
+    launchers = {word for word in words if word.startswith("hydra/launcher=")}
+    if launchers - {"hydra/launcher=basic", "hydra/launcher=local_gpus"}:
         return
+    lease.check()
     for request in requests:
         try:
             find_device(request.config.device.kind.value)
@@ -147,13 +171,23 @@ def _check_device(requests: Iterable[RunRequest], words: list[str]) -> None:
 
 
 def _preflight(sweep: Sweep) -> None:
-    """Refuses jobs that this cluster cannot run.
+    """Refuses jobs that this cluster cannot run, or that it still runs.
 
     Raises:
         RequestError: A line for each reason.
     """
+    live = [job for job in sweep_jobs(sweep.directory) if job.state and not job.state.ended]
+    if live:
+        ids = masters(job.job_id for job in live if job.job_id)
+        raise RequestError(
+            f"{len(live)} runs of {sweep.directory} are still SLURM's (squeue --job={ids}); wait "
+            f"for them, or end them with: scancel {ids}"
+        )
+    settle(sweep.directory)
     configs = [job.request.config for job in sweep.jobs]
-    found = preflight.problems(sweep.launcher, {config.device.kind.value for config in configs})
+    found = preflight.problems(
+        sweep.launcher, {config.device.kind.value for config in configs}, sweep.batch_size
+    )
     never, perhaps = preflight.unshared(preflight.paths_of(sweep.directory, configs))
     for line in perhaps:
         print(f"note: {line}")
@@ -161,26 +195,13 @@ def _preflight(sweep: Sweep) -> None:
         raise RequestError("\nbatchopt: ".join(found + never))
 
 
-def _leave_to_slurm(sweep: Sweep, code: int) -> int:
-    """Says how to follow jobs that this command does not wait for."""
-    if not (sweep.directory / SLURM_JOBS).exists():
-        # Nothing was submitted: the directory must not stand in the way of the next try.
-        (sweep.directory / SWEEP).unlink(missing_ok=True)
-        return code or SOME_FAILED
-    print(f"follow: python -m batchopt.status {sweep.directory}")
-    print(f"then: python -m analysis sweep={sweep.directory}   (also while runs are going on)")
-    return code
-
-
-def _verify(directory: Path) -> None:
+def _verify(directory: Path, *, undo: bool) -> None:
     """Has a child prove that the planned runs are one training; ends here where they are not."""
-    child = subprocess.run(
-        [sys.executable, "-m", "batchopt.verify", "--sweep", str(directory)], check=False
-    )
-    if child.returncode:
-        # Nothing has run: the directory must not stand in the way of the next try.
-        (directory / SWEEP).unlink(missing_ok=True)
-        raise SystemExit(child.returncode)
+    code = lifeline.run("batchopt.verify", ["--sweep", str(directory)])
+    if code:
+        if undo:  # nothing has run: the directory must not stand in the way of the next try
+            (directory / SWEEP).unlink(missing_ok=True)
+        raise SystemExit(code)
 
 
 def _hydra(words: list[str]) -> int:

@@ -19,12 +19,8 @@ from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
@@ -52,7 +48,6 @@ class ExactTrainer(Seq2SeqTrainer):
         evaluator: Evaluator,
         sliced: bool,
         recorder: Recorder,
-        progress: bool,
         gradient_checkpointing: bool = False,
         tracked_as: str | None = None,
     ) -> None:
@@ -69,7 +64,6 @@ class ExactTrainer(Seq2SeqTrainer):
                 config,
                 plan,
                 recorder.run_dir,
-                progress=progress,
                 gradient_checkpointing=gradient_checkpointing,
                 tracked_as=tracked_as,
             ),
@@ -85,10 +79,7 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
-        self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        if progress:
-            self.add_callback(StepBar())
         if config.training.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
 
@@ -190,6 +181,9 @@ class ExactTrainer(Seq2SeqTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.recorder.phase("save")
         super()._save_checkpoint(model, trial)
+        self.recorder.complete_checkpoint(
+            self.state.global_step, keep=self.config.training.keep_checkpoints
+        )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """The Trainer's own count, over the micro-batches."""
@@ -202,7 +196,6 @@ def training_arguments(
     plan: BatchPlan,
     run_dir: Path,
     *,
-    progress: bool,
     gradient_checkpointing: bool = False,
     tracked_as: str | None = None,
 ) -> Seq2SeqTrainingArguments:
@@ -238,11 +231,10 @@ def training_arguments(
         eval_on_start=True,
         save_strategy=strategy if training.save_checkpoints else "no",
         save_steps=training.eval_steps or 500,
-        save_total_limit=training.keep_checkpoints,
         metric_for_best_model="rouge_f1",
         greater_is_better=True,
         remove_unused_columns=False,
-        disable_tqdm=not progress,
+        disable_tqdm=True,  # the supervisor draws the bar
         report_to=config.tracker.name.value if tracked_as else "none",
         run_name=tracked_as,
         project=config.tracker.project,
@@ -259,27 +251,6 @@ def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
     """Resolves `auto`: bf16 where the GPU has it, else fp32."""
     if precision is not Precision.auto:
         return precision
-    return Precision.bf16 if not cpu and torch.cuda.is_bf16_supported() else Precision.fp32
-
-
-class StepBar(ProgressCallback):
-    """One bar of optimizer steps with the last loss and score in it, not a line for each log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shown: dict[str, str] = {}
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Shows the newest numbers behind the bar."""
-        for name, key in (("loss", "loss"), ("rouge", "eval_rouge_f1")):
-            if logs and key in logs:
-                self.shown[name] = f"{logs[key]:.3f}"
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(self.shown, refresh=False)
+    # Older cards emulate it, which is slower than fp32.
+    native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision.bf16 if native else Precision.fp32

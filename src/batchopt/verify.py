@@ -380,7 +380,8 @@ def verify_sweep(directory: Path) -> int:
 
     Writes verify.json beside sweep.json.
     """
-    requests = [compose_run(job["overrides"]) for job in read_json(directory / SWEEP)["jobs"]]
+    plan = read_json(directory / SWEEP)
+    requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
         # By the pair, since one preset may be swept with several pairs.

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -21,6 +20,7 @@ from batchopt import checkpoints, memory, trackers
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, read_run
 from batchopt.failures import describe
+from batchopt.lifeline import end_with_starter
 from batchopt.recorder import Events, Recorder, StopRequested
 from batchopt.run_files import STACKS, TRAIN_LOG
 
@@ -41,7 +41,7 @@ def main() -> int:
     add_supervision(parser)
     arguments = parser.parse_args()
     events = be_supervised(arguments)
-    _log_to(arguments.run_dir / TRAIN_LOG)
+    _log_to(arguments.run_dir / TRAIN_LOG, events)
     started = time.monotonic() - arguments.earlier_s
     recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
     events.tell(outcome=run(recorder, arguments))
@@ -49,9 +49,8 @@ def main() -> int:
 
 
 def add_supervision(parser: argparse.ArgumentParser) -> None:
-    """Adds the two descriptors that `attempt.run_child` passes."""
+    """Adds the descriptor that `attempt.run_child` passes."""
     parser.add_argument("--events", type=int, help="descriptor to report to")
-    parser.add_argument("--lifeline", type=int, help="descriptor that closes with the supervisor")
 
 
 def be_supervised(arguments: argparse.Namespace) -> Events:
@@ -61,8 +60,7 @@ def be_supervised(arguments: argparse.Namespace) -> Events:
     faulthandler.register(signal.SIGQUIT, stacks, all_threads=True)
     # The supervisor ends the run with SIGTERM; Ctrl-C in the terminal is the supervisor's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if arguments.lifeline is not None:
-        threading.Thread(target=_follow, args=(arguments.lifeline,), daemon=True).start()
+    end_with_starter()
     return Events(arguments.events)
 
 
@@ -176,7 +174,6 @@ def build_trainer(
         evaluator=evaluator,
         sliced=sliced,
         recorder=recorder,
-        progress=sys.stderr.isatty(),
         gradient_checkpointing=gradient_checkpointing,
         # The integrations read the environment as the Trainer is made.
         tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
@@ -320,31 +317,25 @@ def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
-def _follow(lifeline: int) -> None:
-    """Ends this process when the supervisor has ended, however it did: the pipe closes then.
+class _Warnings(logging.Handler):
+    """Tells the supervisor, whose the terminal is; an error is told as the run's outcome."""
 
-    Its children are in its process group and end with it.
-    """
-    os.read(lifeline, 1)
-    os.killpg(0, signal.SIGKILL)
-
-
-class _TerminalHandler(logging.Handler):
-    """Prints above the progress bar instead of through it."""
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self.events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
+        if record.levelno < logging.ERROR:
+            self.events.tell(warning=record.getMessage())
 
-        tqdm.write(record.getMessage(), file=sys.stderr)
 
-
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, events: Events) -> None:
     logging.basicConfig(
         filename=path,
         level=logging.INFO,
         format="[%(asctime)s][%(name)s][%(levelname)s] %(message)s",
     )
-    logger.addHandler(_TerminalHandler())
+    logger.addHandler(_Warnings(events))
 
 
 if __name__ == "__main__":

@@ -11,18 +11,19 @@ left until something is submitted, since Hydra imports every plugin for every co
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, filter_overrides
+from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
 from batchopt import slurm
+from batchopt.run_files import RECORD, SWEEP, read_json
 
 MIN_POLL_S, MAX_POLL_S = 2.0, 60.0
 """SLURM is asked after a tenth of the time that was waited so far, within these bounds."""
@@ -38,8 +39,8 @@ class BatchoptSlurmConf(SlurmQueueConf):  # type: ignore[misc]  # it has no type
 
 
 ConfigStore.instance().store(
-    group="hydra/launcher",
-    name="slurm_schema",
+    group="schema/launcher",
+    name="slurm",
     node=BatchoptSlurmConf(),
     provider="batchopt_slurm",
 )
@@ -60,9 +61,16 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         """Submits the runs; returns nothing, since their records say what came of them."""
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        for number, overrides in enumerate(job_overrides, initial_job_idx):
-            print(f"submit: {number}: {' '.join(filter_overrides(overrides))}")
-        job_ids = self._submit(job_overrides, initial_job_idx)
+        # Of a sweep that is started again, only what is to run again takes a place in the queue.
+        over = set(_over(sweep_dir, self.config.sweep.retry))
+        numbered = [
+            (number, list(overrides))
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+            if number not in over
+        ]
+        if not numbered:
+            return []
+        job_ids = self._submit(numbered)
         slurm.write_job_ids(sweep_dir, job_ids)
         master = slurm.masters(job_ids.values())
         print(f"submitted: {len(job_ids)} runs as SLURM job {master}", flush=True)
@@ -70,7 +78,7 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
             self._wait(sweep_dir, job_ids)
         return []
 
-    def _submit(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> dict[int, str]:
+    def _submit(self, numbered: Sequence[tuple[int, list[str]]]) -> dict[int, str]:
         """Submits one array, and returns the SLURM job of each run's number."""
         import submitit
 
@@ -89,14 +97,14 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
                 if key not in own
             }
         )
-        numbers = range(first_number, first_number + len(job_overrides))
+        numbers = [number for number, _ in numbered]
         # The arguments of BaseSubmititLauncher.__call__, one list each.
         try:
             jobs = executor.map_array(
                 self,
-                [list(overrides) for overrides in job_overrides],
+                [overrides for _, overrides in numbered],
                 ["hydra.sweep.dir"] * len(numbers),
-                list(numbers),
+                numbers,
                 [f"job_id_for_{number}" for number in numbers],
                 [Singleton.get_state()] * len(numbers),
             )
@@ -106,25 +114,35 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         return {number: str(job.job_id) for number, job in zip(numbers, jobs, strict=True)}
 
     def _wait(self, sweep_dir: Path, job_ids: dict[int, str]) -> None:
-        """Returns when SLURM says that every job has ended, or every run has its record."""
+        """Returns when each job has ended: SLURM says so or, without SLURM, its run's record."""
         started = time.monotonic()
+        waited = set(job_ids.values())
+        master = slurm.masters(waited)
         said = ""
         try:
             while True:
-                jobs = slurm.sweep_jobs(sweep_dir)
+                # Of a sweep that hydra.sweeper.max_batch_size cuts, the others come later.
+                jobs = [job for job in slurm.sweep_jobs(sweep_dir) if job.job_id in waited]
                 counts = Counter(_word(job) for job in jobs)
                 words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
                 if words != said:
-                    print(f"SLURM job {slurm.masters(job_ids.values())}: {words}", flush=True)
+                    print(f"SLURM job {master}: {words}", flush=True)
                     said = words
                 if all(job.done for job in jobs):
                     return
                 # Seldom in a long sweep: the accounting serves the whole cluster.
                 time.sleep(min(MAX_POLL_S, max(MIN_POLL_S, (time.monotonic() - started) / 10)))
         except KeyboardInterrupt:
-            master = slurm.masters(job_ids.values())
             print(f"the jobs go on without this command; to end them: scancel {master}")
             raise
+
+
+def _over(sweep_dir: Path, retry: Sequence[str]) -> Iterator[int]:
+    """The numbers of the runs that have ended in a way that is not to be tried again."""
+    for job in read_json(sweep_dir / SWEEP)["jobs"]:
+        record = read_json(sweep_dir / job["run_dir"] / RECORD)
+        if record is not None and record["status"] not in retry:
+            yield job["number"]
 
 
 def _word(job: slurm.SweepJob) -> str:

@@ -2,7 +2,7 @@
 
 Two nodes with two fake GPUs each, accounting in MariaDB, memory limits; partition `main`, whose
 jobs give way to those of partition `high` and are requeued. Every daemon stays in the foreground
-as a child of this process and dies with it, so that nothing is left behind however this ends.
+as a child of this process and dies with it; what jobs a SIGKILL leaves, the next cluster ends.
 
 It runs as root and needs no systemd. Debian's packages are installed where they are missing.
 """
@@ -33,10 +33,11 @@ PACKAGES = {
 }
 """Programs of a cluster, and Debian's packages that have them."""
 
+PREFIX = "batchopt-slurm-"
+"""Of a cluster's folder in /tmp."""
+
 NODES = ("n1", "n2")
 GPUS = 2
-PORT = 26817
-"""slurmctld's; slurmdbd has the next, the nodes those from ten on."""
 
 SLURM_CONF = """\
 ClusterName=test
@@ -209,7 +210,9 @@ class Cluster:
 
     def fail_node(self, node: str) -> None:
         """Takes a node away as a power failure would: its daemon and every process of its jobs."""
-        self.daemons.pop(node).kill()
+        daemon = self.daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
         for pid, environ in step_daemons(self.top):
             if environ.get("SLURMD_NODENAME") == node or node in _words(pid):
                 kill_tree(pid)
@@ -246,17 +249,20 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(*, kill_wait: int = 15) -> Iterator[Cluster]:
-    """Brings a cluster up, and down again.
+    """Brings a cluster up, and down again; SIGTERM takes it down as Ctrl-C does.
 
     Raises:
         Unavailable: None can run here.
     """
     install()
+    _clear_up()
     # Short, since the paths of Unix sockets below it may have 108 characters. Made anew each
     # time: a kept database would answer for the old job of the same number.
-    top = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
+    top = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
     top.chmod(0o755)  # munged wants its socket to be reachable
+    (top / "owner").write_text(str(os.getpid()))
     running = Cluster(top)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _configure(top, kill_wait)
         _start(running)
@@ -265,8 +271,19 @@ def cluster(*, kill_wait: int = 15) -> Iterator[Cluster]:
         print(f"the cluster's logs: {top}/log", file=sys.stderr)
         running.stop()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     running.stop()
     shutil.rmtree(top)
+
+
+def _clear_up() -> None:
+    """Ends the jobs of clusters that were killed: their daemons are gone, their steps are not."""
+    for owner in Path("/tmp").glob(f"{PREFIX}*/owner"):
+        if not Path(f"/proc/{owner.read_text()}").exists():
+            for pid, _ in step_daemons(owner.parent):
+                kill_tree(pid)
+            shutil.rmtree(owner.parent)
 
 
 def _configure(top: Path, kill_wait: int) -> None:
@@ -280,22 +297,23 @@ def _configure(top: Path, kill_wait: int) -> None:
         os.mknod(device, 0o666 | 0o020000, os.makedev(240, gpu))
         devices.append(str(device))
     cgroups = _cgroups_work()
+    port, dbd_port, *node_ports = _free_ports(2 + len(NODES))
     values = {
         "host": host,
         "top": top,
         "run": top / "run",
         "log": top / "log",
-        "port": PORT,
-        "dbd_port": PORT + 1,
+        "port": port,
+        "dbd_port": dbd_port,
         "kill_wait": kill_wait,
         "cred_expire": kill_wait + 10,
         "proctrack": "proctrack/cgroup" if cgroups else "proctrack/linuxproc",
         "task_plugin": "task/cgroup" if cgroups else "task/none",
         "over_memory_kill": "" if cgroups else "JobAcctGatherParams=OverMemoryKill",
         "nodes": "\n".join(
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORT + 10 + number} "
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} "
             f"CPUs={2 * GPUS} RealMemory={3000 * GPUS} Gres=gpu:{GPUS} State=UNKNOWN"
-            for number, node in enumerate(NODES)
+            for node, node_port in zip(NODES, node_ports, strict=True)
         ),
     }
     etc = top / "etc"
@@ -317,6 +335,15 @@ def _configure(top: Path, kill_wait: int) -> None:
     except OSError:
         with Path("/etc/hosts").open("a") as hosts:
             hosts.write(f"127.0.0.1 {host}\n")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, so that two clusters may run side by side."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in found:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in found]
 
 
 def _cgroups_work() -> bool:
@@ -419,7 +446,6 @@ def children(pid: int) -> Sequence[int]:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with cluster() as running:
             for name, value in running.environ.items():

@@ -1,0 +1,88 @@
+"""Reads what a run or a sweep left, of an older or a newer batchopt, whole or damaged.
+
+What is refused is refused in one line that names the file. A key that is not known is left alone,
+one that is not there counts as not known.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from batchopt.errors import RequestError
+from batchopt.run_files import RECORD, RUNNING, SWEEP
+
+
+def read_record(run_dir: Path) -> dict[str, Any] | None:
+    """The record of a run; None where it left none.
+
+    Raises:
+        RequestError: The file is no record.
+    """
+    path = run_dir / RECORD
+    record = _read_object(path, "remove it to have the run done anew")
+    if record is not None and not isinstance(record.get("status"), str):
+        raise RequestError(f"{path} has no status; remove it to have the run done anew")
+    return record
+
+
+def read_running(run_dir: Path) -> dict[str, Any] | None:
+    """What a run that has no record said of itself; None where it said nothing.
+
+    Raises:
+        RequestError: The file is damaged.
+    """
+    return _read_object(run_dir / RUNNING, "remove it")
+
+
+def read_plan(directory: Path) -> dict[str, Any] | None:
+    """The plan of a sweep; None where the directory holds none.
+
+    Raises:
+        RequestError: The file is no plan, or a run of it would lie outside the sweep.
+    """
+    path = directory / SWEEP
+    plan = _read_object(path, "name another directory")
+    if plan is None:
+        return None
+    jobs = plan.get("jobs")
+    if (
+        not isinstance(plan.get("command"), str)
+        or not isinstance(plan.get("cwd"), str | None)
+        or not isinstance(jobs, list)
+        or not all(_is_job(job) for job in jobs)
+    ):
+        raise RequestError(f"{path} does not hold the plan of a sweep; name another directory")
+    for job in jobs:
+        run_dir = PurePath(job["run_dir"])
+        if run_dir.is_absolute() or ".." in run_dir.parts:
+            raise RequestError(f"{path} plans {run_dir}; a run must stay inside its sweep")
+    return plan
+
+
+def section(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of a record; empty where it is not there or is no object."""
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _is_job(job: Any) -> bool:
+    return (
+        isinstance(job, dict)
+        and isinstance(job.get("run_dir"), str)
+        and isinstance(job.get("overrides"), list)
+        and all(isinstance(word, str) for word in job["overrides"])
+    )
+
+
+def _read_object(path: Path, remedy: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"{path} cannot be read as JSON ({reason}); {remedy}") from error
+    if not isinstance(value, dict):
+        raise RequestError(f"{path} does not hold a JSON object; {remedy}")
+    return value

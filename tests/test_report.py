@@ -1,0 +1,155 @@
+"""The report: what it says in both languages, and that what it quotes stays a quotation."""
+
+import html
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analysis_sweep import make_sweep
+from markdown_it import MarkdownIt
+
+from analysis import labels, markdown
+from analysis.comparisons import label_settings
+from analysis.document import Code, Details, Document, Inline, Paragraph, Section, Strong, Table
+from analysis.findings import find
+from analysis.frame import build_frame
+from analysis.read import read_sweeps
+from analysis.report import LOG_LINES, build_document
+
+THREE: list[dict[str, Any]] = [
+    {"preset": "05a", "speed": 0.46, "peak_gib": 0.61},
+    {"preset": "05b", "speed": 0.52, "peak_gib": 0.74},
+    {"preset": "05c", "speed": 0.41, "peak_gib": 1.32},
+]
+OOM = {"preset": "05c", "status": "oom", "cause": "out of memory: 2 GiB"}
+
+
+def document_of(sweep: Path, language: labels.Language = "en") -> Document:
+    sweeps = read_sweeps([sweep])
+    runs = [run for sweep in sweeps for run in sweep.runs]
+    frame, names = build_frame(runs), label_settings(runs)
+    findings = find(runs, frame, names)
+    return build_document(sweeps, runs, frame, names, findings, language=language)
+
+
+def report_of(sweep: Path, language: labels.Language = "en") -> str:
+    return markdown.render(document_of(sweep, language))
+
+
+def page_of(text: str) -> str:
+    """What a reader of GitHub's Markdown gets, raw HTML allowed."""
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+
+
+def document_with(*blocks: Any) -> Document:
+    return Document("t", "en", (Section("s", "s", blocks),), {})
+
+
+def test_the_report_names_what_its_numbers_are(tmp_path: Path) -> None:
+    report = report_of(make_sweep(tmp_path, [*THREE[:2], OOM]))
+    for text in (
+        "best ROUGE F1 [kiwi]",
+        "process_anonymous",
+        "AMD EPYC 7763",
+        "torch 2.13.0+cpu",
+        "oom. Out of memory: 2 GiB.",
+        "python -m batchopt.train batch=05b training.num_train_epochs=10",
+        "python -m batchopt.train -m batch=05a,05b,05c seed=1,2,3",
+        "2 of 3 planned runs completed",
+    ):
+        assert text in report
+
+
+def test_every_image_of_the_report_is_drawn(tmp_path: Path) -> None:
+    from analysis.__main__ import analyse
+
+    artifacts = analyse([make_sweep(tmp_path, THREE)])
+    named = re.findall(r"!\[[^]]*\]\(([^)]*)\)", artifacts["batch_optimization_report.md"].decode())
+    assert len(named) >= 4
+    assert [name for name in named if name not in artifacts] == []
+
+
+def test_a_run_that_did_not_complete_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, [*THREE[:2], OOM])
+    log = [f"line {number} of <b>the log</b>" for number in range(500)]
+    (sweep / "2_batch=05c,seed=1" / "train.log").write_text("\n".join(log))
+    report = report_of(sweep)
+    assert "\n".join(log[-LOG_LINES:]) in report
+    assert log[-LOG_LINES - 1] not in report
+    assert "<b>" not in page_of(report)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "<script>alert(1)</script>",
+        "</summary><img src=x onerror=alert(1)>",
+        "[click](javascript:alert(1))",
+        "a | b\n\n# head",
+        "`code` *strong* __under__ ~~gone~~ $x_1$ \\",
+        "```\n</details>",
+        "&lt;b&gt;",
+    ],
+)
+def test_what_data_says_is_shown_as_it_is(attack: str) -> None:
+    text = markdown.render(
+        document_with(
+            Paragraph((attack, " ", Strong(attack), " ", Inline(attack))),
+            Table(("head",), ((attack,), ((Inline(attack),),))),
+            Details(attack, (Code(attack, "text"),)),
+        )
+    )
+    page = page_of(text)
+    tags = set(re.findall(r"</?(\w+)", page))
+    ours = {"h1", "h2", "p", "strong", "code", "pre", "table", "thead", "tbody", "tr", "th", "td"}
+    assert tags <= ours | {"details", "summary"}
+    assert page.count("<h1") == page.count("<h2") == 1
+    assert page.count("<tr") == 3
+    seen = html.unescape(" ".join(re.sub(r"<[^>]+>", "", page).split()))
+    assert seen.count(" ".join(attack.split())) == 7  # every place it was put
+
+
+def test_the_korean_report_is_korean(tmp_path: Path) -> None:
+    report = report_of(make_sweep(tmp_path, [*THREE[:2], OOM]), "ko")
+    for text in ("## 요약", "| 설정 |", "메모리 부족(OOM)", "language=ko"):
+        assert text in report
+
+
+def test_both_languages_hold_the_same_document(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, [*THREE[:2], OOM])
+    english, korean = document_of(sweep), document_of(sweep, "ko")
+    for mine, theirs in zip(english.sections, korean.sections, strict=True):
+        assert mine.key == theirs.key
+        assert [type(block) for block in mine.blocks] == [type(block) for block in theirs.blocks]
+
+
+def all_labels() -> list[labels.Label]:
+    found = []
+    for value in vars(labels).values():
+        if isinstance(value, labels.Label):
+            found.append(value)
+        elif isinstance(value, dict):
+            found += [one for one in value.values() if isinstance(one, labels.Label)]
+        elif isinstance(value, tuple):
+            found += [one for one in value if isinstance(one, labels.Label)]
+    return found
+
+
+@pytest.mark.parametrize("label", all_labels(), ids=lambda label: label.en[:30])
+def test_a_label_takes_the_same_values_in_both_languages(label: labels.Label) -> None:
+    def fields(text: str) -> set[str | None]:
+        return {field for _, field, _, _ in string.Formatter().parse(text)} - {None}
+
+    assert fields(label.en) == fields(label.ko)
+    assert label.en.isascii() or set(re.sub(r"[ -~\n]", "", label.en)) <= set("±")
+
+
+def test_every_label_is_used() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (Path(labels.__file__).parent).glob("*.py")
+    )
+    names = [name for name, value in vars(labels).items() if isinstance(value, labels.Label)]
+    assert len(names) > 50
+    assert [name for name in names if len(re.findall(rf"\b{name}\b", sources)) < 2] == []
