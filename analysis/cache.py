@@ -84,7 +84,7 @@ class Cache:
     changed: bool = False
 
     @classmethod
-    def open(cls, folder: Path, named: Sequence[Path]) -> "Cache":
+    def open(cls, folder: Path, named: Sequence[Path]) -> Cache:
         """Reads what is remembered of a request; nothing where there is no cache."""
         request = "\n".join(sorted(str(path.resolve()) for path in named))
         name = hashlib.sha256(request.encode()).hexdigest()[:16]
