@@ -13,7 +13,7 @@ import pandas as pd
 import seaborn as sns
 
 from analysis import labels as say
-from analysis.facts import Finding
+from analysis.facts import Comparison
 from analysis.frame import BYTES_PER_GIB, SECONDS_PER_MINUTE, TARGET_FRACTION, target_rouge
 from analysis.labels import Language
 from analysis.read import Run
@@ -141,7 +141,7 @@ class Setting:
     @property
     def untrusted(self) -> bool:
         """Whether the timing of some run is not to be trusted."""
-        return any(map(is_untrusted, self.runs))
+        return any(run.timing_untrusted for run in self.runs)
 
     def values(self, column: str) -> list[float]:
         """What was measured, of the completed runs where there are some."""
@@ -149,11 +149,6 @@ class Setting:
             row for run, row in zip(self.runs, self.rows, strict=True) if run.completed
         ] or self.rows
         return [float(row[column]) for row in completed if not pd.isna(row[column])]
-
-
-def is_untrusted(run: Run) -> bool:
-    """Whether something disturbed the timing of a run."""
-    return bool(getattr(run, "timing_untrusted", ()))
 
 
 def group_settings(
@@ -304,11 +299,13 @@ def padding(settings: Sequence[Setting], language: Language) -> BarChart | None:
     return BarChart("padding", title, x, (x,), tuple(bars))
 
 
-def quality_differences(finding: Finding, language: Language) -> IntervalChart | None:
-    """Draws how far the best setting is from the others in quality; None where one run is all."""
+def quality_differences(
+    comparison: Comparison, title: str, language: Language
+) -> IntervalChart | None:
+    """Draws every difference in quality with its interval; None where none has one."""
     rows = tuple(
         Difference(f"{one.first} − {one.second}", *(100 * end for end in ends))
-        for one in finding.contrasts
+        for one in comparison.quality
         if (interval := one.interval)
         for ends in [(interval.estimate, interval.low, interval.high)]
     )
@@ -316,9 +313,10 @@ def quality_differences(finding: Finding, language: Language) -> IntervalChart |
         return None
     return IntervalChart(
         "quality_differences",
-        say.DIFFERENCES_TITLE.say(language),
+        title,
         say.ROUGE_DIFFERENCE.say(language),
         rows[:MAX_SETTINGS],
+        100 * comparison.margin,
     )
 
 
@@ -354,13 +352,16 @@ def _plane(
                     float(row[x[0]]),
                     float(row[y[0]]),
                     note=_describe(run, language),
-                    hollow=is_untrusted(run),
+                    hollow=bool(run.timing_untrusted),
                 ),
             )
             for run, row in zip(setting.runs, setting.rows, strict=True)
             if run.status != "oom" and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
         ]
-        counted = [(run, point) for run, point in measured if run.completed] or measured
+        # As in the findings: what was disturbed counts only where there is nothing else.
+        completed = [(run, point) for run, point in measured if run.completed]
+        trusted = [(run, point) for run, point in completed if not point.hollow]
+        counted = trusted or completed or measured
         if not counted:
             continue
         if len(counted) > 1:
@@ -416,7 +417,7 @@ def _describe(run: Run, language: Language) -> str:
     parts = [say.SEED.say(language, seed=run.seed)] if run.seed is not None else []
     if not run.completed:
         parts.append(say.STATUSES[run.status].say(language))
-    if is_untrusted(run):
+    if run.timing_untrusted:
         parts.append(say.UNTRUSTED.say(language))
     return ", ".join(parts)
 

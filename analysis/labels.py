@@ -147,6 +147,12 @@ DECIDED_NOTE = Label(
     "‘분석’에 있습니다.",
 )
 
+ALL_THE_SAME = Label("all the same", "모두 같음")
+COMPARISONS_CUT = Label(
+    "The first {shown} of {all} comparisons are told; all are in recommendation.json.",
+    "비교 {all}개 가운데 처음 {shown}개만 실었습니다. 전체는 recommendation.json에 있습니다.",
+)
+
 HEAD_WHAT = Label("what", "항목")
 HEAD_VALUE = Label("value", "값")
 FACT_SWEEP = Label("sweep", "스윕")
@@ -231,13 +237,18 @@ PADDING_CAPTION = Label(
     "학습에서 처리한 전체 입력·타깃 토큰 가운데 패딩 토큰의 비율입니다.",
 )
 DIFFERENCES_CAPTION = Label(
-    "Pairwise differences in validation ROUGE with their intervals. An interval that includes zero "
-    "does not tell the two apart.",
-    "검증 ROUGE의 쌍별 차이와 신뢰구간입니다. 구간이 0을 포함하면 둘을 구별할 수 없습니다.",
+    "Every difference in best validation ROUGE with its interval. Where an interval includes "
+    "zero, the data do not tell the two apart; where it lies in the band, they are the same for "
+    "all purposes.",
+    "최고 검증 ROUGE의 쌍별 차이와 구간입니다. 구간이 0을 포함하면 둘을 구별할 수 없고, 띠 안에 "
+    "들면 사실상 같습니다.",
 )
-EFFECTIVE_BATCH = Label("Effective batch", "유효 배치")
 NO_CAUSE = Label("No cause was recorded.", "원인이 기록되지 않았습니다.")
 LOG_TAIL = Label("The last {lines} lines of ", "마지막 {lines}줄: ")
+INCOMPLETE_CUT = Label(
+    "The first {shown} of {all} are told; all are in ",
+    "전체 {all}개 가운데 처음 {shown}개만 실었습니다. 전체: ",
+)
 NO_LIMIT = Label(
     "No other limit was found in the records.", "기록에서 다른 한계는 발견되지 않았습니다."
 )
@@ -286,11 +297,18 @@ MEASUREMENTS = (
         "값입니다. GiB당 ROUGE: 최고 ROUGE를 최대 메모리로 나눈 값입니다.",
     ),
     Label(
-        "Single runs are ranked by speed or memory only where they differ by more than {limit} % "
-        "(a convention); several seeds by Welch's interval, at 95 % for all comparisons of one "
-        "aim together.",
+        "Single runs are ranked by speed or memory only where they differ by more than {limit} "
+        "% (a convention). Of several seeds, intervals hold at 95 % for each pair: paired by "
+        "seed where both settings have the same seeds, else Welch's. p-values are corrected "
+        "over all pairs of an aim (Holm). Of quality, a paired bootstrap over the validation "
+        "examples counts as well. Settings are the same in quality where two one-sided tests "
+        "(TOST) place the difference within {margin} ROUGE points of 100.",
         "한 번씩만 실행한 설정은 속도나 메모리가 {limit}% 넘게 다를 때만 순위를 매깁니다(관례). "
-        "시드가 여럿이면 웰치(Welch) 신뢰구간을 쓰며, 한 목적의 모든 비교를 합쳐 95% 수준입니다.",
+        "시드가 여럿이면 쌍마다 95% 신뢰구간을 구하는데, 두 설정의 시드가 같으면 시드별로 "
+        "짝지어, 아니면 Welch 방식으로 구합니다. p값은 한 목적의 모든 쌍에 대해 Holm 방식으로 "
+        "보정합니다. 품질은 검증 예제에 대한 짝 부트스트랩도 함께 봅니다. 단측 검정 두 "
+        "번(TOST)으로 차이가 ROUGE {margin}점(100점 만점) 안이라고 확인되면 품질이 같은 것으로 "
+        "봅니다.",
     ),
 )
 SAME_BATCH = Label(
@@ -302,6 +320,10 @@ TRAIN_LONGER = Label(
 )
 MORE_SEEDS = Label(
     "More seeds, to tell differences from noise:", "차이와 잡음을 구별하도록 시드를 늘리려면:"
+)
+ADOPT = Label(
+    "Make the choice the preset best, and train with it:",
+    "선택한 설정을 best 프리셋으로 저장하고 그것으로 학습하려면:",
 )
 AGAIN = Label("This report again:", "이 보고서를 다시 만들려면:")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import charts, text_en
+from analysis import charts, text_en, text_ko
 from analysis import labels as say
 from analysis.charts import Setting, group_settings, name_tokenizers
 from analysis.document import (
@@ -27,7 +27,7 @@ from analysis.document import (
     Table,
     Text,
 )
-from analysis.facts import Findings
+from analysis.facts import Comparison, Finding, Findings
 from analysis.findings import CLOSE_RATIO
 from analysis.frame import TARGET_FRACTION
 from analysis.labels import Label, Language
@@ -36,6 +36,15 @@ from analysis.table import build_table
 from analysis.text import number
 
 RESULTS_FILE = "batch_optimization_results.csv"
+
+MAX_COMPARISONS = 12
+"""More than this nobody reads one by one."""
+
+MAX_INCOMPLETE = 30
+"""Runs whose end is told; of a large sweep the file of results holds the rest."""
+
+MAX_SEEDS = 10
+"""More are not proposed, whatever would decide."""
 
 LOG_LINES = 20
 """Of a run that did not complete: as much of the log's end as usually says why."""
@@ -57,7 +66,7 @@ def build_document(
         ("short", say.IN_SHORT, _recommendations(runs, findings, language)),
         ("setting", say.WHAT_WAS_RUN, _what_was_run(sweeps, runs, language)),
         ("results", say.RESULTS, _results(table, settings, language)),
-        ("findings", say.FINDINGS, _findings(runs, findings, language)),
+        ("findings", say.FINDINGS, _findings(findings, language)),
         ("incomplete", say.INCOMPLETE, _incomplete(runs, labels, language)),
         ("limits", say.LIMITS, _limits(findings, language)),
         ("measured", say.MEASURED, _measured(runs, findings, language)),
@@ -67,9 +76,9 @@ def build_document(
         title=say.TITLE.say(language),
         language=language,
         sections=tuple(
-            Section(key, title.say(language), tuple(blocks))
-            for key, title, blocks in sections
-            if blocks
+            Section(key, title.say(language), blocks)
+            for key, title, made in sections
+            if (blocks := tuple(made))
         ),
         words={key: label.say(language) for key, label in say.CONTROLS.items()},
     )
@@ -77,36 +86,54 @@ def build_document(
 
 def _recommendations(
     runs: Sequence[Run], findings: Findings, language: Language
-) -> Sequence[Block]:
-    rows = []
-    for finding in findings.comparisons[0].aims:
-        by_label = {standing.label: standing for standing in finding.ranking}
-        leader = by_label.get(finding.choice or "")
-        rows.append(
-            (
-                text_en.aim_title(finding.aim.key),
-                finding.choice or say.NO_RECOMMENDATION.say(language),
-                ""
-                if leader is None
-                else f"{number(leader.mean)} {text_en.aim_unit(finding.aim.key)}",
-                finding.certainty,
-            )
+) -> Iterable[Block]:
+    yield Paragraph(
+        say.COMPLETED_OF.say(
+            language, completed=sum(run.completed for run in runs), planned=len(runs)
         )
-    return [
-        Paragraph(
-            say.COMPLETED_OF.say(
-                language, completed=sum(run.completed for run in runs), planned=len(runs)
-            )
-        ),
-        Table(
-            tuple(
-                head.say(language, tokenizer=name_tokenizers(runs, language))
-                for head in (say.HEAD_AIM, say.HEAD_SETTING, say.HEAD_OBSERVED, say.HEAD_DECIDED)
-            ),
-            tuple(rows),
-        ),
-        Paragraph(say.DECIDED_NOTE.say(language, limit=number(100 * (CLOSE_RATIO - 1), 1))),
-    ]
+    )
+    heads = (say.HEAD_AIM, say.HEAD_SETTING, say.HEAD_OBSERVED, say.HEAD_DECIDED)
+    tokenizer = name_tokenizers(runs, language)
+    for comparison in _shown(findings):
+        yield from _heading(comparison, language)
+        yield Table(
+            tuple(head.say(language, tokenizer=tokenizer) for head in heads),
+            tuple(_row(finding, language) for finding in comparison.aims),
+        )
+    if len(findings.comparisons) > MAX_COMPARISONS:
+        yield Paragraph(
+            say.COMPARISONS_CUT.say(language, shown=MAX_COMPARISONS, all=len(findings.comparisons))
+        )
+    yield Paragraph(say.DECIDED_NOTE.say(language, limit=number(100 * (CLOSE_RATIO - 1), 1)))
+
+
+def _row(finding: Finding, language: Language) -> tuple[Text, ...]:
+    """One aim: its choice, what was observed, and how sure it is."""
+    words = _words(language)
+    leader = next((one for one in finding.ranking if one.label == finding.choice), None)
+    none = say.NO_RECOMMENDATION
+    if finding.contrasts and all(one.equivalent for one in finding.contrasts):
+        none = say.ALL_THE_SAME
+    return (
+        words.aim_title(finding.aim.key),
+        finding.choice or none.say(language),
+        f"{number(leader.mean)} {words.aim_unit(finding.aim.key)}" if leader else "",
+        words.certainty(finding.certainty),
+    )
+
+
+def _words(language: Language) -> Any:
+    """The module that says findings in a language."""
+    return text_ko if language == "ko" else text_en
+
+
+def _shown(findings: Findings) -> tuple[Comparison, ...]:
+    return findings.comparisons[:MAX_COMPARISONS]
+
+
+def _heading(comparison: Comparison, language: Language) -> Iterable[Block]:
+    facets = _words(language).facets(comparison)
+    return [Paragraph((Strong(facets),))] if facets else []
 
 
 def _what_was_run(
@@ -184,45 +211,49 @@ def _figures(settings: Sequence[Setting], language: Language) -> Iterable[Figure
             yield Figure(name, title.say(language), " ".join(sentences), kept)
 
 
-def _findings(runs: Sequence[Run], findings: Findings, language: Language) -> Sequence[Block]:
-    bullets: list[Text] = [
-        (Strong(text_en.aim_title(finding.aim.key)), f": {text_en.reason(finding)}")
-        for finding in findings.comparisons[0].aims
-    ]
-    bullets += text_en.decisions(findings.comparisons[0])
-    quality = next(
-        finding for finding in findings.comparisons[0].aims if finding.aim.key == "best_quality"
+def _findings(findings: Findings, language: Language) -> Iterable[Block]:
+    words = _words(language)
+    for comparison in _shown(findings):
+        yield from _heading(comparison, language)
+        bullets: list[Text] = [
+            (
+                Strong(words.aim_title(finding.aim.key)),
+                f": {words.reason(finding)} {words.more_seeds(finding)}".rstrip(),
+            )
+            for finding in comparison.aims
+        ]
+        yield Bullets((*bullets, *words.decisions(comparison)))
+    title = say.DIFFERENCES_TITLE.say(language)
+    drawn = (
+        charts.quality_differences(one, words.facets(one) or title, language)
+        for one in _shown(findings)
     )
-    chart = charts.quality_differences(quality, language)
-    blocks: list[Block] = [Bullets(tuple(bullets))]
-    if chart is not None:
-        caption = say.DIFFERENCES_CAPTION.say(language)
-        blocks.append(Figure(chart.key, chart.title, caption, (chart,)))
-    return blocks
+    differences = tuple(chart for chart in drawn if chart is not None)
+    if differences:
+        yield Figure(
+            "quality_differences", title, say.DIFFERENCES_CAPTION.say(language), differences
+        )
 
 
-def _incomplete(runs: Sequence[Run], labels: Sequence[str], language: Language) -> Sequence[Block]:
-    blocks: list[Block] = []
-    for run, label in zip(runs, labels, strict=True):
-        if run.completed:
-            continue
+def _incomplete(runs: Sequence[Run], labels: Sequence[str], language: Language) -> Iterable[Block]:
+    ended = [(run, label) for run, label in zip(runs, labels, strict=True) if not run.completed]
+    for run, label in ended[:MAX_INCOMPLETE]:
         status = say.STATUSES[run.status].say(language)
         seed = "" if run.seed is None else f", {say.SEED.say(language, seed=run.seed)}"
         cause = _sentence(run.cause) or say.NO_CAUSE.say(language)
-        blocks.append(
-            Bullets(((Strong(label), f"{seed}: {status}. {cause} (", Inline(run.run_dir), ")"),))
-        )
+        yield Bullets(((Strong(label), f"{seed}: {status}. {cause} (", Inline(run.run_dir), ")"),))
         tail = _log_tail(run)
         if tail:
             summary = say.LOG_TAIL.say(language, lines=len(tail))
-            blocks.append(Details((summary, Inline("train.log")), (Code("\n".join(tail), "text"),)))
-    return blocks
+            yield Details((summary, Inline("train.log")), (Code("\n".join(tail), "text"),))
+    if len(ended) > MAX_INCOMPLETE:
+        more = say.INCOMPLETE_CUT.say(language, shown=MAX_INCOMPLETE, all=len(ended))
+        yield Paragraph((more, Inline(RESULTS_FILE), "."))
 
 
-def _limits(findings: Findings, language: Language) -> Sequence[Block]:
-    if not text_en.limits(findings):
-        return [Paragraph(say.NO_LIMIT.say(language))]
-    return [Bullets(tuple(text_en.limits(findings)))]
+def _limits(findings: Findings, language: Language) -> Iterable[Block]:
+    limits = _words(language).limits(findings)
+    yield Bullets(tuple(limits)) if limits else Paragraph(say.NO_LIMIT.say(language))
 
 
 def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Sequence[Block]:
@@ -234,12 +265,12 @@ def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Se
         "tokenizer": name_tokenizers(runs, language),
         "target": f"{100 * TARGET_FRACTION:.0f}",
         "limit": number(100 * (CLOSE_RATIO - 1), 1),
+        "margin": f"{100 * findings.comparisons[0].margin:g}",
     }
     sentences = [label.say(language, **values) for label in say.MEASUREMENTS]
-    if findings.comparisons[0].reference_batch is not None:
-        sentences.append(
-            say.SAME_BATCH.say(language, batch=findings.comparisons[0].reference_batch)
-        )
+    batches = _list(comparison.reference_batch for comparison in findings.comparisons)
+    if batches:
+        sentences.append(say.SAME_BATCH.say(language, batch=batches))
     return [Bullets(tuple(sentences))]
 
 
@@ -249,42 +280,64 @@ def _next_commands(
     labels: Sequence[str],
     findings: Findings,
     language: Language,
-) -> Sequence[Block]:
-    by_label = dict(zip(labels, runs, strict=True))
+) -> Iterable[Block]:
+    words = _words(language)
+    first = dict(zip(reversed(labels), reversed(runs), strict=True))
     longer: dict[str, list[str]] = {}
     for finding in findings.comparisons[0].aims:
         if finding.choice is not None:
-            run = by_label[finding.choice]
             kept = [
                 override
-                for override in _setting_overrides(run)
+                for override in _setting_overrides(first[finding.choice])
                 if _key(override) not in ("training.num_train_epochs", "training.max_steps")
             ]
-            words = ["python -m batchopt.train", *map(shlex.quote, kept)]
-            words.append("training.num_train_epochs=10")
-            longer.setdefault(" ".join(words), []).append(text_en.aim_title(finding.aim.key))
-    commands = [
-        (say.TRAIN_LONGER.say(language, aims=", ".join(aims)), command)
-        for command, aims in longer.items()
-    ]
+            command = _command("batchopt.train", *kept, "training.num_train_epochs=10")
+            longer.setdefault(command, []).append(words.aim_title(finding.aim.key))
+    for command, aims in longer.items():
+        yield Paragraph(say.TRAIN_LONGER.say(language, aims=", ".join(aims)))
+        yield Code(command)
+
+    sweep = f"sweep={','.join(one.path for one in sweeps)}"
+    decided = [finding for finding in findings.comparisons[0].aims if finding.certainty != "no"]
+    if decided and len(findings.comparisons) == 1:
+        yield Paragraph(say.ADOPT.say(language))
+        adopt = _command("analysis", sweep, f"adopt={decided[0].aim.key}")
+        yield Code(f"{adopt}\n{_command('batchopt.train', '+experiment=final')}")
+
     seeds: dict[str, set[int | None]] = {}
     for run, label in zip(runs, labels, strict=True):
         seeds.setdefault(label, set()).add(run.seed)
+    wanted = _seeds_wanted(findings)
     presets = [preset for preset in dict.fromkeys(run.preset for run in runs) if preset]
     common = set(_others(runs[0])).intersection(*(_others(run) for run in runs))
-    if presets and any(findings.completed) and min(map(len, seeds.values())) < 3:
-        words = [
-            "python -m batchopt.train -m",
-            shlex.quote(f"batch={','.join(presets)}"),
-            *(shlex.quote(override) for override in _others(runs[0]) if override in common),
-            "seed=1,2,3",
-        ]
-        commands.append((say.MORE_SEEDS.say(language), " ".join(words)))
-    named = ",".join(sweep.path for sweep in sweeps)
-    again = ["python -m analysis", shlex.quote(f"sweep={named}")]
-    again += [f"language={language}"] if language != "en" else []
-    commands.append((say.AGAIN.say(language), " ".join(again)))
-    return [block for text, command in commands for block in (Paragraph(text), Code(command))]
+    if presets and any(findings.completed) and min(map(len, seeds.values())) < wanted:
+        yield Paragraph(say.MORE_SEEDS.say(language))
+        yield Code(
+            _command(
+                "batchopt.train",
+                "-m",
+                f"batch={','.join(presets)}",
+                *(override for override in _others(runs[0]) if override in common),
+                f"seed={','.join(map(str, range(1, wanted + 1)))}",
+            )
+        )
+    yield Paragraph(say.AGAIN.say(language))
+    yield Code(_command("analysis", sweep, *([f"language={language}"] * (language != "en"))))
+
+
+def _seeds_wanted(findings: Findings) -> int:
+    """Seeds of each setting that would decide what can be decided; three show the noise at all."""
+    needs = [
+        finding.more_seeds.need
+        for comparison in findings.comparisons
+        for finding in comparison.aims
+        if finding.more_seeds and finding.more_seeds.need is not None
+    ]
+    return max([3, *(need for need in needs if need <= MAX_SEEDS)])
+
+
+def _command(module: str, *arguments: str) -> str:
+    return " ".join(["python -m", module, *map(shlex.quote, arguments)])
 
 
 def _log_tail(run: Run) -> list[str]:

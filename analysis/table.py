@@ -84,7 +84,11 @@ def build_table(
             continue
         texts = _write(values)
         groups = findings.groups(speed=column.speed, memory=column.memory, quality=column.quality)
-        marked = _best(column, values, texts, [group == 0 for group in groups])
+        marked = {
+            row
+            for number in set(groups) - {None}
+            for row in _best(column, values, texts, [group == number for group in groups])
+        }
         columns.append((column.heading.say(language, tokenizer=tokenizer), texts, marked))
     return Table(
         headings=tuple(heading for heading, _, _ in columns),

@@ -24,6 +24,11 @@ def settings_of(sweep: Path) -> tuple[Setting, ...]:
     return charts.group_settings(runs, build_frame(runs), label_settings(runs))
 
 
+def artifacts_of(sweep: Path, **request: Any) -> dict[str, bytes]:
+    cache = str(sweep.parent / "cache")
+    return analyse([sweep], Request(cache_dir=cache, **request))
+
+
 def grid(presets: int, rates: int, seeds: int, **more: Any) -> list[dict[str, Any]]:
     """Jobs whose peak and speed follow from their place."""
     return [
@@ -191,16 +196,24 @@ def test_an_oom_run_is_marked_named_and_bends_no_mean(tmp_path: Path) -> None:
     assert "05b (16 × 4): out of memory" in names
 
 
-def test_a_run_with_untrusted_timing_is_hollow_and_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(charts, "is_untrusted", lambda run: run.preset == "05b")
-    chart = charts.memory_vs_speed(settings_of(make_sweep(tmp_path, grid(2, 1, 1))), "en")
+def test_a_run_with_untrusted_timing_is_hollow_and_named(tmp_path: Path) -> None:
+    jobs = grid(2, 1, 1)
+    jobs[1]["metrics"] = {"timing_untrusted": ["another process used the GPU"]}
+    chart = charts.memory_vs_speed(settings_of(make_sweep(tmp_path, jobs)), "en")
     assert [series.points[0].hollow for series in chart.series] == [False, True]
     assert "timing not trusted" in chart.series[1].points[0].note
     with figures.style():
         names = [text.get_text() for text in figures.draw_figure([chart], "en").findobj(Text)]
     assert "hollow: timing not trusted" in names
+
+
+def test_disturbed_runs_do_not_count_where_others_do(tmp_path: Path) -> None:
+    jobs = grid(1, 1, 3)
+    jobs[0] |= {"speed": 0.1, "metrics": {"timing_untrusted": ["another process"]}}
+    chart = charts.memory_vs_speed(settings_of(make_sweep(tmp_path, jobs)), "en")
+    mean = chart.series[0].points[-1]
+    assert mean.x == pytest.approx(0.425)
+    assert not mean.hollow
 
 
 def test_the_front_joins_what_nothing_beats() -> None:
@@ -239,5 +252,5 @@ def test_labels_are_english_where_no_font_has_hangul(
 
 def test_a_table_too_long_to_draw_says_so(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, grid(3, 1, 25))
-    image = matplotlib.image.imread(io.BytesIO(analyse([sweep])["summary_table.png"]))
+    image = matplotlib.image.imread(io.BytesIO(artifacts_of(sweep)["summary_table.png"]))
     assert image.shape[0] < 0.25 * figures.DPI * (figures.MAX_ROWS + 4)

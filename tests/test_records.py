@@ -59,7 +59,7 @@ def states(sweep, **fingerprints):
 def test_a_record_of_version_1_is_a_result_and_is_kept(sweep, capsys):
     folder = leave(sweep, 0, "record.json", VERSION_1)
     assert states(sweep) == [("completed", False), ("missing", True)]
-    results = read_results(sweep)
+    results = read_results(sweep.directory)
     assert (results[0].status, results[0].plan) == ("completed", "8 x 8")
     assert exit_code(results) == 1, "one is missing"
     print_summary(results)
@@ -75,7 +75,7 @@ def test_an_interrupted_record_of_version_1_is_gone_on_with(sweep):
 def test_a_record_of_a_newer_version_is_shown_and_kept(sweep, capsys):
     folder = leave(sweep, 0, "record.json", VERSION_99)
     assert states(sweep)[0] == ("preempted", False)
-    results = read_results(sweep)
+    results = read_results(sweep.directory)
     assert (results[0].status, results[0].plan) == ("preempted", "")
     print_summary(results)
     assert "preempted" in capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_a_damaged_record_is_named_before_anything_runs(text, sweep):
         what_is_left(sweep, {})
     assert str(folder / "record.json") in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
-    results = read_results(sweep)
+    results = read_results(sweep.directory)
     assert results[0].status == "missing"
     assert "record.json" in results[0].cause
 

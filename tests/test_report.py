@@ -10,9 +10,21 @@ import pytest
 from analysis_sweep import make_sweep
 from markdown_it import MarkdownIt
 
-from analysis import labels, markdown
+from analysis import labels, markdown, text_en, text_ko
+from analysis import report as report_module
+from analysis.__main__ import Request, analyse
 from analysis.comparisons import label_settings
-from analysis.document import Code, Details, Document, Inline, Paragraph, Section, Strong, Table
+from analysis.document import (
+    Code,
+    Details,
+    Document,
+    Inline,
+    Paragraph,
+    Section,
+    Strong,
+    Table,
+    plain,
+)
 from analysis.findings import find
 from analysis.frame import build_frame
 from analysis.read import read_sweeps
@@ -63,9 +75,7 @@ def test_the_report_names_what_its_numbers_are(tmp_path: Path) -> None:
 
 
 def test_every_image_of_the_report_is_drawn(tmp_path: Path) -> None:
-    from analysis.__main__ import analyse
-
-    artifacts = analyse([make_sweep(tmp_path, THREE)])
+    artifacts = analyse([make_sweep(tmp_path, THREE)], Request(cache_dir=str(tmp_path / "cache")))
     named = re.findall(r"!\[[^]]*\]\(([^)]*)\)", artifacts["batch_optimization_report.md"].decode())
     assert len(named) >= 4
     assert [name for name in named if name not in artifacts] == []
@@ -113,8 +123,66 @@ def test_what_data_says_is_shown_as_it_is(attack: str) -> None:
 
 def test_the_korean_report_is_korean(tmp_path: Path) -> None:
     report = report_of(make_sweep(tmp_path, [*THREE[:2], OOM]), "ko")
-    for text in ("## 요약", "| 설정 |", "메모리 부족(OOM)", "language=ko"):
+    for text in ("## 요약", "| 설정 |", "메모리 부족(OOM)", "language=ko", "시드가 하나뿐이어서"):
         assert text in report
+    # What a run or a person wrote stays as it is; everything else is ours, and Korean.
+    ours = report.split("## 다음 단계")[0].replace("Out of memory: 2 GiB.", "")
+    sentences = [part for part in re.split(r"(?<=\.)\s|\n", ours) if part.endswith(".")]
+    assert len(sentences) > 20
+    assert [part for part in sentences if not re.search("[가-힣]", part)] == []
+
+
+def test_korean_says_everything_that_english_says() -> None:
+    """All but why a preset is not adopted, which is an error of the command."""
+    said = set(re.findall(r"^    (\w+)\(", text_en.__doc__ or "", re.MULTILINE)) - {"refusal"}
+    assert len(said) > 10
+    assert [name for name in said if not callable(getattr(text_ko, name, None))] == []
+    for name in ("TITLES", "UNITS", "FACTS", "_LIMITS"):
+        assert getattr(text_en, name).keys() == getattr(text_ko, name).keys()
+    names = [[one.__name__ for one in module.DECISIONS] for module in (text_en, text_ko)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("설정", "설정은"),
+        ("메모리", "메모리는"),
+        ("05a", "05a는"),
+        ("05b (16 × 4)", "05b (16 × 4)는"),
+        ("05a (8 × 8) [0.46]", "05a (8 × 8) [0.46]는"),
+        ("64", "64는"),
+        ("128", "128은"),
+        ("0.52", "0.52는"),
+        ("model", "model은"),
+        ("learning_rate=1e-4", "learning_rate=1e-4는"),
+        ("3.2분", "3.2분은"),
+    ],
+)
+def test_a_particle_follows_the_sound(word: str, wanted: str) -> None:
+    assert text_ko.particle(word, "은", "는") == wanted
+
+
+def test_each_comparison_is_told_under_its_own_name(tmp_path: Path) -> None:
+    jobs = [
+        {**job, "overrides": [f"batch={job['preset']}", f"training.learning_rate={rate}", "seed=1"]}
+        for job in THREE
+        for rate in ("1e-4", "3e-4")
+    ]
+    document = document_of(make_sweep(tmp_path, jobs))
+    short = next(section for section in document.sections if section.key == "short")
+    names = [block.text for block in short.blocks if isinstance(block, Paragraph)]
+    told = [plain(name) for name in names if isinstance(name, tuple)]
+    assert len(told) == 2
+    assert all("learning_rate" in name for name in told)
+    assert len([block for block in short.blocks if isinstance(block, Table)]) == 2
+
+
+def test_a_large_sweep_has_a_report_of_bounded_length(tmp_path: Path) -> None:
+    jobs = [{"preset": "05a", "seed": seed, "status": "failed"} for seed in range(40)]
+    report = report_of(make_sweep(tmp_path, [*THREE, *jobs]))
+    assert report.count("the run ended failed") < 2 * report_module.MAX_INCOMPLETE
+    assert f"{report_module.MAX_INCOMPLETE} of 40" in report
 
 
 def test_both_languages_hold_the_same_document(tmp_path: Path) -> None:

@@ -222,7 +222,8 @@ def sweep(tmp_path):
         }
         for number, name in enumerate(names)
     ]
-    (folder / "sweep.json").write_text(json.dumps({"schema_version": 1, "jobs": jobs}))
+    plan = {"schema_version": 1, "command": "", "jobs": jobs}
+    (folder / "sweep.json").write_text(json.dumps(plan))
     slurm.write_job_ids(folder, {number: f"17_{number}" for number in range(4)})
     (folder / names[0]).mkdir()
     (folder / names[0] / "record.json").write_text("{}")

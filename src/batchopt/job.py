@@ -7,7 +7,6 @@ import logging
 import os
 import traceback
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -35,15 +34,16 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)
-        hydra: Any = HydraConfig.instance().cfg
-        add_to_search(request, OmegaConf.select(hydra, "hydra.job.num"))
+        # A single run has no number.
+        job = HydraConfig.get().job
+        add_to_search(request, None if OmegaConf.is_missing(job, "num") else job.num)
         objectives = read_objectives(request.config.objective)
         if is_kept(run_dir):
             return value_of(run_dir, objectives) if objectives else "kept"
         over = is_over(run_dir, request.config.sweep.retry)
         if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
             return value_of(run_dir, objectives) if objectives else over
-        trials = OmegaConf.select(hydra, "hydra.sweeper.n_trials")
+        trials = HydraConfig.get().sweeper.get("n_trials")
         with show_run(run_dir, str(request.plan or "batch=auto"), trials) as screen:
             status = supervise(request, run_dir, screen.take)
         trackers.report(request, run_dir)
