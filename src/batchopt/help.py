@@ -65,13 +65,14 @@ def _section(group: str, note: str, schema: type) -> str:
         if item.name in (*GROUPS, "run", "probe", "sweep", "source"):
             continue
         key = f"{group}.{item.name}" if group else item.name
-        head = f"  {key}={_default(item)}"
+        head = f"  {key}={default_of(item)}"
         text = textwrap.wrap(texts.get(item.name, ""), 92)
         lines += [head, *(f"      {line}" for line in text)]
     return "\n".join(lines)
 
 
-def _default(item: "dataclasses.Field[Any]") -> str:
+def default_of(item: "dataclasses.Field[Any]") -> str:
+    """The default of a field as one would write it on the command line; … where there is none."""
     value = item.default
     if item.default_factory is not dataclasses.MISSING:
         value = item.default_factory()

@@ -1,0 +1,203 @@
+"""Writes the pages of docs/reference and the preset tables of the READMEs from the code.
+
+`make docs-reference` runs it; tests/test_docs.py fails where a page is not what it would write.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from batchopt import config, help, metrics
+from batchopt.compose import DATA, EXPERIMENT, GROUPS, MODELS, choices_of, compose_run, conf_dir
+
+TOP = Path(__file__).resolve().parents[1]
+NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"
+COMMANDS = {
+    "batchopt.train": "one run, or a sweep",
+    "batchopt.status": "what each run of a sweep is doing now",
+    "batchopt.resume": "finishes a sweep or a run",
+    "batchopt.probe": "what each batch size needs on this device",
+    "batchopt.verify": "proves that the presets are one training",
+    "batchopt.doctor": "what this machine has, and what is in the way",
+    "analysis": "tables, figures and the report",
+}
+SECTIONS = {
+    "batch": [("", config.BatchConfig)],
+    "data": [(f" (data={name})", schema) for name, schema in DATA.items()],
+    "model": [(f" (model={name})", schema) for name, schema in MODELS.items()],
+    "training": [("", config.TrainingConfig)],
+    "metric": [("", config.MetricConfig)],
+    "device": [("", config.DeviceConfig)],
+    "tracker": [("", config.TrackerConfig)],
+    "run": [("", config.RunConfig)],
+    "probe": [("", config.ProbeConfig)],
+    "sweep": [("", config.SweepConfig)],
+    "": [("", config.Config)],
+}
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page, with what it has to hold."""
+    reference = TOP / "docs" / "reference"
+    return {
+        reference / "config.md": NOTE + "\n".join(config_page()) + "\n",
+        reference / "commands.md": NOTE + "\n".join(commands_page()) + "\n",
+        reference / "record.md": NOTE + "\n".join(record_page()) + "\n",
+        reference / "columns.md": NOTE + "\n".join(columns_page()) + "\n",
+    }
+
+
+def config_page() -> Iterator[str]:
+    """Every group, choice and key, from conf/ and the schemas."""
+    yield "# Configuration\n"
+    yield "Every key can be set on the command line: `python -m batchopt.train KEY=VALUE …`."
+    yield "`null` means: none, or derived.\n"
+    yield "## Groups and their choices\n"
+    yield "| group | choices |\n|---|---|"
+    for group in (*GROUPS, EXPERIMENT, "hydra/launcher"):
+        # best.yaml is the user's own, written by make adopt.
+        own = [f"`{name}`" for name in choices_of(group) if (group, name) != ("batch", "best")]
+        yield f"| `{group}` | {', '.join(own)} |"
+    for group, schemas in SECTIONS.items():
+        for note, schema in schemas:
+            yield f"\n## {group or 'Top level'}{note}\n"
+            yield f"{' '.join((schema.__doc__ or '').split())}\n"
+            yield "| key | default | |\n|---|---|---|"
+            texts = help.field_texts(schema)
+            for item in dataclasses.fields(schema):
+                if item.name in SECTIONS or item.name == "source":
+                    continue
+                key = f"{group}.{item.name}" if group else item.name
+                text = cell(texts[item.name])
+                yield f"| `{key}` | `{help.default_of(item)}` | {text} |"
+
+
+def commands_page() -> Iterator[str]:
+    """What each command says of itself."""
+    yield "# Commands\n"
+    yield "| command | |\n|---|---|"
+    for module, text in COMMANDS.items():
+        yield f"| [`python -m {module}`](#{anchor(f'python -m {module}')}) | {text} |"
+    for module in COMMANDS:
+        yield f"\n## `python -m {module}`\n"
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"COLUMNS": "100"},
+        )
+        text = done.stdout.rstrip()
+        if module == "batchopt.train":  # the keys have a page of their own
+            text = text.split("\n\nGroups (")[0]
+        yield f"```text\n{text}\n```"
+        if module == "batchopt.train":
+            yield "\nEvery group and key: [configuration](config.md)."
+
+
+def record_page() -> Iterator[str]:
+    """What a run leaves behind, and every metric of its record."""
+    yield "# What a run leaves behind\n"
+    yield "A run's folder, such as `multirun/DATE/TIME/0_batch=05a/`:\n"
+    yield "| file | |\n|---|---|"
+    for name, text in (
+        ("record.json", "how it ended, and every final number; written once, also for a kill"),
+        ("metrics.jsonl", "a line for each logged step (`train`) and each `evaluation`"),
+        ("memory.jsonl", "samples of the device over time, with the phase"),
+        ("predictions.jsonl", "each validation example: references, prediction, its ROUGE"),
+        ("train.log", "the log"),
+        ("checkpoints/", "the best and the last; of a completed run only the weights"),
+        (".hydra/", "the composed config and the overrides"),
+        ("running.json, stacks.txt", "while it runs; the stacks of a crash or a hang"),
+    ):
+        yield f"| `{name}` | {text} |"
+    yield "\n## record.json\n"
+    yield "| key | |\n|---|---|"
+    for name, text in (
+        ("schema_version", "of this file; older ones can be read"),
+        ("status, cause", "completed, oom, failed, killed, timeout or interrupted, and why"),
+        ("phase, step", "where it was when it ended"),
+        ("started_at, ended_at", "UTC"),
+        ("preset, seed, overrides", "what was asked for"),
+        ("plan", "the pair, the packing, the steps; `requested` where the run changed it"),
+        ("metrics", "the table below"),
+        ("attempts", "one for each go: resumed, halved after an out-of-memory"),
+        ("environment", "versions, device and driver, host, git commit, SLURM job"),
+        ("data, model, data_fingerprint", "what was trained on, and what was trained"),
+        ("config_hash, code_hash", "by which a resumed sweep knows a stale run"),
+        ("traceback", "of a failure; the stacks of a crash or a hang"),
+    ):
+        yield f"| `{name}` | {text} |"
+    yield "\n## metrics\n"
+    yield "Null is not measured. `objective=NAME` takes those that are better one way.\n"
+    yield "| metric | unit | better | |\n|---|---|---|---|"
+    for name, metric in metrics.METRICS.items():
+        better = "" if metric.better is metrics.Better.neither else metric.better.name
+        yield f"| `{name}` | {metric.unit} | {better} | {cell(metric.text)} |"
+
+
+def columns_page() -> Iterator[str]:
+    """The columns of the CSV, from its schema."""
+    schema = json.loads((TOP / "analysis/schemas/results.schema.json").read_text(encoding="utf-8"))
+    yield "# Columns of batch_optimization_results.csv\n"
+    yield f"{schema['description']}\n"
+    yield "| column | type | |\n|---|---|---|"
+    for name, column in schema["properties"].items():
+        kind = column.get("type", "")
+        kinds = [kind] if isinstance(kind, str) else [one for one in kind if one != "null"]
+        text = column.get("description", "")
+        if not text and name in metrics.METRICS:
+            text = metrics.METRICS[name].text
+        if "enum" in column:
+            text = f"{text} One of {', '.join(str(value) for value in column['enum'])}.".strip()
+        yield f"| `{name}` | {', '.join(kinds)} | {cell(text)} |"
+
+
+def presets() -> str:
+    """The table of the fixed presets, for the READMEs; the third column is the file's own word."""
+    rows = ["| preset | per device x accumulation | |", "|---|---|---|"]
+    for name in choices_of("batch"):
+        first = (conf_dir() / "batch" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        found = re.match(r"# (\d+ x \d+): (.*)\.", first)
+        if found:
+            assert str(compose_run([f"batch={name}"]).plan) == found[1], name
+            rows.append(f"| `{name}` | {found[1]} | {found[2]} |")
+    return "\n".join(rows) + "\n"
+
+
+def anchor(heading: str) -> str:
+    """The address of a heading, as Markdown's toc extension makes it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
+def cell(text: str) -> str:
+    """A text that stands in a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def with_presets(readme: str) -> str:
+    """A README with its table of presets made anew."""
+    return re.sub(
+        r"(<!-- presets -->\n).*?(<!-- /presets -->)",
+        lambda found: found[1] + presets() + found[2],
+        readme,
+        flags=re.S,
+    )
+
+
+def main() -> None:
+    """Writes everything."""
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    readme = TOP / "README.md"
+    readme.write_text(with_presets(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
