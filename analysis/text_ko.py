@@ -405,8 +405,7 @@ def _value(aim: Aim, standing: Standing) -> str:
         return f"{number(standing.mean)} {unit}"
     low, high = number(standing.interval.low), number(standing.interval.high)
     return (
-        f"{number(standing.mean)} {unit} ({len(standing.values)}회 평균, "
-        f"95% 신뢰구간 {low}~{high})"
+        f"{number(standing.mean)} {unit} ({len(standing.values)}회 평균, 95% 신뢰구간 {low}~{high})"
     )
 
 
