@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
-from analysis.statistics import Interval
+from analysis.statistics import Interval, mean_interval
 
 Certainty = Literal["yes", "single runs", "no"]
 """Whether the data tell the choice from every other setting; "single runs" where the distance is
@@ -51,6 +51,11 @@ class Standing:
     def mean(self) -> float:
         """What settings are ranked by."""
         return fmean(self.values)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Where the mean lies, at 95 %; None for one value."""
+        return mean_interval(self.values)
 
 
 @dataclass(frozen=True, slots=True)

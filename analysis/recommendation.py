@@ -86,7 +86,11 @@ def _finding(finding: Finding, runs: Mapping[str, Run]) -> dict[str, Any]:
         "measured_by": finding.aim.column,
         "unit": text_en.aim_unit(finding.aim.key),
         "values": {
-            standing.label: {"mean": standing.mean, "values": list(standing.values)}
+            standing.label: {
+                "mean": standing.mean,
+                "values": list(standing.values),
+                "interval": _interval(standing.interval),
+            }
             for standing in finding.ranking
         },
         "choice_minus_other": {

@@ -444,10 +444,13 @@ def _p(value: float | None) -> str:
 
 def _value(aim: Aim, standing: Standing) -> str:
     unit = aim_unit(aim.key)
-    if len(standing.values) == 1:
+    if standing.interval is None:
         return f"{number(standing.mean)} {unit}"
-    low, high = number(min(standing.values)), number(max(standing.values))
-    return f"{number(standing.mean)} {unit} (mean of {len(standing.values)}, range {low} to {high})"
+    low, high = number(standing.interval.low), number(standing.interval.high)
+    return (
+        f"{number(standing.mean)} {unit} (mean of {len(standing.values)}, 95 % interval {low} to "
+        f"{high})"
+    )
 
 
 def _distance(aim: Aim, first: Standing, following: Standing) -> str:

@@ -47,9 +47,7 @@ def write_tree(root: Path, runs: int, lines: int) -> None:
         directory = root / "multirun" / "2026-11-24" / f"{sweep:02d}-00-00"
         directory.mkdir(parents=True)
         jobs = [
-            write_run(
-                directory, number, preset=preset, rate=rate, seed=seed + SEEDS * sweep, lines=lines
-            )
+            write_run(directory, number, preset, rate=rate, seed=seed + SEEDS * sweep, lines=lines)
             for number, (preset, rate, seed) in enumerate(chosen)
         ]
         plan = {"schema_version": 1, "created_at": "", "command": "benchmark", "jobs": jobs}
@@ -57,7 +55,7 @@ def write_tree(root: Path, runs: int, lines: int) -> None:
 
 
 def write_run(
-    sweep: Path, number: int, *, preset: str, rate: str, seed: int, lines: int
+    sweep: Path, number: int, preset: str, *, rate: str, seed: int, lines: int
 ) -> dict[str, object]:
     """Writes one run and returns its job in the plan."""
     chance = random.Random(f"{preset}/{rate}/{seed}")
