@@ -1,7 +1,7 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze adopt \
-	bench bench-packing bench-monitor bench-analysis clean
+	bench bench-packing bench-monitor bench-analysis docs docs-reference clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -48,6 +48,12 @@ check: setup ## format, lint and types, without changing anything
 format: setup ## mend format and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+docs: setup ## build the site into outputs/site, with every warning an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+docs-reference: setup ## write the pages that come from the code: docs/reference, tables of README.md
+	$(PY) docs/generate.py
 
 submit: setup ## queue a sweep on SLURM and return; RUN='batch=05a,05b,05c hydra.launcher.partition=gpu'
 	$(PY) -m batchopt.train -m hydra/launcher=slurm hydra.launcher.wait=false $(RUN)

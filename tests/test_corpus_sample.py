@@ -1,3 +1,5 @@
+"""The generated sample: the same for the same seed, learnable, and without leaks between splits."""
+
 import os
 import re
 import subprocess

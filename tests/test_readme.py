@@ -1,4 +1,4 @@
-"""Every command of the README is a request that batchopt takes, or a target of the Makefile."""
+"""Every command of READMEs and docs is one that batchopt takes; the Korean README says the same."""
 
 import re
 import shlex
@@ -7,24 +7,65 @@ from pathlib import Path
 
 import pytest
 
-from batchopt.compose import accept_plus, compose_run, compose_sweep
+from batchopt.compose import accept_plus, compose_run, compose_sweep, conf_dir, name_divisors
 
 TOP = Path(__file__).resolve().parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
-TRAIN = sorted(set(re.findall(r"python -m batchopt\.train [^`\n]+", README)) - {""})
+KOREAN = (TOP / "README.ko.md").read_text(encoding="utf-8")
+DOCS = sorted((TOP / "docs").rglob("*.md"))
+CODE = re.compile(r"^```(?:sh|python|text)?\n(.*?)^```", re.M | re.S)
 
 
-def words_of(command):
-    return [accept_plus(word) for word in shlex.split(command)[3:]]
+def commands(text):
+    """The lines of the shell blocks, and the commands in the tables, without comments."""
+    text = text.replace("\\\n", "")
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+        for line in block.splitlines()
+    ]
+    lines += re.findall(r"^\|[^`|]*\| `(python -m [^`]+)` \|", text, re.M)
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+ALL = {command for text in (README, KOREAN) for command in commands(text)}
+ALL |= {command for page in DOCS for command in commands(page.read_text(encoding="utf-8"))}
+TRAIN = sorted(command for command in ALL if command.startswith("python -m batchopt.train "))
+NEEDS = {
+    "hydra/sweeper=optuna": "the extra optuna",
+    "+experiment=": "batch=best",
+    "batch=05a,05b,05c,05d": "the preset that the page adds",
+    "hydra/launcher=ours": "the profile that the page adds",
+}
+"""What a command needs that is not here."""
 
 
 @pytest.mark.parametrize("command", TRAIN)
 def test_a_train_command_composes(command):
-    words = words_of(command)
+    lacking = [need for word, need in NEEDS.items() if word in command]
+    if lacking and not (lacking == ["batch=best"] and (conf_dir() / "batch/best.yaml").exists()):
+        pytest.skip(f"needs {lacking[0]}")
+    words = name_divisors([accept_plus(word) for word in shlex.split(command)[3:]])
     if "-m" in words:
         assert len(compose_sweep([word for word in words if word != "-m"]).jobs) >= 2
     else:
         compose_run(words)
+
+
+@pytest.mark.parametrize("command", sorted(ALL - set(TRAIN)))
+def test_another_command_is_one_of_ours(command):
+    """A make target that exists, or a module that answers, or the shell's own."""
+    words = shlex.split(command)
+    if words[0] == "make":
+        target = next(word for word in words[1:] if "=" not in word)
+        assert re.search(rf"^{target}:", (TOP / "Makefile").read_text(encoding="utf-8"), re.M)
+    elif words[0] == "python" and words[1] == "-m":
+        assert words[2].split(".")[0] in ("analysis", "batchopt", "pytest"), command
+        folder = TOP if words[2] in ("analysis", "pytest") else TOP / "src"
+        name = words[2].replace(".", "/")
+        assert words[2] == "pytest" or list(folder.glob(f"{name}*")), command
+    else:
+        assert words[0] in {".", "pip", "scancel", "squeue", "export", "sbatch", "srun"}, command
 
 
 @pytest.mark.parametrize(
@@ -36,22 +77,47 @@ def test_a_train_command_composes(command):
         ("batch=05b training.dataloader_num_workers=8", "16 x 4"),
     ],
 )
-def test_the_troubleshooting_table_says_what_happens_to_the_other_number(words, pair):
-    (row,) = (line for line in README.splitlines() if f"{words}`" in line)
+@pytest.mark.parametrize("text", [README, KOREAN], ids=["en", "ko"])
+def test_the_troubleshooting_table_says_what_happens_to_the_other_number(words, pair, text):
+    (row,) = (line for line in text.splitlines() if f"{words}`" in line)
     assert pair in row
     assert str(compose_run(words.split()).plan) == pair
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"^make ([a-z-]+)", README, re.M))))
-def test_a_make_target_exists(target):
+def test_the_two_readmes_have_the_same_structure():
+    assert re.findall(r"^(#+) ", README, re.M) == re.findall(r"^(#+) ", KOREAN, re.M)
+    assert CODE.findall(README) == CODE.findall(KOREAN), "the same commands, in the same order"
+    assert commands(README) == commands(KOREAN)
+    rows = [
+        [re.findall(r"`[^`]+`|\d[\d.]*(?: x \d+)?", cell) for cell in line.split("|")]
+        for line in README.splitlines()
+        if line.startswith("| ") and re.search(r"\d x \d", line)
+    ]
+    korean = [
+        [re.findall(r"`[^`]+`|\d[\d.]*(?: x \d+)?", cell) for cell in line.split("|")]
+        for line in KOREAN.splitlines()
+        if line.startswith("| ") and re.search(r"\d x \d", line)
+    ]
+    assert [row[1:3] for row in rows] == [row[1:3] for row in korean]
+    links = re.compile(r"\]\(([^)#]+)\)")
+    assert set(links.findall(README)) - {"README.ko.md"} <= set(links.findall(KOREAN))
+
+
+@pytest.mark.parametrize("text", [README, KOREAN], ids=["en", "ko"])
+def test_every_file_that_a_readme_names_exists(text):
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (TOP / target).exists(), target
+
+
+def test_the_tree_names_modules_that_exist():
+    tree = README.split("src/batchopt/\n")[1].split("analysis/ ")[0]
+    for name in re.findall(r"\b([a-z_]+\.py)\b", tree):
+        assert list((TOP / "src" / "batchopt").rglob(name)), name
+
+
+@pytest.mark.parametrize("target", ["test", "check", "docs", "demo", "resume", "adopt"])
+def test_make_knows_how(target):
     done = subprocess.run(
         ["make", "-n", target], cwd=TOP, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_every_file_that_the_readme_names_exists():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (TOP / target).exists(), target
-    for name in re.findall(r"\b([a-z_]+\.py)\b", README.split("src/batchopt/")[1]):
-        assert list((TOP / "src" / "batchopt").rglob(name)), name

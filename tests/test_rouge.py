@@ -1,3 +1,5 @@
+"""ROUGE with Korean words, against rouge-score and by its own properties."""
+
 import json
 import os
 import subprocess

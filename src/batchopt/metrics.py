@@ -40,7 +40,7 @@ METRICS = {
     ),
     "eval_peak_memory_bytes": Metric("bytes", _LOWER, "Most memory while it evaluated."),
     "memory_source": Metric(
-        "", _NEITHER, "What the figures above are, such as process_used or process_anonymous."
+        "", _NEITHER, "What the figures above are, such as nvml_process or process_anonymous."
     ),
     "peak_allocated_bytes": Metric("bytes", _LOWER, "Torch's allocator: most that tensors held."),
     "peak_reserved_bytes": Metric(

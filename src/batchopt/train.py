@@ -15,7 +15,7 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from batchopt import __version__, lease, lifeline, preflight, trackers
+from batchopt import __version__, completion, lease, lifeline, preflight, trackers
 from batchopt.cli import INTERRUPTED, OK, WRONG_REQUEST, Parser, answer
 from batchopt.compose import (
     RunRequest,
@@ -56,11 +56,19 @@ from batchopt.wording import field_names
 
 def main(words: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    if "--version" in words:
-        print(f"batchopt {__version__}")
-        return OK
     words = _flags_first(name_divisors([accept_plus(word) for word in words]))
     arguments = _parse(words)
+    answered = _answer(arguments, words)
+    if answered is not None:
+        return answered
+    command = shlex.join(["python", "-m", "batchopt.train", *words])
+    if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
+        return _sweep(words, arguments.overrides, command)
+    return _single(compose_run(arguments.overrides), words)
+
+
+def _answer(arguments: argparse.Namespace, words: list[str]) -> int | None:
+    """Answers what asks about batchopt or the config and runs nothing; None: it is to run."""
     if arguments.config_name is not None:
         raise RequestError(
             f"--config-name={arguments.config_name}: there is one config; groups and keys say what "
@@ -68,16 +76,19 @@ def main(words: list[str]) -> int:
         )
     if arguments.help:
         print(help_text())
-        return OK
-    if arguments.hydra_help or arguments.shell_completion or arguments.info:
+    elif arguments.version:
+        print(f"batchopt {__version__}")
+    elif arguments.shell_completion and "install=bash" in arguments.overrides:
+        print(completion.BASH)
+    elif arguments.shell_completion or arguments.hydra_help or arguments.info:
+        os.environ["COMP_LINE"] = completion.plain_line(os.environ)
         return _hydra(words)
-    if arguments.cfg:
+    elif arguments.cfg:
         compose_run(arguments.overrides)  # refuses in one line what Hydra would refuse in ten
         return _hydra(words)
-    command = shlex.join(["python", "-m", "batchopt.train", *words])
-    if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
-        return _sweep(words, arguments.overrides, command)
-    return _single(compose_run(arguments.overrides), words)
+    else:
+        return None
+    return OK
 
 
 def _flags_first(words: list[str]) -> list[str]:
@@ -91,7 +102,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     dashed = [word for word in words if re.match(rf"-+({keys})[.=]", word)]
     if dashed:
         raise RequestError(f"{dashed[0]}: no such flag; as a key: {dashed[0].lstrip('-')}")
-    parser = Parser(parents=[get_args_parser()], add_help=False)
+    parser = Parser(parents=[get_args_parser()], add_help=False, conflict_handler="resolve")
+    parser.add_argument("--version", action="store_true")
     return parser.parse_args(words)
 
 
