@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_supervisor import records, start, train, wait_for
+from test_supervisor import SMALL, records, start, train, wait_for
 
 from batchopt.compose import compose_run, compose_sweep, read_run
 from batchopt.errors import RequestError
@@ -127,16 +127,26 @@ def model_folder(path, checkpoint):
     return path
 
 
+def train_on(model, *, cwd, cache):
+    """The small run without the keys that only a fresh model has."""
+    words = [word for word in SMALL if not word.startswith("model.")]
+    words += ["batch=05b", "model=pretrained", f"model.name_or_path={model}", f"cache_dir={cache}"]
+    return subprocess.run(
+        [sys.executable, "-m", "batchopt.train", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_a_local_model_with_code_in_its_weights_is_refused(interrupted, tmp_path, cache):
     mark = tmp_path / "mark"
     model = model_folder(tmp_path / "model", interrupted[1])
     (model / "model.safetensors").unlink()
     torch.save(Payload(mark), model / "pytorch_model.bin")
-    done = train(
-        *("batch=05b", "model=pretrained", f"model.name_or_path={model}"),
-        cwd=tmp_path,
-        cache=cache,
-    )
+    done = train_on(model, cwd=tmp_path, cache=cache)
     assert not mark.exists()
     assert done.returncode == 2, done.stdout + done.stderr
     line = done.stderr.strip().splitlines()[-1]
@@ -156,11 +166,7 @@ def test_the_code_of_a_model_is_not_run_unless_asked_for(interrupted, tmp_path, 
     }
     (model / "config.json").write_text(json.dumps(config))
     (model / "code.py").write_text(f"import os\nos.system(\"touch '{mark}'\")\n")
-    done = train(
-        *("batch=05b", "model=pretrained", f"model.name_or_path={model}"),
-        cwd=tmp_path,
-        cache=cache,
-    )
+    done = train_on(model, cwd=tmp_path, cache=cache)
     assert not mark.exists()
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("batchopt: ")

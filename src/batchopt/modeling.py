@@ -1,5 +1,6 @@
 """Builds the model that a run trains: fresh and tiny, or pretrained."""
 
+import pickle
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
             trust_remote_code=model_config.trust_remote_code,
             dtype=torch.float32,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pickle.UnpicklingError) as error:  # the last: code in a pickle
         raise RequestError(unloadable(model_config, error)) from error
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
