@@ -13,6 +13,9 @@ from batchopt.supervisor import Cut, _next_cut, earlier_attempts, over_attempts
 
 def attempt(seconds=10.0, *, size=16, energy=None, peak=5, mean=4.0, checkpointing=False, **more):
     return {
+        "started_at": "2026-11-24T00:00:00Z",
+        "status": "interrupted",
+        "memory_source": "process_anonymous",
         "duration_s": seconds,
         "per_device_train_batch_size": size,
         "gradient_accumulation_steps": 64 // size,

@@ -161,6 +161,7 @@ def test_a_record_is_read_or_refused_in_one_line(planned, tmp_path, content, tor
     run_dir = tmp_path / sweep.jobs[0].run_dir
     run_dir.mkdir(exist_ok=True)
     (run_dir / run_files.RECORD).write_bytes(content[: len(content) // 2] if torn else content)
+    write_plan(sweep, "the command")
     results = read_results(sweep.directory)
     assert [result.name for result in results] == [job.run_dir for job in sweep.jobs]
     from batchopt.summary import print_summary

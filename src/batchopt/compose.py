@@ -535,7 +535,10 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
         return _unknown_override(missing.group(1), overrides)
     message = str(cause).splitlines()[0]
     if message.startswith("Config group override must be"):
-        return _no_choice(next(group for group in GROUPS if f"{group}=null" in overrides))
+        chosen = [word.split("=", 1) for word in overrides if word.split("=", 1)[0] in GROUPS]
+        empty = [group for group, *choice in chosen if choice == ["null"]]
+        if empty:
+            return _no_choice(empty[0])
     key = getattr(cause, "full_key", None)
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.

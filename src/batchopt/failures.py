@@ -14,6 +14,8 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
     "not enough memory",
+    # What Python says where the stack of a thread cannot be mapped.
+    "can't start new thread",
 )
 """How torch, CUDA's libraries and the allocators of the CPU say it, in lower case."""
 
