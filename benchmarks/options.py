@@ -81,7 +81,7 @@ def child(variant, words, steps):
 
     from batchopt.compose import compose_run
     from batchopt.loss import micro_batch_loss
-    from batchopt.memory import read_process_memory, reset_peak
+    from batchopt.memory import read_process_memory, take_peak
     from batchopt.noise_scale import gradient_norm
     from batchopt.verify import prepare
 
@@ -104,9 +104,8 @@ def child(variant, words, steps):
     made = [
         collate(setting, request.plan, request.config.batch.packing, rows) for rows in setting.steps
     ]
-    pid = os.getpid()
-    before = read_process_memory(pid)
-    reset_peak(pid)
+    before = read_process_memory(os.getpid()).anonymous_bytes
+    take_peak()
     for number, step in enumerate(made):
         if number == 1:  # the first pays for what is lazy
             wall, cpu = time.perf_counter(), cpu_seconds()
@@ -119,8 +118,7 @@ def child(variant, words, steps):
         optimizer.step()
         optimizer.zero_grad(set_to_none=not variant["zero"])
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-    after = read_process_memory(pid)
-    peak = after.peak_resident_bytes - after.file_bytes - before.anonymous_bytes
+    peak = take_peak() - before
     print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_bytes": peak}))
 
 

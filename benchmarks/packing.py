@@ -21,7 +21,7 @@ from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, accept_plus, compose_run, preset_plans
 from batchopt.config import Packing
 from batchopt.loss import micro_batch_loss
-from batchopt.memory import read_process_memory, reset_peak
+from batchopt.memory import read_process_memory, take_peak
 from batchopt.micro_batches import padding, plan_micro_batches
 from batchopt.steps import StepCollator
 from batchopt.verify import Setting, prepare
@@ -71,17 +71,15 @@ def peak_memory(request: RunRequest, plan: BatchPlan, packing: Packing) -> int:
     """Bytes above what was there before the first step; the process does nothing else."""
     setting = prepare(request, steps=WARMUP + STEPS)
     model, optimizer = fresh(setting)
-    pid = os.getpid()
-    before = read_process_memory(pid)
-    reset_peak(pid)
+    before = read_process_memory(os.getpid()).anonymous_bytes
+    take_peak()
     if setting.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for rows in setting.steps:
         train_step(setting, model, optimizer, collate(setting, plan, packing, rows))
     if setting.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    after = read_process_memory(pid)
-    return after.peak_resident_bytes - after.file_bytes - before.anonymous_bytes
+    return take_peak() - before
 
 
 def planner_seconds(setting: Setting, plan: BatchPlan, packing: Packing) -> float:

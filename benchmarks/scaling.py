@@ -32,7 +32,7 @@ def child(pairs, folder):
     from batchopt.config import Packing
     from batchopt.corpus import Corpus, Example
     from batchopt.corpus.load import load_corpus
-    from batchopt.memory import read_process_memory, reset_peak
+    from batchopt.memory import read_process_memory, take_peak
     from batchopt.steps import StepCollator, StepSampler
 
     scratch = Path(tempfile.mkdtemp(dir=folder))
@@ -49,13 +49,12 @@ def child(pairs, folder):
     corpus = Corpus(
         tuple(one for one, _ in zip(many, range(pairs), strict=False)), small.validation
     )
-    pid = os.getpid()
-    before = read_process_memory(pid)
-    reset_peak(pid)
+    before = read_process_memory(os.getpid()).anonymous_bytes
+    take_peak()
     started = time.perf_counter()
     made = tokenized.prepare(config, corpus)
     tokenise_s = time.perf_counter() - started
-    after = read_process_memory(pid)
+    peak_bytes = take_peak() - before
     started = time.perf_counter()
     rows = tokenized.load(made).train
     open_s = time.perf_counter() - started
@@ -68,7 +67,7 @@ def child(pairs, folder):
     result = {
         "pairs": pairs,
         "tokenise_s": tokenise_s,
-        "peak_bytes": after.peak_resident_bytes - after.file_bytes - before.anonymous_bytes,
+        "peak_bytes": peak_bytes,
         "open_s": open_s,
         "plan_s": time.perf_counter() - started,
         "disk_bytes": sum(file.stat().st_size for file in made.rglob("*") if file.is_file()),
