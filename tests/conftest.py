@@ -1,7 +1,8 @@
-"""What several test modules share: the scripted NVML that the real pynvml talks to."""
+"""What several test modules share: leases and a cache of their own, and a scripted NVML."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fake_nvml import FakeNvml
@@ -17,6 +18,12 @@ def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BATCHOPT_LEASE_DIR", str(tmp_path_factory.mktemp("leases")))
         yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tokens and trained tokenizers are, so that runs of one kind prepare them once."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")

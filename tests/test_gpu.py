@@ -45,11 +45,6 @@ def run(module, *words, cwd, cache):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def sweep(tmp_path_factory, cache) -> dict[str, dict]:
     cwd = tmp_path_factory.mktemp("sweep")
     run(

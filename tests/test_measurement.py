@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ RUN = os.getpid()
 def measure(folder: Path, monitor: DeviceMonitor | None) -> Measurement:
     """Samples once at its start, and then when the test says so."""
     return Measurement(folder, RUN, monitor, interval_s=1e6, started=time.monotonic())
+
+
+@pytest.fixture
+def measured(fake, tmp_path) -> Iterator[Measurement]:
+    """Follows this process on a GPU that holds a GiB before the run."""
+    fake.set(card(0, used=GIB))
+    with DeviceMonitor(A) as monitor, measure(tmp_path, monitor) as measured:
+        yield measured
 
 
 def rows(folder: Path) -> list[dict]:
@@ -49,46 +58,31 @@ def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
     assert max(row["memory_bytes"] for row in rows(tmp_path)) == 9 * GIB
 
 
-def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake, tmp_path):
-    fake.set(card(0, used=GIB))
-    with (
-        DeviceMonitor(A) as monitor,
-        measure(tmp_path, monitor) as measured,
-    ):
-        measured.enter("train")
-        fake.set({"gpu0.used": 6 * GIB})
-        measured.sample()
-        fake.set({"gpu0.used": GIB // 2})  # a neighbour left: never below nothing
-        measured.sample()
-        metrics = measured.metrics(on_device=True)
+def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake, measured):
+    measured.enter("train")
+    fake.set({"gpu0.used": 6 * GIB})
+    measured.sample()
+    fake.set({"gpu0.used": GIB // 2})  # a neighbour left: never below nothing
+    measured.sample()
+    metrics = measured.metrics(on_device=True)
     assert metrics["memory_source"] == "nvml_device_minus_baseline"
     assert metrics["peak_memory_bytes"] == 5 * GIB
 
 
-def test_the_two_sources_are_never_mixed(fake, tmp_path):
-    fake.set(card(0, used=GIB))
-    with (
-        DeviceMonitor(A) as monitor,
-        measure(tmp_path, monitor) as measured,
-    ):
-        measured.enter("train")
-        for processes in ("", f"{RUN}:5", f"{RUN}:7", ""):
-            fake.set({"gpu0.processes": processes, "gpu0.used": 9 * GIB})
-            measured.sample()
-        metrics = measured.metrics(on_device=True)
+def test_the_two_sources_are_never_mixed(fake, measured):
+    measured.enter("train")
+    for processes in ("", f"{RUN}:5", f"{RUN}:7", ""):
+        fake.set({"gpu0.processes": processes, "gpu0.used": 9 * GIB})
+        measured.sample()
+    metrics = measured.metrics(on_device=True)
     assert (metrics["memory_source"], metrics["peak_memory_bytes"]) == ("nvml_process", 7)
     assert metrics["mean_memory_bytes"] == 6
 
 
-def test_a_run_that_fell_back_to_the_cpu_is_measured_there(fake, tmp_path):
-    fake.set(card(0, used=GIB))
-    with (
-        DeviceMonitor(A) as monitor,
-        measure(tmp_path, monitor) as measured,
-    ):
-        measured.enter("train")
-        measured.sample()
-        metrics = measured.metrics(on_device=False)
+def test_a_run_that_fell_back_to_the_cpu_is_measured_there(fake, measured):
+    measured.enter("train")
+    measured.sample()
+    metrics = measured.metrics(on_device=False)
     assert metrics["memory_source"] == memory.SOURCE
     assert metrics["peak_memory_bytes"] >= metrics["mean_memory_bytes"] > 0
 
@@ -118,39 +112,29 @@ def test_a_gpu_that_is_demanded_and_not_there_is_an_error():
         device.find_device("cuda")
 
 
-def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, tmp_path):
+def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, measured):
     neighbour = RUN + 1
-    fake.set(card(0, used=GIB))
-    with (
-        DeviceMonitor(A) as monitor,
-        measure(tmp_path, monitor) as measured,
-    ):
-        measured.enter("train")
-        fake.set({"gpu0.processes": f"{RUN}:{GIB}"})
+    measured.enter("train")
+    fake.set({"gpu0.processes": f"{RUN}:{GIB}"})
+    measured.sample()
+    assert measured.metrics(on_device=True)["timing_untrusted"] == []
+    fake.set({"gpu0.processes": f"{RUN}:{GIB},{neighbour}:{GIB}"})
+    for _ in range(4):
         measured.sample()
-        assert measured.metrics(on_device=True)["timing_untrusted"] == []
-        fake.set({"gpu0.processes": f"{RUN}:{GIB},{neighbour}:{GIB}"})
-        for _ in range(4):
-            measured.sample()
-        (reason,) = measured.metrics(on_device=True)["timing_untrusted"]
+    (reason,) = measured.metrics(on_device=True)["timing_untrusted"]
     assert f"another process (pid {neighbour})" in reason
 
 
-def test_a_throttled_gpu_is_named_and_its_power_limit_is_not(fake, tmp_path):
-    fake.set(card(0, used=GIB))
-    with (
-        DeviceMonitor(A) as monitor,
-        measure(tmp_path, monitor) as measured,
-    ):
-        measured.enter("train")
-        fake.set({"gpu0.processes": f"{RUN}:{GIB}", "gpu0.throttle": 0x4})
-        measured.sample()
-        measured.sample()
-        assert measured.metrics(on_device=True)["timing_untrusted"] == []
-        fake.set({"gpu0.throttle": 0x40})
-        measured.sample()
-        measured.sample()
-        (reason,) = measured.metrics(on_device=True)["timing_untrusted"]
+def test_a_throttled_gpu_is_named_and_its_power_limit_is_not(fake, measured):
+    measured.enter("train")
+    fake.set({"gpu0.processes": f"{RUN}:{GIB}", "gpu0.throttle": 0x4})
+    measured.sample()
+    measured.sample()
+    assert measured.metrics(on_device=True)["timing_untrusted"] == []
+    fake.set({"gpu0.throttle": 0x40})
+    measured.sample()
+    measured.sample()
+    (reason,) = measured.metrics(on_device=True)["timing_untrusted"]
     assert "hw_thermal_slowdown" in reason
 
 

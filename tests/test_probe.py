@@ -71,11 +71,6 @@ LARGER = [
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def probed(tmp_path_factory, cache):
     """The presets of the small run, probed by the command."""
     cwd = tmp_path_factory.mktemp("probe")

@@ -16,11 +16,6 @@ LONGER = ["training.max_steps=30", "training.eval_steps=2", "model.dropout=0.1"]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cache):
     cwd = tmp_path_factory.mktemp("undisturbed")
     done = train("batch=05b", *LONGER, "hydra.run.dir=run", cwd=cwd, cache=cache)

@@ -43,11 +43,6 @@ def test_the_payload_works(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def checkpoint_of_a_stopped_run(cwd, cache):
     """A run stopped by a signal, which leaves a whole checkpoint; returns the checkpoint."""
     run = start(

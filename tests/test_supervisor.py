@@ -26,11 +26,6 @@ SMALL = [
 """A run of a few seconds: two epochs of 64, 64 and 32 examples."""
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def train(*words, cwd, cache, **options):
     return subprocess.run(
         [sys.executable, "-m", "batchopt.train", *SMALL, f"cache_dir={cache}", *words],

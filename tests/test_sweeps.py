@@ -18,11 +18,6 @@ needs_optuna = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def plans(*words):
     return [str(job.request.plan) for job in compose_sweep(name_divisors(words)).jobs]
 

@@ -20,11 +20,6 @@ SMALL = [
 """Seven steps of 64, 64, 32, 64, 64, 32 and 64 examples."""
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def train(tmp_path, cache):
     """Trains in this process; returns the trainer and the loss of each step."""

@@ -16,11 +16,6 @@ PRESETS = {"05a": BatchPlan(8, 64), "05b": BatchPlan(16, 64), "05c": BatchPlan(6
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def setting(cache):
     request = compose_run([*SMALL, f"cache_dir={cache}", "device.kind=cpu"])
     return verify.prepare(request, steps=3)

@@ -10,11 +10,6 @@ from test_supervisor import records, train
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def change(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 

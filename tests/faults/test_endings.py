@@ -88,11 +88,6 @@ IN_PROCESS = [
 """Committed one after the other in the runs of one sweep, whose last run has no fault."""
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @dataclass
 class Sweep:
     """A sweep of batch=05b over seeds, one for each fault, and one more without."""

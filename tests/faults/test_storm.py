@@ -34,11 +34,6 @@ def command(module, *words):
     return [sys.executable, "-m", f"batchopt.{module}", *words]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def numbers(sweep):
     """What must be the same to the last bit: each run's losses, scores and predictions."""
     found = {}
