@@ -12,6 +12,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def signed(value: float) -> str:
+    """A number with a true minus sign."""
+    return ("−" if value < 0 else "") + number(abs(value), 2)
+
+
 def join_words(words: Iterable[str]) -> str:
     """Joins words as in "a, b and c"."""
     *leading, last = words

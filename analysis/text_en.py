@@ -37,7 +37,7 @@ from analysis.facts import (
     Standing,
 )
 from analysis.statistics import Interval
-from analysis.text import join_words, number, plural
+from analysis.text import join_words, number, plural, signed
 
 TITLES = {
     "fastest": "Fastest",
@@ -474,8 +474,3 @@ def _costs(costs: Costs) -> str:
 
 def _are(words: Sequence[str]) -> str:
     return "is" if len(words) == 1 else "are"
-
-
-def signed(value: float) -> str:
-    """A number with a true minus sign."""
-    return ("−" if value < 0 else "") + number(abs(value), 2)

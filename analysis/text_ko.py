@@ -19,7 +19,7 @@ from analysis.facts import (
     Standing,
 )
 from analysis.labels import STATUSES
-from analysis.text import number
+from analysis.text import number, signed
 
 TITLES = {
     "fastest": "최고 속도",
@@ -388,8 +388,8 @@ def _interval(contrast: Contrast) -> str:
             f"{number(interval.high)}배"
         )
     return (
-        f"차이는 {_signed(interval.estimate)}, {share} 구간은 {_signed(interval.low)}~"
-        f"{_signed(interval.high)}"
+        f"차이는 {signed(interval.estimate)}, {share} 구간은 {signed(interval.low)}~"
+        f"{signed(interval.high)}"
     )
 
 
@@ -435,7 +435,3 @@ def _status(status: str) -> str:
 
 def _list(words: Iterable[str]) -> str:
     return ", ".join(words)
-
-
-def _signed(value: float) -> str:
-    return ("−" if value < 0 else "") + number(abs(value), 2)

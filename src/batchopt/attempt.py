@@ -79,8 +79,6 @@ class Ending:
     told: dict[str, Any]
     phase: str
     stopped_for: str | None
-    insisted: bool
-    """Whether it had to be killed since it did not end in order."""
     kernel_killed: bool
     """Whether the kernel's OOM killer ended a process meanwhile."""
     duration_s: float
@@ -158,7 +156,6 @@ def run_child(
         told=watch.told,
         phase=measured.phase,
         stopped_for=watch.stopped_for,
-        insisted=watch.insisted,
         kernel_killed=kills.happened(),
         duration_s=time.monotonic() - began,
         metrics=measured.metrics,
@@ -225,7 +222,6 @@ class _Watch:
         self.on_heartbeat = on_heartbeat
         self.told: dict[str, Any] = {}
         self.stopped_for: str | None = None
-        self.insisted = False
         now = time.monotonic()
         # The limit is one of the whole run: earlier attempts count.
         self._deadline = (
@@ -304,7 +300,6 @@ class _Watch:
             self._insistence = [(now, signal.SIGKILL)]
         while self._insistence and now >= self._insistence[0][0]:
             _, number = self._insistence.pop(0)
-            self.insisted = True
             if number == signal.SIGKILL:
                 kill_group(self.child)
             else:

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from batchopt.slurm import own_job_id
+
 PACKAGES = (
     "batchopt",
     "torch",
@@ -36,7 +38,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu_count": len(os.sched_getaffinity(0)),
         "git_commit": commit,
         "git_dirty": None if commit is None else bool(status),
-        "slurm_job_id": _slurm_job_id(),
+        "slurm_job_id": own_job_id(os.environ),
     }
 
 
@@ -77,9 +79,3 @@ def code_hash() -> str:
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _slurm_job_id() -> str | None:
-    """The job's number as SLURM's tools take it: an element of an array by its own."""
-    array, element = (os.environ.get(f"SLURM_ARRAY_{name}") for name in ("JOB_ID", "TASK_ID"))
-    return f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")

@@ -48,15 +48,23 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         RequestError: The data are wrong, or the child failed.
         SystemExit: The child has refused the request and said why.
     """
-    corpora: dict[str, Corpus] = {}
-    fingerprints = []
+    corpora: dict[str, tuple[Corpus, str]] = {}
+    fingerprints, seen = [], set()
     for request in requests:
-        data = request.config.data
-        if repr(data) not in corpora:
-            corpora[repr(data)] = load_corpus(data)
-        fingerprints.append(fingerprint(corpora[repr(data)]))
-        tokens = tokenized.cache_folder(request.config, corpora[repr(data)])
-        if tokens.exists() and _model_file(request.config).exists():
+        config = request.config
+        data = repr(config.data)
+        if data not in corpora:
+            loaded = load_corpus(config.data)
+            corpora[data] = loaded, fingerprint(loaded)
+        corpus, name = corpora[data]
+        fingerprints.append(name)
+        # Most runs of a sweep share these, and to look for the tokens takes a hash of the data.
+        shared = (data, repr(config.model), config.cache_dir)
+        if shared in seen:
+            continue
+        seen.add(shared)
+        tokens = tokenized.cache_folder(config, corpus)
+        if tokens.exists() and _model_file(config).exists():
             continue
         code = lifeline.run("batchopt.prepare", request.overrides)
         if code == WRONG_REQUEST:

@@ -291,8 +291,7 @@ class Recorder(TrainerCallback):
         """
         checkpoints.complete(checkpoints.folder(self.run_dir, step), self._state())
         self.events.tell(checkpoint_step=step)
-        best = max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
-        checkpoints.rotate(self.run_dir, keep, best.get("step"))
+        checkpoints.rotate(self.run_dir, keep, self._best().get("step"))
 
     def begin_anew(self) -> None:
         """Forgets what an attempt without a checkpoint left behind."""
@@ -328,11 +327,11 @@ class Recorder(TrainerCallback):
     def metrics(self) -> dict[str, Any]:
         """The final numbers that follow from what was seen, named as in record.json."""
         steady = steady_steps(self.steps)
-        seconds = sum(step.duration_s for step in steady)
         durations = [step.duration_s for step in steady]
+        seconds = sum(durations)
         quartiles = quantiles(durations, method="inclusive") if len(durations) > 1 else [None] * 3
         last = self.evaluations[-1] if self.evaluations else {}
-        best = max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
+        best = self._best()
 
         def rate(amount: int) -> float | None:
             return amount / seconds if steady else None
@@ -373,13 +372,19 @@ class Recorder(TrainerCallback):
             "gradient_noise_scale": self.noise_scale.examples,
         }
 
+    def _best(self) -> dict[str, Any]:
+        """The evaluation with the best score, the first of equals; empty before the first."""
+        return max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
+
     def _padding(self, real: str, padded: str) -> float | None:
         """The share of padding in all steps, from two counts by name."""
         computed = sum(getattr(step, padded) for step in self.steps)
         return 1 - sum(getattr(step, real) for step in self.steps) / computed if computed else None
 
     def _is_warming_up(self) -> bool:
-        return sum(step.attempt == self.attempt for step in self.steps) < WARMUP_STEPS
+        # The steps of an attempt are the last ones. Asked at every log line: no walk over them all.
+        steps = self.steps
+        return len(steps) < WARMUP_STEPS or steps[-WARMUP_STEPS].attempt != self.attempt
 
     def _tell_progress(self, state: TrainerState) -> None:
         self.events.tell(step=state.global_step)

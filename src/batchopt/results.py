@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchopt.errors import RequestError
+from batchopt.records import read_record
 from batchopt.run_files import METRICS, PREDICTIONS, RECORD, SWEEP, read_json, read_jsonl
 
 
@@ -48,7 +49,7 @@ def read_run(run_dir: Path | str) -> RunRecord:
     """Reads the record of one run, whatever has become of it.
 
     Raises:
-        RequestError: There is no such directory.
+        RequestError: There is no such directory, or its record is damaged.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
@@ -60,7 +61,7 @@ def read_sweep(directory: Path | str) -> list[RunRecord]:
     """Reads the record of every planned run of a sweep, in their order.
 
     Raises:
-        RequestError: The directory is no sweep's.
+        RequestError: The directory is no sweep's, or a record is damaged.
     """
     folder = Path(directory)
     plan = read_json(folder / SWEEP)
@@ -70,7 +71,7 @@ def read_sweep(directory: Path | str) -> list[RunRecord]:
 
 
 def _read(run_dir: Path, planned: Mapping[str, Any]) -> RunRecord:
-    record = read_json(run_dir / RECORD)
+    record = read_record(run_dir)
     if record is None:
         begun = (run_dir / METRICS).exists()
         return RunRecord(

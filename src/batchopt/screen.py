@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,7 +23,7 @@ from rich.text import Text
 from batchopt.run_files import RECORD, SWEEP, read_json
 from batchopt.summary import in_words
 from batchopt.sweep import read_result
-from batchopt.sweep_state import PHASES, span
+from batchopt.sweep_state import PHASES, span, time_left
 
 REFRESHES_PER_SECOND = 2
 """Drawing costs the process that measures about a millisecond each time."""
@@ -176,9 +175,7 @@ class Screen:
         left_s = self.sweep_left_s
         if left_s is None:
             return str(self.place)
-        end = datetime.now() + timedelta(seconds=left_s)
-        day = "" if end.date() == datetime.now().date() else f"{end:%a} "
-        return f"{self.place}, about {span(left_s)} left, until {day}{end:%H:%M}"
+        return f"{self.place}, {time_left(left_s)}"
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from batchopt.sweep_state import (
     find_sweep,
     read_sweep,
     span,
+    time_left,
 )
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ def _progress(sweep: SweepStatus) -> str:
             said.append(f"{count} {state}")
     line = f"{sweep.done:.0%}: {', '.join(said)}"
     if sweep.left_s is not None:
-        end = datetime.now() + timedelta(seconds=sweep.left_s)
-        day = "" if end.date() == datetime.now().date() else f"{end:%a} "
-        line += f"; about {span(sweep.left_s)} left, until {day}{end:%H:%M}"
+        line += f"; {time_left(sweep.left_s)}"
         if any(run.state == "queued" for run in sweep.runs):
             line += " and what the queue takes"
     return line + (f"; next: python -m analysis sweep={sweep.directory}" if sweep.ended else "")

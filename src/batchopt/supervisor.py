@@ -127,6 +127,9 @@ class _Run:
         self.told: dict[str, Any] = {}
         self.status, self.cause = "failed", ""
         self.traceback: str | None = None
+        checkpointing = request.config.training.gradient_checkpointing
+        self.asked = None if request.plan is None else Cut(request.plan, checkpointing)
+        """What was asked for; None for batch=auto."""
         self.chosen: dict[str, Any] | None = None
         """What batch=auto found."""
         self.metrics: dict[str, Any] = {}
@@ -150,8 +153,8 @@ class _Run:
                 last["gradient_checkpointing"],
             )
             return Cut(BatchPlan(size, effective), checkpointing)
-        if self.request.plan is not None:
-            return Cut(self.request.plan, config.training.gradient_checkpointing)
+        if self.asked is not None:
+            return self.asked
         from batchopt.probe import choose  # it imports what draws tables
 
         choice = choose(self.request, device)
@@ -292,9 +295,8 @@ class _Run:
     def _plan(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
         config = self.request.config
         asked: dict[str, Any] = {"gradient_checkpointing": config.training.gradient_checkpointing}
-        if self.request.plan is not None:
-            cut = Cut(self.request.plan, config.training.gradient_checkpointing)
-            asked = cut.facts()
+        if self.asked is not None:
+            asked = self.asked.facts()
         plan: dict[str, Any] = {
             "per_device_train_batch_size": None,
             "gradient_accumulation_steps": None,

@@ -96,16 +96,14 @@ def write_plan(sweep: Sweep, command: str) -> bool:
 def add_to_search(request: RunRequest, number: int | None) -> None:
     """Adds a run that starts to the plan of its search; does nothing for any other run."""
     directory = request.run_dir.parent
-    path = directory / SWEEP
     if "search" not in (read_plan(directory) or {}):
         return
     with FileLock(directory / ".sweep.lock"):  # runs may start side by side
-        plan = read_plan(directory)
-        assert plan is not None
+        plan = _plan(directory)
         names = [job["run_dir"] for job in plan["jobs"]]
         if request.run_dir.name not in names:
             plan["jobs"].append(_planned(request, number, request.run_dir.name))
-            write_json(path, plan)
+            write_json(directory / SWEEP, plan)
 
 
 def _now() -> str:
@@ -122,7 +120,8 @@ def what_is_left(sweep: Sweep, fingerprints: Mapping[str, str]) -> list[Left]:
     Raises:
         RequestError: Somebody runs one of them at this moment.
     """
-    return [look_at(job.request, fingerprints.get(job.run_dir)) for job in sweep.jobs]
+    code = code_hash()
+    return [look_at(job.request, fingerprints.get(job.run_dir), code) for job in sweep.jobs]
 
 
 def reopen(directory: Path, left: Sequence[Left]) -> None:
@@ -227,8 +226,8 @@ def _what_runs(jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
     ]
 
 
-def look_at(request: RunRequest, fingerprint: str | None) -> Left:
-    """What a run is found to be, against the request and the data as they are now.
+def look_at(request: RunRequest, fingerprint: str | None, code: str) -> Left:
+    """What a run is found to be, against the request, the data and the code as they are now.
 
     Raises:
         RequestError: Somebody runs it at this moment.
@@ -245,7 +244,7 @@ def look_at(request: RunRequest, fingerprint: str | None) -> Left:
         for name, then, now in (
             ("config", begun.get("config_hash"), config_hash(request.config)),
             ("data", begun.get("data_fingerprint"), fingerprint),
-            ("code of batchopt", begun.get("code_hash"), code_hash()),
+            ("code of batchopt", begun.get("code_hash"), code),
         )
         if None not in (then, now) and then != now
     ]

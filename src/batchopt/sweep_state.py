@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -369,6 +369,14 @@ def _age_s(timestamp: object) -> float | None:
         return time.time() - datetime.fromisoformat(str(timestamp)).timestamp()
     except ValueError:
         return None
+
+
+def time_left(seconds: float) -> str:
+    """`about 4 min left, until 14:32`; with the day where that is another one."""
+    now = datetime.now()
+    end = now + timedelta(seconds=seconds)
+    day = "" if end.date() == now.date() else f"{end:%a} "
+    return f"about {span(seconds)} left, until {day}{end:%H:%M}"
 
 
 def span(seconds: float) -> str:

@@ -31,6 +31,7 @@ from batchopt.compose import (
 from batchopt.config import Config
 from batchopt.device import find_device
 from batchopt.disk import check_disk
+from batchopt.environment import code_hash
 from batchopt.errors import RequestError
 from batchopt.help import help_text
 from batchopt.job import run_job
@@ -117,7 +118,7 @@ def _single(request: RunRequest, words: list[str]) -> int:
     fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
     if request.run_dir.exists():
-        _reopen(request.run_dir.parent, [look_at(request, fingerprints[0])])
+        _reopen(request.run_dir.parent, [look_at(request, fingerprints[0], code_hash())])
     code = _hydra([*words, quoted("hydra.run.dir", request.run_dir)])
     result = read_result(request.run_dir, str(request.run_dir))
     print_summary([result])
