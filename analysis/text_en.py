@@ -367,7 +367,7 @@ def refusal(findings: Findings, aim: str) -> str:
     ]
     choices = {one.choice for _, one in found if one.choice}
     if not choices:
-        return in_one_sentence(found[0][1]).rstrip(".")
+        return reason(found[0][1]).rstrip(".")
     if len(choices) > 1:
         listed = "; ".join(f"{facets(part)}: {one.choice or 'none'}" for part, one in found)
         return f"the comparisons disagree ({listed})"

@@ -112,6 +112,14 @@ def test_nothing_completed_adopts_nothing(
     assert "No comparable run measured this" in capsys.readouterr().err
 
 
+def test_a_refusal_says_that_the_timing_was_disturbed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disturbed = [{**job, "metrics": {"timing_untrusted": ["other work"]}} for job in THREE]
+    assert adopt(tmp_path, disturbed, "adopt=fastest") == 2
+    assert "the timing of all their runs was disturbed" in capsys.readouterr().err
+
+
 def test_comparisons_that_disagree_adopt_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

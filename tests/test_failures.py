@@ -1,7 +1,11 @@
 """Memory that ran out is told from every other ending."""
 
+import resource
+import signal
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from batchopt import failures
 from batchopt.errors import RequestError
@@ -55,6 +59,28 @@ def test_the_cause_is_one_line():
     status, cause = describe(RequestError("data.train_file: gone\nmore"))
     assert (status, cause) == ("failed", "data.train_file: gone")
     assert describe(KeyError()) == ("failed", "KeyError")
+
+
+@pytest.mark.parametrize("write", ["safetensors", "torch", "text"])
+def test_a_file_that_may_not_grow_is_named_however_a_library_puts_it(write, tmp_path):
+    """The libraries' own errors: safetensors raises its own type, torch tells of no reason."""
+    ways = {
+        "safetensors": lambda: save_file({"weights": torch.zeros(2**18)}, tmp_path / "file"),
+        "torch": lambda: torch.save(torch.zeros(2**18), tmp_path / "file"),
+        "text": lambda: (tmp_path / "file").write_text("x" * 2**20),
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, before[1]))
+        with pytest.raises(Exception) as failure:
+            ways[write]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    status, cause = describe(failure.value)
+    assert status == "failed"
+    assert cause.startswith("the disk is full, or a file may not grow: ")
 
 
 def test_a_killed_child_is_a_kill():

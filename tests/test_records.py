@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -116,11 +115,10 @@ def test_a_run_without_a_record_is_stale_where_its_code_was_another(sweep):
 def test_a_number_that_another_process_has_inherited_keeps_nobody_out(sweep):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         running = {"pid": other.pid, "hostname": os.uname().nodename}
-        folder = leave(sweep, 0, "running.json", running)
+        leave(sweep, 0, "running.json", running)
         with pytest.raises(RequestError, match=f"run by process {other.pid}"):
             what_is_left(sweep, {})
-        before = time.time() - 3600
-        os.utime(folder / "running.json", (before, before))
+        leave(sweep, 0, "running.json", running | {"attempt_started_at": "2026-01-01T00:00:00Z"})
         assert states(sweep)[0] == ("missing", True)
         other.communicate(b"\n")
 

@@ -137,7 +137,7 @@ def test_another_sweep_is_not_written_into_the_directory(tmp_path, cache):
     ("words", "expected"),
     [
         (["nowhere"], "is no sweep"),
-        ([], "there is no sweep under"),
+        ([], "multirun is not a directory"),
         (["a", "b"], "one sweep or run at a time"),
     ],
 )

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from fake_nvml import card
 
 from batchopt.run_files import read_jsonl
 
@@ -221,6 +223,26 @@ def test_a_bug_is_recorded_with_its_traceback_and_the_sweep_exits_1(tmp_path, ca
     assert [record["status"] for record in failed + others] == ["failed", "completed"]
     assert "loss is" in failed[0]["cause"]
     assert "Traceback" in failed[0]["traceback"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
+@pytest.mark.parametrize(("kind", "status"), [("cuda", "failed"), ("auto", "completed")])
+def test_a_gpu_that_torch_cannot_use_is_no_silent_training_on_the_cpu(
+    kind, status, tmp_path, cache, library
+):
+    """NVML sees a card, and torch is a build for the CPU: it is said, or refused where demanded."""
+    library.reset()
+    library.set(card(0))
+    done = train(
+        *("batch=05a", f"device.kind={kind}", "training.max_steps=1", "hydra.run.dir=run"),
+        cwd=tmp_path,
+        cache=cache,
+        env=os.environ | library.environ,
+    )
+    (record,) = records(tmp_path).values()
+    assert record["status"] == status, done.stdout + done.stderr
+    said = "a GPU is there, and torch"
+    assert (record["cause"] if kind == "cuda" else done.stdout + done.stderr).count(said) == 1
 
 
 @pytest.mark.parametrize(

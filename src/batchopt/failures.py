@@ -3,6 +3,7 @@
 import errno
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from batchopt.errors import RequestError
@@ -31,18 +32,41 @@ def _out_of_memory(error: BaseException) -> BaseException | None:
     Neither accelerate's test nor the exception's type alone is enough: a CUDA library reports a
     failed allocation as a plain RuntimeError.
     """
+    for one in _chain(error):
+        if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
+            return one
+        if isinstance(one, RuntimeError | OSError) and any(
+            words in str(one).lower() for words in _OUT_OF_MEMORY
+        ):
+            return one
+    return None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _full_disk(error: BaseException) -> BaseException | None:
+    """The exception that says that a file could not grow."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in _FULL:
+            return one
+        # Neither safetensors nor torch raises an OSError, and torch does not tell the reason.
+        said = re.search(r"\(os error (\d+)\)", str(one))
+        if said and int(said[1]) in _FULL:
+            return one
+        if re.search(r"inline_container\.cc.*unexpected pos|iostream error", str(one)):
+            return one
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it was raised from."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
-        if isinstance(current, MemoryError) or type(current).__name__ == "OutOfMemoryError":
-            return current
-        if isinstance(current, RuntimeError | OSError) and any(
-            words in str(current).lower() for words in _OUT_OF_MEMORY
-        ):
-            return current
+        yield current
         seen.add(id(current))
         current = current.__cause__ or current.__context__
-    return None
 
 
 def describe(error: BaseException) -> tuple[str, str]:
@@ -52,8 +76,9 @@ def describe(error: BaseException) -> tuple[str, str]:
     first_line = _first_line(error)
     if isinstance(error, RequestError):
         return "failed", first_line
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "failed", f"the disk is full: {first_line}; free space and resume the sweep"
+    if (full := _full_disk(error)) is not None:
+        cause = f"the disk is full, or a file may not grow: {_first_line(full)}"
+        return "failed", f"{cause}; free space and resume the sweep"
     if _CHILD_KILLED.search(str(error)):
         return "killed", f"a process of the run was killed: {first_line}"
     if _GPU_LOST.search(str(error)):

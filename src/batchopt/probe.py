@@ -104,8 +104,8 @@ def main(words: list[str]) -> int:
         plans = divisor_pairs(request.config.batch.effective_batch_size)
     prepare_shared([request])
     device, lease = lease_for_run(request.config.device, Path("a probe"))
-    with lease:
-        probes = probe_all(request, plans, device)
+    with lease, Stop() as stop:
+        probes = probe_all(request, plans, device, stop)
     line = fit_line(probes)
     budget = budget_bytes(request.config, device)
     _print(probes, {plan: name for name, plan in names.items()}, line, budget)
@@ -123,42 +123,47 @@ def main(words: list[str]) -> int:
 
 
 def probe_all(
-    request: RunRequest, plans: Iterable[BatchPlan], device: DeviceInfo | None
+    request: RunRequest, plans: Iterable[BatchPlan], device: DeviceInfo | None, stop: Stop
 ) -> list[Probe]:
-    """Probes from the smallest size up; what is larger than one that failed is not run."""
+    """Probes from the smallest size up; what is larger than one that failed is not run.
+
+    Raises:
+        KeyboardInterrupt: `stop` took note of a signal.
+        RequestError: One failed for another reason than memory.
+    """
     probes: list[Probe] = []
     failed: Probe | None = None
     for plan in sorted(set(plans), key=lambda plan: plan.per_device_train_batch_size):
         if failed is not None:
             probes.append(Probe(plan, None, f"implied by {failed.plan}"))
             continue
-        probe = probe_one(request, plan, device)
+        probe = probe_one(request, plan, device, stop)
         probes.append(probe)
         failed = None if probe.fits else probe
     return probes
 
 
-def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None) -> Probe:
+def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None, stop: Stop) -> Probe:
     """Probes one size in a child.
 
     Raises:
+        KeyboardInterrupt: `stop` took note of a signal.
         RequestError: It failed for another reason than memory.
     """
     folder = Path(tempfile.mkdtemp(prefix="batchopt-probe-"))
     try:
-        with Stop() as stop:
-            ending = run_child(
-                "batchopt.probe_worker",
-                [
-                    f"--per-device-train-batch-size={plan.per_device_train_batch_size}",
-                    *request.overrides,
-                ],
-                folder,
-                device,
-                stop=stop,
-                limits=request.config.run,
-                interval_s=request.config.device.sample_interval_s,
-            )
+        ending = run_child(
+            "batchopt.probe_worker",
+            [
+                f"--per-device-train-batch-size={plan.per_device_train_batch_size}",
+                *request.overrides,
+            ],
+            folder,
+            device,
+            stop=stop,
+            limits=request.config.run,
+            interval_s=request.config.device.sample_interval_s,
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if ending.signals:
@@ -220,13 +225,14 @@ def budget_bytes(config: Config, device: DeviceInfo | None) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def choose(request: RunRequest, device: DeviceInfo | None) -> Choice:
+def choose(request: RunRequest, device: DeviceInfo | None, stop: Stop) -> Choice:
     """Chooses the fastest size whose worst case fits with the margin asked for.
 
     Sizes need not divide the effective batch: the loss is normalised by the step, so a smaller
     last micro-batch changes nothing.
 
     Raises:
+        KeyboardInterrupt: `stop` took note of a signal.
         RequestError: Not even single examples fit.
     """
     config = request.config
@@ -235,7 +241,7 @@ def choose(request: RunRequest, device: DeviceInfo | None) -> Choice:
     room = (1 - config.probe.memory_margin) * budget
     doubling = [size for size in (8, 16, 32, 64, 128, 256) if size < effective]
     probes = probe_all(
-        request, [BatchPlan(size, effective) for size in (*doubling, effective)], device
+        request, [BatchPlan(size, effective) for size in (*doubling, effective)], device, stop
     )
     fitting = _fitting(probes, room)
     line = fit_line(probes)
@@ -246,10 +252,10 @@ def choose(request: RunRequest, device: DeviceInfo | None) -> Choice:
         most = int((room - line.fixed_bytes) / line.per_token_bytes / each)
         between = most // 8 * 8
         if largest.plan.per_device_train_batch_size < between < effective:
-            probes.append(probe_one(request, BatchPlan(between, effective), device))
+            probes.append(probe_one(request, BatchPlan(between, effective), device, stop))
     size = 4
     while not _fitting(probes, room) and size:
-        probes.append(probe_one(request, BatchPlan(min(size, effective), effective), device))
+        probes.append(probe_one(request, BatchPlan(min(size, effective), effective), device, stop))
         size //= 2
     fitting = _fitting(probes, room)
     if not fitting:

@@ -5,9 +5,13 @@ one that is not there counts as not known.
 """
 
 import json
+import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
+
+import psutil
 
 from batchopt.errors import RequestError
 from batchopt.run_files import RECORD, RUNNING, SWEEP
@@ -58,6 +62,31 @@ def read_plan(directory: Path) -> dict[str, Any] | None:
         if run_dir.is_absolute() or ".." in run_dir.parts:
             raise RequestError(f"{path} plans {run_dir}; a run must stay inside its sweep")
     return plan
+
+
+def is_here(noted: Mapping[str, Any]) -> bool:
+    """Whether running.json or sweep.json names a process of this host."""
+    return noted.get("hostname") == os.uname().nodename and isinstance(noted.get("pid"), int)
+
+
+def lives(noted: Mapping[str, Any]) -> bool:
+    """Whether the process of this host that wrote a file is there, and is still the same one."""
+    try:
+        process = psutil.Process(noted["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        began = process.create_time()
+    except (psutil.NoSuchProcess, ValueError):  # ValueError: no number that a process can have
+        return False
+    try:
+        written = datetime.fromisoformat(
+            str(noted.get("attempt_started_at") or noted.get("launched_at"))
+        )
+    except ValueError:
+        return True
+    # A process that is younger than the file only inherited its number. The file's seconds are
+    # whole, and a start is told from the kernel's ticks since it booted.
+    return began < written.timestamp() + 60.0
 
 
 def section(record: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from batchopt.compose import quoted, read_beginning
 from batchopt.errors import RequestError
 from batchopt.records import read_plan
 from batchopt.run_files import SWEEP
+from batchopt.sweep_state import find_sweep
 
 HELP = """\
 Finishes a sweep or a single run: what is missing, was interrupted, failed, or is stale.
@@ -32,7 +33,7 @@ def main(words: list[str]) -> int:
     named = [word for word in words if "=" not in word or Path(word).exists()]
     if len(named) > 1:
         raise RequestError(f"{' '.join(named)}: name one sweep or run at a time")
-    directory = (Path(named[0]) if named else _newest(Path("multirun"))).resolve()
+    directory = (Path(named[0]) if named else find_sweep(Path("multirun"))).resolve()
     overrides = [word for word in words if word not in named]
     plan = read_plan(directory)
     if plan is not None:
@@ -74,13 +75,6 @@ def _without(began: list[str], overrides: list[str]) -> list[str]:
     keys = {word.split("=", 1)[0].lstrip("+") for word in overrides}
     keys |= {"hydra.sweep.dir", "hydra.run.dir"}
     return [word for word in began if word.split("=", 1)[0].lstrip("+") not in keys]
-
-
-def _newest(root: Path) -> Path:
-    plans = list(root.glob(f"*/*/{SWEEP}"))
-    if not plans:
-        raise RequestError(f"there is no sweep under {root.resolve()}; name one")
-    return max(plans, key=lambda path: path.stat().st_mtime).parent
 
 
 if __name__ == "__main__":

@@ -91,12 +91,12 @@ def supervise(
 
 def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Stop) -> str:
     try:
-        cut = run.first_cut(device)
+        cut: Cut | None = run.first_cut(device, stop)
     except RequestError as error:
         return run.fail(str(error))
     except KeyboardInterrupt:
         run.interrupt("stopped while batch=auto was probing")
-        raise
+        return run.status
     while cut is not None:
         try:
             run.attempt(cut, device, lease, stop)
@@ -138,10 +138,11 @@ class _Run:
         # From here on running.json tells of the attempts; a record would say that the run is over.
         (run_dir / run_files.RECORD).unlink(missing_ok=True)
 
-    def first_cut(self, device: DeviceInfo | None) -> Cut | None:
+    def first_cut(self, device: DeviceInfo | None, stop: Stop) -> Cut:
         """How the run is cut: as asked, as an earlier attempt ended, or as a probe chooses.
 
         Raises:
+            KeyboardInterrupt: A signal came while batch=auto was probing.
             RequestError: batch=auto found nothing that fits.
         """
         config = self.request.config
@@ -157,7 +158,7 @@ class _Run:
             return self.asked
         from batchopt.probe import choose  # it imports what draws tables
 
-        choice = choose(self.request, device)
+        choice = choose(self.request, device, stop)
         logger.info("batch=auto: %s: %s", choice.plan, choice.reason)
         self.chosen = {
             "reason": choice.reason,

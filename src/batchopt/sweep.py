@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock
 
 from batchopt.compose import RunRequest, Sweep, config_hash
 from batchopt.environment import code_hash
 from batchopt.errors import RequestError
-from batchopt.records import read_plan, read_record, read_running, section
-from batchopt.run_files import RUNNING, SWEEP, sweep_up, write_json
+from batchopt.records import is_here, lives, read_plan, read_record, read_running, section
+from batchopt.run_files import SWEEP, sweep_up, write_json
 
 SCHEMA_VERSION = 1
 
@@ -258,13 +257,7 @@ def look_at(request: RunRequest, fingerprint: str | None, code: str) -> Left:
 
 
 def _refuse_if_running(run_dir: Path, running: Mapping[str, Any]) -> None:
-    pid = running.get("pid")
-    if running.get("hostname") != os.uname().nodename or not isinstance(pid, int):
-        return
-    try:
-        began = psutil.Process(pid).create_time()
-    except (psutil.NoSuchProcess, ValueError):
-        return
-    # A process that is younger than the last sign of life has only inherited the number.
-    if pid != os.getpid() and began <= (run_dir / RUNNING).stat().st_mtime:
-        raise RequestError(f"{run_dir} is being run by process {pid}; wait for it, or stop it")
+    if is_here(running) and running["pid"] != os.getpid() and lives(running):
+        raise RequestError(
+            f"{run_dir} is being run by process {running['pid']}; wait for it, or stop it"
+        )

@@ -8,7 +8,6 @@ written while it lives.
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,10 +18,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import psutil
-
 from batchopt import run_files, slurm
 from batchopt.errors import RequestError
+from batchopt.records import is_here, lives
 
 SILENT_AFTER_S = 120.0
 """Age of a heartbeat from which on a run shows no sign of life; it comes every 10 s, and a shared
@@ -232,7 +230,7 @@ def _running(folder: Path, run: RunStatus, running: Mapping[str, Any]) -> RunSta
         peak_memory_bytes=max((peak for peak in peaks if peak is not None), default=None),
         elapsed_s=_age_s(running.get("started_at")),
     )
-    if _is_here(running) and not _lives(running):
+    if is_here(running) and not lives(running):
         return replace(run, state="died", cause="its process is gone and left no record")
     heartbeat = max(_changed(folder / name) for name in (run_files.RUNNING, run_files.MEMORY))
     silent_s = time.time() - heartbeat
@@ -308,32 +306,14 @@ def _device(facts: Mapping[str, Any]) -> str:
     return "CPU" if started else ""
 
 
-def _is_here(noted: Mapping[str, Any]) -> bool:
-    return noted.get("hostname") == os.uname().nodename and isinstance(noted.get("pid"), int)
-
-
-def _lives(noted: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote a file on this host is there, and is still the same one."""
-    try:
-        process = psutil.Process(noted["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        written = noted.get("attempt_started_at") or noted.get("launched_at")
-        age_s = _age_s(written) or 0.0
-        # A process that is younger than the file only inherited its number.
-        return process.create_time() < time.time() - age_s + 60.0
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _launcher_lives(directory: Path, plan: Mapping[str, Any]) -> bool:
     """Whether somebody is left to start the runs that wait.
 
     The command that planned the sweep is known by its process on its own host. From elsewhere, and
     while it prepares, the last change in the sweep has to do.
     """
-    if _is_here(plan):
-        return _lives(plan)
+    if is_here(plan):
+        return lives(plan)
     changes = [_changed(directory / run_files.SWEEP)]
     changes += [_changed(directory / job["run_dir"] / run_files.RECORD) for job in plan["jobs"]]
     return time.time() - max(changes) < LAUNCHER_SILENT_AFTER_S

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from batchopt import checkpoints, memory, trackers
 from batchopt.batch_plan import BatchPlan
 from batchopt.compose import RunRequest, read_run
+from batchopt.config import DeviceKind
+from batchopt.errors import RequestError
 from batchopt.failures import describe
 from batchopt.lifeline import end_with_starter
 from batchopt.recorder import Events, Recorder, StopRequested
@@ -135,7 +137,10 @@ def build_trainer(
 
     config = request.config
     recorder.per_device = plan.per_device_train_batch_size
-    if not use_cuda(config):
+    cuda = use_cuda(config)
+    if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        _miss_the_gpu(config.device.kind)
+    if not cuda:
         now = memory.read_process_memory(os.getpid())
         outcome["metrics"]["imports_memory_bytes"] = now and now.anonymous_bytes
     # One bar is enough, and it is not that of a checkpoint.
@@ -193,7 +198,6 @@ def build_trainer(
         config.data.max_source_length,
         config.data.max_target_length,
     )
-    cuda = use_cuda(config)
     outcome |= {
         "plan": {
             "per_device_train_batch_size": plan.per_device_train_batch_size,
@@ -231,6 +235,21 @@ def build_trainer(
     outcome["metrics"]["rouge_tokenizer"] = rouge.name
     recorder.events.tell(facts=outcome)
     return trainer
+
+
+def _miss_the_gpu(kind: DeviceKind) -> None:
+    """Says that torch cannot use the GPU that this run was given.
+
+    Raises:
+        RequestError: A GPU is demanded.
+    """
+    import torch
+
+    said = f"a GPU is there, and torch {torch.__version__} cannot use it"
+    remedy = "install a build of torch for its driver (https://pytorch.org/get-started/locally)"
+    if kind is DeviceKind.cuda:
+        raise RequestError(f"device.kind is cuda: {said}; {remedy}")
+    logger.warning("%s: the run trains on the CPU; %s, or set device.kind=cpu", said, remedy)
 
 
 def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
