@@ -1,7 +1,7 @@
 """`make bench`: measures batchopt against what a person would otherwise run.
 
     python benchmarks/bench.py [--train FILE --validation FILE] [--repeats N] [--quick]
-                               [--only sides,options,head,scaling] [--out DIR]
+                               [--only sides,options,head,limit,scaling] [--out DIR]
 
 Writes the tables of docs/benchmarks.md between their markers and leaves the words around them.
 Every figure is a line of results.jsonl under --out as soon as it is there: an interrupted bench,
@@ -22,6 +22,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import limit
 import options
 import scaling
 
@@ -186,6 +187,14 @@ def measure_head(results, words, given):
                 results.add("head", vocabulary=vocabulary, loss=loss, **found)
 
 
+def measure_limit(results, words, given):
+    for preset in PRESETS:
+        for repeat in range(given.repeats):
+            if not results.has("limit", preset=preset, repeat=repeat):
+                found = limit.measure([f"batch={preset}", *words], given.limit_steps)
+                results.add("limit", preset=preset, repeat=repeat, **found)
+
+
 def measure_scaling(results, folder, given):
     for pairs in (1000, 10_000) if given.quick else (1000, 10_000, 100_000):
         if not results.has("scaling", pairs=pairs):
@@ -198,6 +207,7 @@ def write_page(results, path):
     tables = {"machine": machine_table(), "sides": sides_table(results.of("sides"))}
     tables["options"] = options_table(results.of("options"))
     tables["head"] = head_table(results.of("head"))
+    tables["limit"] = limit_table(results.of("limit"))
     tables["scaling"] = scaling_table(results.of("scaling"))
     for name, table in tables.items():
         if table:
@@ -330,6 +340,41 @@ def head_table(rows):
     return "\n".join(lines)
 
 
+def limit_table(rows):
+    if not rows:
+        return ""
+    parts = {
+        "mfu": "real tokens at the peak (MFU)",
+        "padding": "padding at the peak",
+        "products_below_peak": "products slower than the peak",
+        "attention_below_peak": "attention slower than the peak",
+        "other_operations": "other tensor operations",
+        "optimizer": "optimizer and norms",
+        "python_and_data": "Python, autograd, data",
+        "data_wait": "of which waiting for data",
+    }
+    found = {
+        preset: [row for row in rows if row["preset"] == preset]
+        for preset in PRESETS
+        if any(row["preset"] == preset for row in rows)
+    }
+
+    def line(title, name, unit, form):
+        cells = [spread([row[name] / unit for row in of], form) for of in found.values()]
+        return f"| {title} | " + " | ".join(cells) + " |"
+
+    titles = ["{} x {}".format(*PRESETS[preset]) for preset in found]
+    return "\n".join(
+        [
+            "| | " + " | ".join(titles) + " |",
+            "|---|" + "---|" * len(found),
+            line("seconds of a step", "step_s", 1, ".3f"),
+            line("measured peak, GFLOP/s", "peak_gflops", 1, ".0f"),
+            *(line(f"{title}, %", name, 0.01, ".1f") for name, title in parts.items()),
+        ]
+    )
+
+
 def scaling_table(rows):
     if not rows:
         return ""
@@ -353,14 +398,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6, help="of one variant of an option")
+    parser.add_argument("--limit-steps", type=int, default=20, help="profiled, of each preset")
     parser.add_argument("--vocabulary", type=int, default=32000)
     parser.add_argument("--width", type=int, default=256, help="d_model")
-    parser.add_argument("--only", default="sides,options,head,scaling")
+    parser.add_argument("--only", default="sides,options,head,limit,scaling")
     parser.add_argument("--out", type=Path, default=TOP / "outputs" / "bench")
     parser.add_argument("--quick", action="store_true", help="once each, to see that it runs")
     given = parser.parse_args()
     if given.quick:
-        given.repeats, given.epochs, given.steps = 1, 1, 2
+        given.repeats, given.epochs, given.steps, given.limit_steps = 1, 1, 2, 2
         given.out = given.out.with_name(given.out.name + "-quick")
     given.out = given.out.resolve()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -379,6 +425,9 @@ def main() -> None:
         measure_options(results, [*pretrained, f"cache_dir={folder}/cache"], given)
     if "head" in sections:
         measure_head(results, [*words, f"cache_dir={folder}/cache"], given)
+    if "limit" in sections:
+        make_model(folder / "model", words, given)
+        measure_limit(results, [*pretrained, f"cache_dir={folder}/cache"], given)
     if "scaling" in sections:
         measure_scaling(results, given.out, given)
     # A quick look proves nothing and does not belong on the page.

@@ -39,7 +39,7 @@ def _attention_backward(
     return int(count)
 
 
-_CPU_ATTENTION = {
+CPU_ATTENTION = {
     # The counter of torch knows the attention kernels of CUDA only.
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
@@ -58,7 +58,7 @@ def count_flops(model: PreTrainedModel, micro_batch: dict[str, Tensor]) -> int:
         batch: dict[str, Tensor] = {
             name: fake.from_tensor(tensor.cpu()) for name, tensor in micro_batch.items()
         }
-        with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             micro_batch_loss(twin, batch, 1, 0.0).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 

@@ -19,8 +19,7 @@ import pytest
 from fake_nvml import card
 from test_supervisor import SMALL
 
-from batchopt.run_files import read_jsonl
-from faults.processes import kill, processes_of, wait_for, wait_until_alone
+from faults.processes import kill, processes, processes_of, wait_for, wait_until_alone
 
 pytestmark = pytest.mark.faults
 
@@ -32,7 +31,8 @@ class Fault:
     """One fault of inject/faults_to_commit.py, and what the record has to say of it.
 
     `at` is the phase and which time it begins: train:4 is after step 2, as are evaluate:2 and
-    save:1. `kept` is what the record's traceback must hold.
+    save:1. `kept` is what the record's traceback must hold. `noticed` is a later phase that the
+    run may be in when it learns of the fault.
     """
 
     ending: str
@@ -41,6 +41,7 @@ class Fault:
     cause: str
     at: str = "train:4"
     kept: str = ""
+    noticed: str = ""
 
     @property
     def planned(self):
@@ -50,6 +51,13 @@ class Fault:
     @property
     def phase(self):
         return self.at.partition(":")[0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path):
+    """What a test that failed left running would hold the lease that the next ones wait for."""
+    yield
+    kill(list(processes(tmp_path)))
 
 
 OOM = "out of memory"
@@ -139,7 +147,7 @@ def check(sweep, number, endings):
     fault, record = sweep.faults[number], sweep.record(number)
     assert record["status"] == fault.status, record["cause"]
     assert re.search(fault.cause, record["cause"]), record["cause"]
-    assert record["phase"] == fault.phase
+    assert record["phase"] in (fault.phase, fault.noticed)
     assert "micro-batches of 16)" in record["cause"]
     if fault.phase == "train":
         assert record["step"] >= 2
@@ -235,7 +243,10 @@ def test_the_memory_limit_is_an_out_of_memory(tmp_path, cache, endings):
 
 def test_a_killed_loader_process_is_a_kill(tmp_path, cache, endings):
     faults = [
-        Fault("loader process killed", "loader", "killed", "process of the run was killed: DataL")
+        Fault(
+            *("loader process killed", "loader", "killed", "process of the run was killed: DataL"),
+            noticed="evaluate",
+        )
     ]
     group(tmp_path, cache, endings, faults, "training.dataloader_num_workers=1")
 
@@ -250,7 +261,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path, cache, endings):
 
 
 @contextmanager
-def small_disk(path, size="24m"):
+def small_disk(path, size="200m"):  # what the runs may need is checked before the sweep
     path.mkdir()
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)],
@@ -411,9 +422,7 @@ def at_fault(sweep, fault):
     """Whether the first run has come to its fault."""
     if fault.name == "pause":
         return list(sweep.cwd.rglob("paused"))
-    _, count = fault.at.split(":")
-    rows = [row for path in sweep.cwd.rglob("metrics.jsonl") for row in read_jsonl(path)]
-    return sum(row["kind"] == "train" for row in rows) >= int(count) - 2 and not time.sleep(1)
+    return list(sweep.cwd.rglob("checkpoint-2/batchopt.json")) and not time.sleep(1)
 
 
 def test_a_worker_that_hangs_natively_does_not_outlive_a_killed_supervisor(
