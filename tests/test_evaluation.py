@@ -13,13 +13,18 @@ from collections import Counter
 import psutil
 import pytest
 import torch
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from batchopt import tokenized
 from batchopt.compose import compose_run
 from batchopt.corpus.load import load_corpus
 from batchopt.errors import RequestError
-from batchopt.evaluation import Evaluator
+from batchopt.evaluation import MOST_EXAMPLES, Evaluator, fitting_batch_size
 from batchopt.loss import IGNORED, forward, target_loss_sum
 from batchopt.modeling import build_model, generation_config
 from batchopt.rouge import Scorer, make_tokenizer, mean_scores
@@ -147,6 +152,35 @@ def evaluator(setting, rouge="character", generation=None, sliced=True):
         batch_size=5,
         sliced=sliced,
     )
+
+
+BART = BartConfig(
+    **{"vocab_size": 50, "d_model": 16, "encoder_layers": 1, "decoder_layers": 3},
+    **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
+    **{"encoder_ffn_dim": 16, "decoder_ffn_dim": 16},
+)
+T5 = T5Config(
+    **{"vocab_size": 50, "d_model": 16, "num_layers": 1, "num_decoder_layers": 3},
+    **{"num_heads": 2, "d_kv": 8, "d_ff": 16},
+)
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_an_evaluation_takes_as_many_examples_as_its_memory_holds(kind, num_beams):
+    model = {
+        "bart": lambda: BartForConditionalGeneration(BART),
+        "t5": lambda: T5ForConditionalGeneration(T5),
+    }[kind]()
+    generation = generation_config(model, max_new_tokens=10, num_beams=num_beams)
+
+    def fits(budget):
+        return fitting_batch_size(model, generation, longest_source=30, budget_bytes=budget)
+
+    # Keys and values of 3 layers, 16 wide, over 30 + 10 tokens in fp32; 3 logits of 50 words.
+    each = num_beams * (2 * 3 * 16 * 40 * 4 + 3 * 50 * 4)
+    assert [fits(each * 10), fits(each * 10 - 1), fits(each - 1)] == [10, 9, 1]
+    assert fits(each * 10_000) == MOST_EXAMPLES
 
 
 @pytest.mark.parametrize("sliced", [True, False])

@@ -293,8 +293,9 @@ class TrainingConfig:
     """Optimizer steps between two lines of metrics.jsonl."""
     eval_steps: int | None = None
     """Optimizer steps between two evaluations; null: once an epoch."""
-    per_device_eval_batch_size: int = 32
-    """Examples of one evaluation batch; the same for every preset."""
+    per_device_eval_batch_size: int | None = None
+    """Examples of one evaluation batch; the same for every preset. null: as many as an eighth of
+    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 64."""
     early_stopping_patience: int | None = None
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True

@@ -32,6 +32,46 @@ class Evaluation:
     predictions: list[dict[str, Any]]
 
 
+MOST_EXAMPLES = 64
+"""More in a batch were no faster (docs/benchmarks.md): it runs as long as its longest summary."""
+
+CPU_BUDGET_BYTES = 2**29
+"""What generating may take on a CPU, whose memory is shared with everybody."""
+
+GPU_SHARE = 1 / 8
+"""What generating may take of a GPU's memory: weights and optimizer are there too, and it should
+not be evaluation that decides what fits."""
+
+
+def fitting_batch_size(
+    model: PreTrainedModel,
+    generation: GenerationConfig,
+    *,
+    longest_source: int,
+    budget_bytes: float,
+) -> int:
+    """How many examples can be generated for at once, from 1 to `MOST_EXAMPLES`.
+
+    Counted are, for each beam, keys and values of the decoder's two attentions over the longest
+    source and the longest summary, and three copies of the logits. It follows from the model, the
+    data and the device, and so is the same for every preset.
+
+    Args:
+        model: A sequence-to-sequence model.
+        generation: Beams and the length of summaries.
+        longest_source: Tokens.
+        budget_bytes: What they may take.
+    """
+    config = model.config
+    names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")  # BART, T5, others
+    layers = next(getattr(config, name) for name in names if getattr(config, name, None))
+    tokens = longest_source + (generation.max_new_tokens or 0)
+    cache = 2 * layers * config.hidden_size * tokens * model.dtype.itemsize
+    logits = 3 * 4 * config.vocab_size
+    each = (generation.num_beams or 1) * (cache + logits)
+    return max(1, min(MOST_EXAMPLES, int(budget_bytes / each)))
+
+
 class Evaluator:
     """Evaluates the same examples in the same batches every time.
 

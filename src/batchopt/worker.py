@@ -8,6 +8,7 @@ as far as it could tell itself. The supervisor makes record.json of it.
 import argparse
 import faulthandler
 import logging
+import math
 import os
 import signal
 import sys
@@ -128,7 +129,7 @@ def build_trainer(
 
     from batchopt import tokenized
     from batchopt.corpus.load import fingerprint, load_corpus
-    from batchopt.evaluation import Evaluator
+    from batchopt.evaluation import Evaluator, fitting_batch_size
     from batchopt.loss import use_slices
     from batchopt.modeling import build_model, generation_config
     from batchopt.rouge import choose_tokenizer
@@ -157,17 +158,22 @@ def build_trainer(
     model = build_model(config, data.tokenizer)
     set_seed(config.seed)
     sliced = use_slices(config.training, model)
+    generation = generation_config(
+        model, max_new_tokens=config.data.max_target_length, num_beams=config.metric.num_beams
+    )
+    eval_batch_size = config.training.per_device_eval_batch_size or fitting_batch_size(
+        model,
+        generation,
+        longest_source=max(len(row["input_ids"]) for row in data.validation),
+        budget_bytes=_generation_budget(config.device.memory_limit_gib, cuda=cuda),
+    )
     evaluator = Evaluator(
         corpus.validation,
         data.validation,
         data.tokenizer,
         rouge,
-        generation_config(
-            model,
-            max_new_tokens=config.data.max_target_length,
-            num_beams=config.metric.num_beams,
-        ),
-        batch_size=config.training.per_device_eval_batch_size,
+        generation,
+        batch_size=eval_batch_size,
         sliced=sliced,
     )
     trainer = ExactTrainer(
@@ -187,7 +193,8 @@ def build_trainer(
     steps = config.training.max_steps or steps_per_epoch * config.training.num_train_epochs
     logger.info(
         "plan: %s = %d examples per optimizer step; %d training examples, %d steps per epoch, "
-        "%d steps; %d of %d dialogues and summaries are cut at %d and %d tokens",
+        "%d steps; %d of %d dialogues and summaries are cut at %d and %d tokens; evaluation in "
+        "batches of %d",
         plan,
         plan.effective_batch_size,
         data.summary.train_examples,
@@ -197,6 +204,7 @@ def build_trainer(
         2 * (data.summary.train_examples + data.summary.validation_examples),
         config.data.max_source_length,
         config.data.max_target_length,
+        eval_batch_size,
     )
     outcome |= {
         "plan": {
@@ -207,6 +215,7 @@ def build_trainer(
             "gradient_checkpointing": gradient_checkpointing
             or config.training.gradient_checkpointing,
             "optimizer_steps": steps,
+            "per_device_eval_batch_size": eval_batch_size,
             "train_examples": data.summary.train_examples,
             "validation_examples": data.summary.validation_examples,
         },
@@ -235,6 +244,18 @@ def build_trainer(
     outcome["metrics"]["rouge_tokenizer"] = rouge.name
     recorder.events.tell(facts=outcome)
     return trainer
+
+
+def _generation_budget(limit_gib: float | None, *, cuda: bool) -> float:
+    """Bytes that generating may take."""
+    import torch
+
+    from batchopt.evaluation import CPU_BUDGET_BYTES, GPU_SHARE
+
+    if not cuda:
+        return CPU_BUDGET_BYTES
+    total = torch.cuda.get_device_properties(0).total_memory
+    return GPU_SHARE * min(total, math.inf if limit_gib is None else limit_gib * 2**30)
 
 
 def _miss_the_gpu(kind: DeviceKind) -> None:
