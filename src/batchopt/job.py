@@ -31,6 +31,9 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
     It does not raise for anything that a run can do: Hydra would still run the jobs after it, but
     skip everything that comes after the sweep.
     """
+    # A line that a full disk keeps out of a log file is in the terminal all the same; without this
+    # Python would print a traceback for each.
+    logging.raiseExceptions = False
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         request = read_run(run_dir)

@@ -370,6 +370,7 @@ class _Warnings(logging.Handler):
 
 
 def _log_to(path: Path, events: Events) -> None:
+    logging.raiseExceptions = False  # on a full disk: what matters is told through `events`
     logging.basicConfig(
         filename=path,
         level=logging.INFO,
