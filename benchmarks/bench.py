@@ -1,7 +1,7 @@
 """`make bench`: measures batchopt against what a person would otherwise run.
 
     python benchmarks/bench.py [--train FILE --validation FILE] [--repeats N] [--quick]
-                               [--only sides,options,head,limit,scaling] [--out DIR]
+                               [--only sides,options,head,evaluation,limit,scaling] [--out DIR]
 
 Writes the tables of docs/benchmarks.md between their markers and leaves the words around them.
 Every figure is a line of results.jsonl under --out as soon as it is there: an interrupted bench,
@@ -22,6 +22,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import evaluation
 import limit
 import options
 import scaling
@@ -114,7 +115,6 @@ def run(words, folder, log):
 def measure_sides(results, data, folder, given):
     """Baseline loop and batchopt sweep by turns, each to its end."""
     model, train, validation = folder / "model", *data
-    make_model(model, file_words(train, validation), given)
     for repeat in range(given.repeats):
         if not results.has("sides", data=train.stem, repeat=repeat, side="baseline"):
             shutil.rmtree(folder / "hf", ignore_errors=True)  # a fresh start for both
@@ -187,6 +187,14 @@ def measure_head(results, words, given):
                 results.add("head", vocabulary=vocabulary, loss=loss, **found)
 
 
+def measure_evaluation(results, words, given):
+    for repeat in range(given.repeats):
+        for size in evaluation.SIZES:
+            if not results.has("evaluation", repeat=repeat, size=size):
+                found = evaluation.measure(words, size)
+                results.add("evaluation", repeat=repeat, size=size, **found)
+
+
 def measure_limit(results, words, given):
     for preset in PRESETS:
         for repeat in range(given.repeats):
@@ -207,6 +215,7 @@ def write_page(results, path):
     tables = {"machine": machine_table(), "sides": sides_table(results.of("sides"))}
     tables["options"] = options_table(results.of("options"))
     tables["head"] = head_table(results.of("head"))
+    tables["evaluation"] = evaluation_table(results.of("evaluation"))
     tables["limit"] = limit_table(results.of("limit"))
     tables["scaling"] = scaling_table(results.of("scaling"))
     for name, table in tables.items():
@@ -340,6 +349,26 @@ def head_table(rows):
     return "\n".join(lines)
 
 
+def evaluation_table(rows):
+    """Ratios to batches of 32 of the same repeat."""
+    if not rows:
+        return ""
+    found = {(row["repeat"], row["size"]): row for row in rows}
+    lines = ["| examples of a batch | time | peak memory above the start |", "|---|---|---|"]
+    for size in evaluation.SIZES:
+        pairs = [
+            (found[repeat, 32], row)
+            for (repeat, other), row in found.items()
+            if other == size and (repeat, 32) in found
+        ]
+        cells = [
+            spread([row[key] / base[key] for base, row in pairs])
+            for key in ("eval_s", "peak_bytes")
+        ]
+        lines.append(f"| {size} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def limit_table(rows):
     if not rows:
         return ""
@@ -401,7 +430,7 @@ def main() -> None:
     parser.add_argument("--limit-steps", type=int, default=20, help="profiled, of each preset")
     parser.add_argument("--vocabulary", type=int, default=32000)
     parser.add_argument("--width", type=int, default=256, help="d_model")
-    parser.add_argument("--only", default="sides,options,head,limit,scaling")
+    parser.add_argument("--only", default="sides,options,head,evaluation,limit,scaling")
     parser.add_argument("--out", type=Path, default=TOP / "outputs" / "bench")
     parser.add_argument("--quick", action="store_true", help="once each, to see that it runs")
     given = parser.parse_args()
@@ -416,17 +445,18 @@ def main() -> None:
     folder = given.out / data[0].stem
     folder.mkdir(exist_ok=True)
     words = file_words(*data)
+    make_model(folder / "model", words, given)
     sections = given.only.split(",")
     if "sides" in sections:
         measure_sides(results, data, folder, given)
     pretrained = [*words, "model=pretrained", f"model.name_or_path={folder / 'model'}"]
     if "options" in sections:
-        make_model(folder / "model", words, given)
         measure_options(results, [*pretrained, f"cache_dir={folder}/cache"], given)
     if "head" in sections:
         measure_head(results, [*words, f"cache_dir={folder}/cache"], given)
+    if "evaluation" in sections:
+        measure_evaluation(results, [*pretrained, f"cache_dir={folder}/cache"], given)
     if "limit" in sections:
-        make_model(folder / "model", words, given)
         measure_limit(results, [*pretrained, f"cache_dir={folder}/cache"], given)
     if "scaling" in sections:
         measure_scaling(results, given.out, given)
