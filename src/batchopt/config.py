@@ -295,7 +295,7 @@ class TrainingConfig:
     """Optimizer steps between two evaluations; null: once an epoch."""
     per_device_eval_batch_size: int | None = None
     """Examples of one evaluation batch; the same for every preset. null: as many as an eighth of
-    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 64."""
+    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 32."""
     early_stopping_patience: int | None = None
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True

@@ -32,8 +32,9 @@ class Evaluation:
     predictions: list[dict[str, Any]]
 
 
-MOST_EXAMPLES = 64
-"""More in a batch were no faster (docs/benchmarks.md): it runs as long as its longest summary."""
+MOST_EXAMPLES = 32
+"""More were slower on a CPU (docs/benchmarks.md): a batch runs as long as its longest summary. What
+a GPU would like is not measured."""
 
 CPU_BUDGET_BYTES = 2**29
 """What generating may take on a CPU, whose memory is shared with everybody."""
