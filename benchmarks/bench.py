@@ -400,6 +400,15 @@ def limit_table(rows):
             line("seconds of a step", "step_s", 1, ".3f"),
             line("measured peak, GFLOP/s", "peak_gflops", 1, ".0f"),
             *(line(f"{title}, %", name, 0.01, ".1f") for name, title in parts.items()),
+            "",
+            *(
+                f"Largest of the other operations at {title}: "
+                + ", ".join(
+                    f"`{name}` {share:.1%}" for name, share in of[0]["largest_others"].items()
+                )
+                + "."
+                for title, of in zip(titles, found.values(), strict=True)
+            ),
         ]
     )
 

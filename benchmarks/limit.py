@@ -1,8 +1,8 @@
 """Where the time of a step goes: `python benchmarks/limit.py [--steps N] batch=05a OVERRIDES`.
 
-The real training of one preset, three times over the same steps: timed; under torch's profiler;
-and with its floating-point operations counted. Everything is a share of the timed step and adds up
-to it. `mfu` is what the operations of the examples, without padding, would take at the measured
+The real training of one preset, three times over the same steps: once for what is lazy, once under
+torch's profiler, and once with its floating-point operations counted. Everything is a share of the
+profiled step and adds up to it. `mfu` is what the operations of the examples, without padding, would take at the measured
 peak of a matrix product. `padding` are the further operations, at the same peak. The rest is what
 products and attention take beyond that, and what is neither.
 """
@@ -42,7 +42,6 @@ def shares(words, steps):
 
     trainer = build(words, steps)
     trainer.train()
-    timed = trainer.recorder.steps
     # One by one they have no padding.
     rows = [trainer.train_rows[index] for index in next(iter(trainer.step_sampler()))]
     alone = [trainer.data_collator([row])["micro_batches"][0] for row in rows]
@@ -54,14 +53,18 @@ def shares(words, steps):
     again = build(words, steps)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         again.train()
+    timed = again.recorder.steps
     again = build(words, steps)
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         again.train()
 
+    others = {}
     spent = {"products": 0.0, "attention": 0.0, "optimizer": 0.0, "other": 0.0}
     for row in profiled.key_averages():
         if row.key.startswith("aten::"):
             spent[group(row.key)] += row.self_cpu_time_total / 1e6
+            if group(row.key) == "other":
+                others[row.key] = row.self_cpu_time_total / 1e6
     operations = counter.get_flop_counts()["Global"]
     attention = sum(count for name, count in operations.items() if "attention" in str(name))
     executed = sum(operations.values())
@@ -81,6 +84,9 @@ def shares(words, steps):
         "peak_gflops": peak / 1e9,
         "data_wait": sum(step.data_wait_s for step in timed) / wall,
         **{name: seconds / wall for name, seconds in parts.items()},
+        "largest_others": {
+            name: others[name] / wall for name in sorted(others, key=others.get)[:-6:-1]
+        },
     }
 
 
