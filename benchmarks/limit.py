@@ -2,9 +2,9 @@
 
 The real training of one preset, three times over the same steps: once for what is lazy, once under
 torch's profiler, and once with its floating-point operations counted. Everything is a share of the
-profiled step and adds up to it. `mfu` is what the operations of the examples, without padding, would take at the measured
-peak of a matrix product. `padding` are the further operations, at the same peak. The rest is what
-products and attention take beyond that, and what is neither.
+profiled step and adds up to it. `mfu` is what the operations of the examples, without padding,
+would take at the measured peak of a matrix product. `padding` are the further operations, at the
+same peak. The rest is what products and attention take beyond that, and what is neither.
 """
 
 import argparse
