@@ -15,7 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv", "aten::mv"}
+PRODUCTS = {
+    *("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm"),
+    *("aten::baddbmm_", "aten::addmv", "aten::mv"),
+}
 ATTENTION = "aten::_scaled_dot_product_"
 OPTIMIZER = ("aten::_fused_adamw_", "aten::_foreach_", "aten::linalg_vector_norm")
 
