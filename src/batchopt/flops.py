@@ -74,7 +74,7 @@ def measure_peak(device: torch.device, precision: Precision) -> float:
     size = 4096 if device.type == "cuda" else 768
     left = torch.ones(size, size, dtype=dtype, device=device)
     times = []
-    for _ in range(12):
+    for _ in range(36):
         began = time.perf_counter()
         torch.mm(left, left)
         if device.type == "cuda":
@@ -83,5 +83,5 @@ def measure_peak(device: torch.device, precision: Precision) -> float:
     del left
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    # The median of the better half: neither a cold start nor a lucky clock reading.
-    return 2 * size**3 / median(sorted(times)[:6])
+    # The median of the best third: neither a cold start, nor a neighbour, nor a lucky clock reading.
+    return 2 * size**3 / median(sorted(times)[:12])

@@ -287,6 +287,8 @@ def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     recorder, config, device = trainer.recorder, trainer.config, trainer.args.device
     cuda = device.type == "cuda"
     precision = resolve_precision(config.training.precision, cpu=not cuda)
+    # The process that scores is loading its tokenizer on a core of the CPU that is measured next.
+    trainer.evaluator.rouge.submit([""], [[""]]).result()
     peak = measure_peak(device, precision)
     per_token = _flops_per_token(trainer)
     if not cuda:
