@@ -83,5 +83,5 @@ def measure_peak(device: torch.device, precision: Precision) -> float:
     del left
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    # The median of the best third: neither a cold start, nor a neighbour, nor a lucky clock reading.
+    # The median of the best third: no cold start, no neighbour and no lucky clock reading.
     return 2 * size**3 / median(sorted(times)[:12])
