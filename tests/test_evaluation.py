@@ -16,6 +16,9 @@ import torch
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BertConfig,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -165,12 +168,20 @@ T5 = T5Config(
 )
 
 
-@pytest.mark.parametrize("kind", ["bart", "t5"])
+BERT = BertConfig(
+    **{"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3},
+    **{"num_attention_heads": 2, "intermediate_size": 16},
+)
+ONE_OF_TWO = EncoderDecoderConfig.from_encoder_decoder_configs(BERT, BERT)
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5", "bert"])
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_an_evaluation_takes_as_many_examples_as_its_memory_holds(kind, num_beams):
     model = {
         "bart": lambda: BartForConditionalGeneration(BART),
         "t5": lambda: T5ForConditionalGeneration(T5),
+        "bert": lambda: EncoderDecoderModel(ONE_OF_TWO),
     }[kind]()
     generation = generation_config(model, max_new_tokens=10, num_beams=num_beams)
 

@@ -63,7 +63,7 @@ def fitting_batch_size(
         longest_source: Tokens.
         budget_bytes: What they may take.
     """
-    config = model.config
+    config = getattr(model.config, "decoder", model.config)  # EncoderDecoderModel has two
     names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")  # BART, T5, others
     layers = next(getattr(config, name) for name in names if getattr(config, name, None))
     tokens = longest_source + (generation.max_new_tokens or 0)
