@@ -1,6 +1,7 @@
 """What several test modules share: leases and a cache of their own, and a scripted NVML."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from fake_nvml import FakeNvml
 # Tests run side by side: with a thread for each core, torch's would wait for one another. Set
 # before anything imports torch, and inherited by the runs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Behind a shell's `&` SIGINT is ignored, and would be in every program that the tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
