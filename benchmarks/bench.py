@@ -454,19 +454,21 @@ def main() -> None:
     folder = given.out / data[0].stem
     folder.mkdir(exist_ok=True)
     words = file_words(*data)
-    make_model(folder / "model", words, given)
     sections = given.only.split(",")
+    if {"sides", "options", "evaluation", "limit"} & set(sections):
+        make_model(folder / "model", words, given)
     if "sides" in sections:
         measure_sides(results, data, folder, given)
+    words = [*words, f"cache_dir={folder}/cache"]
     pretrained = [*words, "model=pretrained", f"model.name_or_path={folder / 'model'}"]
     if "options" in sections:
-        measure_options(results, [*pretrained, f"cache_dir={folder}/cache"], given)
+        measure_options(results, pretrained, given)
     if "head" in sections:
-        measure_head(results, [*words, f"cache_dir={folder}/cache"], given)
+        measure_head(results, words, given)
     if "evaluation" in sections:
-        measure_evaluation(results, [*pretrained, f"cache_dir={folder}/cache"], given)
+        measure_evaluation(results, pretrained, given)
     if "limit" in sections:
-        measure_limit(results, [*pretrained, f"cache_dir={folder}/cache"], given)
+        measure_limit(results, pretrained, given)
     if "scaling" in sections:
         measure_scaling(results, given.out, given)
     # A quick look proves nothing and does not belong on the page.

@@ -7,24 +7,16 @@ Prints seconds and the peak of memory above the start for each size, as one line
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
+
+import own_process
 
 SIZES = (8, 32, 64, 128, 256)
 
 
 def measure(words, size):
     """Seconds and bytes of one evaluation, from a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, f"--size={size}", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return own_process.measure(__file__, f"--size={size}", *words)
 
 
 def child(words, size):

@@ -9,11 +9,11 @@ same peak. The rest is what products and attention take beyond that, and what is
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+import own_process
 
 PRODUCTS = {
     *("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm"),
@@ -25,15 +25,7 @@ OPTIMIZER = ("aten::_fused_adamw_", "aten::_foreach_", "aten::linalg_vector_norm
 
 def measure(words, steps):
     """Shares of one preset, from a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, f"--steps={steps}", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return own_process.measure(__file__, f"--steps={steps}", *words)
 
 
 def shares(words, steps):
@@ -65,9 +57,10 @@ def shares(words, steps):
     spent = {"products": 0.0, "attention": 0.0, "optimizer": 0.0, "other": 0.0}
     for row in profiled.key_averages():
         if row.key.startswith("aten::"):
-            spent[group(row.key)] += row.self_cpu_time_total / 1e6
-            if group(row.key) == "other":
-                others[row.key] = row.self_cpu_time_total / 1e6
+            kind, seconds = group(row.key), row.self_cpu_time_total / 1e6
+            spent[kind] += seconds
+            if kind == "other":
+                others[row.key] = seconds
     operations = counter.get_flop_counts()["Global"]
     attention = sum(count for name, count in operations.items() if "attention" in str(name))
     executed = sum(operations.values())

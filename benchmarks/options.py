@@ -10,9 +10,10 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
+
+import own_process
 
 AS_IT_IS = {
     "sliced": True,
@@ -62,17 +63,12 @@ def compare(words, *, rounds, steps, presets, variants=VARIANTS):
 
 def measure(variant, words, steps):
     """Figures of one variant from a process of its own; none where it fails."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", json.dumps(variant), f"--steps={steps}", *words],
-        env=os.environ | variant["env"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
+    asked = ["--child", json.dumps(variant), f"--steps={steps}", *words]
+    try:
+        return own_process.measure(__file__, *asked, env=variant["env"])
+    except own_process.Failed as error:
+        print(error, file=sys.stderr)
         return {}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def child(variant, words, steps):

@@ -11,10 +11,10 @@ import copy
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 
+import own_process
 import torch
 
 from batchopt.batch_plan import BatchPlan
@@ -121,14 +121,7 @@ def main() -> None:
     for name, plan in plans.items():
         seconds = interleaved(setting, plan)
         memory = {
-            packing: json.loads(
-                subprocess.run(
-                    [sys.executable, __file__, f"--memory={name},{packing.value}", *words],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                ).stdout
-            )
+            packing: own_process.measure(__file__, f"--memory={name},{packing.value}", *words)
             for packing in Packing
         }
         base = padded_tokens(setting, plan, Packing.none)

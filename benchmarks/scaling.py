@@ -8,21 +8,16 @@ the corpus itself, read before, takes.
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import own_process
+
 
 def measure(pairs, folder):
-    done = subprocess.run(
-        [sys.executable, __file__, "--child", str(pairs), str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return own_process.measure(__file__, "--child", pairs, folder)
 
 
 def child(pairs, folder):
