@@ -104,8 +104,8 @@ def record_page() -> Iterator[str]:
     """What a run leaves behind, and every metric of its record."""
     yield "# What a run leaves behind\n"
     yield "A run's folder, such as `multirun/DATE/TIME/0_batch=05a/`:\n"
-    yield "| file | |\n|---|---|"
-    for name, text in (
+    yield from named(
+        "file",
         ("record.json", "how it ended, and every final number; written once, also for a kill"),
         ("metrics.jsonl", "a line for each logged step (`train`) and each `evaluation`"),
         ("memory.jsonl", "samples of the device over time, with the phase"),
@@ -114,11 +114,10 @@ def record_page() -> Iterator[str]:
         ("checkpoints/", "the best and the last; of a completed run only the weights"),
         (".hydra/", "the composed config and the overrides"),
         ("running.json, stacks.txt", "while it runs; the stacks of a crash or a hang"),
-    ):
-        yield f"| `{name}` | {text} |"
+    )
     yield "\n## record.json\n"
-    yield "| key | |\n|---|---|"
-    for name, text in (
+    yield from named(
+        "key",
         ("schema_version", "of this file; older ones can be read"),
         ("status, cause", "completed, oom, failed, killed, timeout or interrupted, and why"),
         ("phase, step", "where it was when it ended"),
@@ -131,8 +130,7 @@ def record_page() -> Iterator[str]:
         ("data, model, data_fingerprint", "what was trained on, and what was trained"),
         ("config_hash, code_hash", "by which a resumed sweep knows a stale run"),
         ("traceback", "of a failure; the stacks of a crash or a hang"),
-    ):
-        yield f"| `{name}` | {text} |"
+    )
     yield "\n## metrics\n"
     yield "Null is not measured. `objective=NAME` takes those that are better one way.\n"
     yield "| metric | unit | better | |\n|---|---|---|---|"
@@ -168,6 +166,13 @@ def presets() -> str:
             assert str(compose_run([f"batch={name}"]).plan) == found[1], name
             rows.append(f"| `{name}` | {found[1]} | {found[2]} |")
     return "\n".join(rows) + "\n"
+
+
+def named(heading: str, *rows: tuple[str, str]) -> Iterator[str]:
+    """A table of names, and what each is."""
+    yield f"| {heading} | |\n|---|---|"
+    for name, text in rows:
+        yield f"| `{name}` | {text} |"
 
 
 def anchor(heading: str) -> str:

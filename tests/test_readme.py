@@ -84,21 +84,20 @@ def test_the_troubleshooting_table_says_what_happens_to_the_other_number(words, 
     assert str(compose_run(words.split()).plan) == pair
 
 
+def figures(text):
+    """Commands and numbers in the first two cells of the rows of tables that name a pair."""
+    return [
+        [re.findall(r"`[^`]+`|\d[\d.]*(?: x \d+)?", cell) for cell in line.split("|")[1:3]]
+        for line in text.splitlines()
+        if line.startswith("| ") and re.search(r"\d x \d", line)
+    ]
+
+
 def test_the_two_readmes_have_the_same_structure():
     assert re.findall(r"^(#+) ", README, re.M) == re.findall(r"^(#+) ", KOREAN, re.M)
     assert CODE.findall(README) == CODE.findall(KOREAN), "the same commands, in the same order"
     assert commands(README) == commands(KOREAN)
-    rows = [
-        [re.findall(r"`[^`]+`|\d[\d.]*(?: x \d+)?", cell) for cell in line.split("|")]
-        for line in README.splitlines()
-        if line.startswith("| ") and re.search(r"\d x \d", line)
-    ]
-    korean = [
-        [re.findall(r"`[^`]+`|\d[\d.]*(?: x \d+)?", cell) for cell in line.split("|")]
-        for line in KOREAN.splitlines()
-        if line.startswith("| ") and re.search(r"\d x \d", line)
-    ]
-    assert [row[1:3] for row in rows] == [row[1:3] for row in korean]
+    assert figures(README) == figures(KOREAN)
     links = re.compile(r"\]\(([^)#]+)\)")
     assert set(links.findall(README)) - {"README.ko.md"} <= set(links.findall(KOREAN))
 
