@@ -148,7 +148,7 @@ def evaluator(setting, rouge="character", generation=None, sliced=True):
     corpus, data, _, own = setting
     return Evaluator(
         corpus.validation,
-        data.validation,
+        list(data.validation),
         data.tokenizer,
         RougeProcess(rouge),
         generation or own,

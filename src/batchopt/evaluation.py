@@ -1,9 +1,10 @@
 """Evaluates a model on the validation split: loss, generated summaries, ROUGE."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -13,9 +14,6 @@ from batchopt.loss import IGNORED, encode, loss_sum
 from batchopt.rouge import mean_scores
 from batchopt.rouge_process import RougeProcess
 from batchopt.steps import Row, pad_batch
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,14 @@ CPU_BUDGET_BYTES = 2**29
 GPU_SHARE = 1 / 8
 """What generating may take of a GPU's memory: weights and optimizer are there too, and it should
 not be evaluation that decides what fits."""
+
+
+def generation_budget(limit_gib: float | None, *, cuda: bool) -> float:
+    """Bytes that generating may take here; `limit_gib` is device.memory_limit_gib."""
+    if not cuda:
+        return CPU_BUDGET_BYTES
+    total = torch.cuda.get_device_properties(0).total_memory
+    return GPU_SHARE * min(total, math.inf if limit_gib is None else limit_gib * 2**30)
 
 
 def fitting_batch_size(
@@ -84,7 +90,7 @@ class Evaluator:
     def __init__(
         self,
         examples: Sequence[Example],
-        rows: "Dataset",
+        rows: Sequence[Row],
         tokenizer: PreTrainedTokenizerBase,
         rouge: RougeProcess,
         generation: GenerationConfig,
@@ -97,7 +103,7 @@ class Evaluator:
         self.rouge = rouge
         self.generation = generation
         self.sliced = sliced
-        self.rows: list[Row] = list(rows)
+        self.rows = rows
         order = sorted(range(len(self.rows)), key=lambda index: -len(self.rows[index]["input_ids"]))
         self.batches = [
             order[start : start + batch_size] for start in range(0, len(order), batch_size)

@@ -95,8 +95,7 @@ def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Sto
     except RequestError as error:
         return run.fail(str(error))
     except KeyboardInterrupt:
-        run.interrupt("stopped while batch=auto was probing")
-        return run.status
+        return run.interrupt("stopped while batch=auto was probing")
     while cut is not None:
         try:
             run.attempt(cut, device, lease, stop)
@@ -241,10 +240,10 @@ class _Run:
         self.status, self.cause = "failed", cause
         return self.close(None)
 
-    def interrupt(self, cause: str) -> None:
+    def interrupt(self, cause: str) -> str:
         """Writes the record of a run that was stopped before it began."""
         self.status, self.cause = "interrupted", cause
-        self.close(None)
+        return self.close(None)
 
     def close(self, device: DeviceInfo | None) -> str:
         """Writes the record; returns the status."""

@@ -8,7 +8,6 @@ as far as it could tell itself. The supervisor makes record.json of it.
 import argparse
 import faulthandler
 import logging
-import math
 import os
 import signal
 import sys
@@ -129,7 +128,7 @@ def build_trainer(
 
     from batchopt import tokenized
     from batchopt.corpus.load import fingerprint, load_corpus
-    from batchopt.evaluation import Evaluator, fitting_batch_size
+    from batchopt.evaluation import Evaluator, fitting_batch_size, generation_budget
     from batchopt.loss import use_slices
     from batchopt.modeling import build_model, generation_config
     from batchopt.rouge import choose_tokenizer
@@ -161,15 +160,16 @@ def build_trainer(
     generation = generation_config(
         model, max_new_tokens=config.data.max_target_length, num_beams=config.metric.num_beams
     )
+    rows = list(data.validation)
     eval_batch_size = config.training.per_device_eval_batch_size or fitting_batch_size(
         model,
         generation,
-        longest_source=max(len(row["input_ids"]) for row in data.validation),
-        budget_bytes=_generation_budget(config.device.memory_limit_gib, cuda=cuda),
+        longest_source=max(len(row["input_ids"]) for row in rows),
+        budget_bytes=generation_budget(config.device.memory_limit_gib, cuda=cuda),
     )
     evaluator = Evaluator(
         corpus.validation,
-        data.validation,
+        rows,
         data.tokenizer,
         rouge,
         generation,
@@ -244,18 +244,6 @@ def build_trainer(
     outcome["metrics"]["rouge_tokenizer"] = rouge.name
     recorder.events.tell(facts=outcome)
     return trainer
-
-
-def _generation_budget(limit_gib: float | None, *, cuda: bool) -> float:
-    """Bytes that generating may take."""
-    import torch
-
-    from batchopt.evaluation import CPU_BUDGET_BYTES, GPU_SHARE
-
-    if not cuda:
-        return CPU_BUDGET_BYTES
-    total = torch.cuda.get_device_properties(0).total_memory
-    return GPU_SHARE * min(total, math.inf if limit_gib is None else limit_gib * 2**30)
 
 
 def _miss_the_gpu(kind: DeviceKind) -> None:
