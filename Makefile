@@ -1,7 +1,7 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze adopt \
-	bench bench-packing bench-monitor bench-analysis docs docs-reference clean
+	bench bench-packing bench-monitor docs docs-reference clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,7 +32,7 @@ test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s
 
 test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
-	$(PY) -m pytest tests/slurm
+	$(PY) -m pytest tests/cluster
 
 test-faults: setup ## provoke every ending and kill at random: minutes; STORM_KILLS=100
 	$(PY) -m pytest -m faults tests/faults
@@ -72,9 +72,6 @@ bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--tra
 
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
-
-bench-analysis: setup ## time the analysis of 10,000 runs
-	$(PY) benchmarks/analysis.py
 
 bench-monitor: setup ## what sampling costs a training, as a ratio
 	$(PY) benchmarks/monitor.py

@@ -12,19 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import RequestError
-from analysis.labels import Language
+from analysis.words.labels import Language
+from batchopt.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.facts import Findings
-    from analysis.read import Run, Sweep
+    from analysis.findings.facts import Findings
+    from analysis.reading.runs import Run, Sweep
 
 OUTPUT = "outputs/analysis/batch_optimization"
 MULTIRUN = "multirun"
 
-CACHE = "outputs/cache"
 FORMATS = ("png", "svg", "pdf")
 
 HELP = f"""\
@@ -46,7 +45,6 @@ Analyses the runs of a sweep and writes tables, figures and a report.
                       for batch=best
   adopt_anyway        true: also where the data cannot decide. Default: false
   adopt_dir           where best.yaml is written. Default: conf/batch of this checkout
-  cache_dir           where is kept what was read of large sweeps. Default: {CACHE}
 
 Exit codes: 0 written; 2 the request was wrong, nothing was written."""
 
@@ -64,7 +62,6 @@ class Request:
     adopt: str | None = None
     adopt_anyway: bool = False
     adopt_dir: str | None = None
-    cache_dir: str = CACHE
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -172,22 +169,19 @@ def find(paths: Sequence[Path], request: Request) -> Analysis:
     Raises:
         RequestError: There is nothing to analyse, or a sweep is damaged.
     """
-    from analysis.cache import Cache
-    from analysis.read import read_sweeps
+    from analysis.reading.runs import read_sweeps
 
-    cache = Cache.open(Path(request.cache_dir) / "analysis", paths)
-    sweeps = read_sweeps(paths, cache)
-    cache.save()
+    sweeps = read_sweeps(paths)
     # pandas takes seconds to import: --help and a wrong request do not wait.
-    from analysis import findings
-    from analysis.comparisons import label_settings
-    from analysis.frame import build_frame
+    from analysis.findings import judge
+    from analysis.findings.comparisons import label_settings
+    from analysis.findings.frame import build_frame
 
     runs = tuple(run for sweep in sweeps for run in sweep.runs)
     frame = build_frame(runs)
     labels = tuple(label_settings(runs))
-    options = findings.Options(request.equivalence_margin, request.memory_budget_gib)
-    return Analysis(sweeps, runs, frame, labels, findings.find(runs, frame, labels, options))
+    options = judge.Options(request.equivalence_margin, request.memory_budget_gib)
+    return Analysis(sweeps, runs, frame, labels, judge.find(runs, frame, labels, options))
 
 
 def adopt(analysis: Analysis, request: Request) -> dict[Path, bytes]:
@@ -198,7 +192,7 @@ def adopt(analysis: Analysis, request: Request) -> dict[Path, bytes]:
     """
     if request.adopt is None:
         return {}
-    from analysis.adopt import NAME, choose, preset_directory, write_preset
+    from analysis.report.adopt import NAME, choose, preset_directory, write_preset
 
     directory = preset_directory(request.adopt_dir)
     findings, runs, labels = analysis.findings, analysis.runs, analysis.labels
@@ -209,9 +203,9 @@ def adopt(analysis: Analysis, request: Request) -> dict[Path, bytes]:
 
 def draw(analysis: Analysis, request: Request) -> dict[str, bytes]:
     """Makes the content of every artifact, by name."""
-    from analysis import fonts, html, markdown, recommendation
-    from analysis.figures import draw_all
-    from analysis.report import build_document
+    from analysis.report import fonts, html, markdown, recommendation
+    from analysis.report.build import build_document
+    from analysis.report.figures import draw_all
 
     sweeps, runs, labels = analysis.sweeps, analysis.runs, analysis.labels
     build = partial(build_document, sweeps, runs, analysis.frame, labels, analysis.findings)
@@ -269,7 +263,7 @@ def write_files(directory: Path, contents: Mapping[str, bytes], key: str = "outp
 
 
 def _named_paths(value: str | None) -> list[Path]:
-    from analysis.read import newest_sweep
+    from analysis.reading.runs import newest_sweep
 
     if value is None:
         return [newest_sweep(Path(MULTIRUN))]

@@ -65,10 +65,10 @@ def make_model(folder, data, given):
     """A BART with fresh weights and `given.vocabulary` rows, saved with a tokenizer of the data."""
     if (folder / "config.json").exists():
         return
-    from batchopt import tokenized
-    from batchopt.compose import compose_run
-    from batchopt.corpus.load import load_corpus
-    from batchopt.modeling import build_model
+    from batchopt.data import tokenized
+    from batchopt.data.load import load_corpus
+    from batchopt.request.compose import compose_run
+    from batchopt.training.model import build_model
 
     sizes = [f"model.d_model={given.width}", f"model.ffn_dim={4 * given.width}"]
     words = [*data, *sizes, f"model.vocab_size={given.vocabulary}", f"cache_dir={folder}/cache"]
@@ -83,7 +83,7 @@ def make_model(folder, data, given):
 
 def make_sample(folder):
     """The generated sample, in English, as files that both sides can read."""
-    from batchopt.corpus import sample
+    from batchopt.data import sample
 
     corpus = sample.generate(language="en", train_examples=2000, validation_examples=200, seed=0)
     files = []

@@ -23,7 +23,7 @@ def child(words, size):
     import torch
     from limit import build
 
-    from batchopt.memory import read_process_memory, take_peak
+    from batchopt.machine.host_memory import read_process_memory, take_peak
 
     trainer = build([*words, "batch=05a", f"training.per_device_eval_batch_size={size}"], 1)
     before = read_process_memory(os.getpid()).anonymous_bytes

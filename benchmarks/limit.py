@@ -32,8 +32,8 @@ def shares(words, steps):
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    from batchopt.flops import CPU_ATTENTION, count_flops, measure_peak
-    from batchopt.trainer import resolve_precision
+    from batchopt.training.flops import CPU_ATTENTION, count_flops, measure_peak
+    from batchopt.training.trainer import resolve_precision
 
     trainer = build(words, steps)
     trainer.train()
@@ -96,9 +96,10 @@ def group(name):
 
 def build(words, steps):
     """The trainer of a run that does not evaluate."""
-    from batchopt.compose import compose_run
-    from batchopt.recorder import Events, Recorder
-    from batchopt.worker import build_trainer
+    from batchopt.request.compose import compose_run
+    from batchopt.training.build import build_trainer
+    from batchopt.training.recorder import Recorder
+    from batchopt.training.supervised import Events
 
     limits = [f"training.max_steps={steps}", f"training.logging_steps={steps}"]
     request = compose_run([*words, *limits, "device.kind=cpu", "training.save_checkpoints=false"])

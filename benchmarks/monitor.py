@@ -16,10 +16,11 @@ import time
 
 import torch
 
-from batchopt.compose import accept_plus, compose_run
-from batchopt.loss import micro_batch_loss
-from batchopt.steps import StepCollator
-from batchopt.verify import prepare
+from batchopt.request.compose import compose_run
+from batchopt.request.words import accept_plus
+from batchopt.step.batches import StepCollator
+from batchopt.step.loss import micro_batch_loss
+from batchopt.verify.proof import prepare
 
 PAIRS, BLOCK, WARMUP = 60, 4, 10
 
@@ -27,7 +28,7 @@ FOLLOW = """
 import sys, time
 from contextlib import ExitStack
 from pathlib import Path
-from batchopt.device import find_device
+from batchopt.machine.device import find_device
 from batchopt.measurement import Measurement, open_monitor
 pid, folder, interval = int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 with ExitStack() as stack:

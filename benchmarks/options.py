@@ -75,11 +75,11 @@ def child(variant, words, steps):
     import torch
     from packing import collate
 
-    from batchopt.compose import compose_run
-    from batchopt.loss import micro_batch_loss
-    from batchopt.memory import read_process_memory, take_peak
-    from batchopt.noise_scale import gradient_norm
-    from batchopt.verify import prepare
+    from batchopt.machine.host_memory import read_process_memory, take_peak
+    from batchopt.request.compose import compose_run
+    from batchopt.step.loss import micro_batch_loss
+    from batchopt.step.noise_scale import gradient_norm
+    from batchopt.verify.proof import prepare
 
     if variant["threads"]:
         torch.set_num_threads(variant["threads"])

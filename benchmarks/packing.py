@@ -17,14 +17,15 @@ import time
 import own_process
 import torch
 
-from batchopt.batch_plan import BatchPlan
-from batchopt.compose import RunRequest, accept_plus, compose_run, preset_plans
-from batchopt.config import Packing
-from batchopt.loss import micro_batch_loss
-from batchopt.memory import read_process_memory, take_peak
-from batchopt.micro_batches import padding, plan_micro_batches
-from batchopt.steps import StepCollator
-from batchopt.verify import Setting, prepare
+from batchopt.machine.host_memory import read_process_memory, take_peak
+from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.compose import RunRequest, compose_run, preset_plans
+from batchopt.request.config import Packing
+from batchopt.request.words import accept_plus
+from batchopt.step.batches import StepCollator
+from batchopt.step.loss import micro_batch_loss
+from batchopt.step.micro_batches import padding, plan_micro_batches
+from batchopt.verify.proof import Setting, prepare
 
 WARMUP, STEPS = 3, 15
 

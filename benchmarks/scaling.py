@@ -21,14 +21,13 @@ def measure(pairs, folder):
 
 
 def child(pairs, folder):
-    from batchopt import tokenized
-    from batchopt.batch_plan import BatchPlan
-    from batchopt.compose import compose_run
-    from batchopt.config import Packing
-    from batchopt.corpus import Corpus, Example
-    from batchopt.corpus.load import load_corpus
-    from batchopt.memory import read_process_memory, take_peak
-    from batchopt.steps import StepCollator, StepSampler
+    from batchopt.data import Corpus, Example, tokenized
+    from batchopt.data.load import load_corpus
+    from batchopt.machine.host_memory import read_process_memory, take_peak
+    from batchopt.request.batch_plan import BatchPlan
+    from batchopt.request.compose import compose_run
+    from batchopt.request.config import Packing
+    from batchopt.step.batches import StepCollator, StepSampler
 
     scratch = Path(tempfile.mkdtemp(dir=folder))
     config = compose_run([f"cache_dir={scratch}", "data.language=en"]).config

@@ -12,8 +12,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchopt import config, help, metrics
-from batchopt.compose import DATA, EXPERIMENT, GROUPS, MODELS, choices_of, compose_run, conf_dir
+from batchopt.record import metrics
+from batchopt.request import config, help
+from batchopt.request.compose import (
+    DATA,
+    EXPERIMENT,
+    GROUPS,
+    MODELS,
+    choices_of,
+    compose_run,
+    conf_dir,
+)
 
 TOP = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"

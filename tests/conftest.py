@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_nvml import FakeNvml
+from support.fake_nvml import FakeNvml
 
 # Tests run side by side: with a thread for each core, torch's would wait for one another. Set
 # before anything imports torch, and inherited by the runs that tests start.

@@ -6,11 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import TOP
 
-TOP = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((TOP / "docs").rglob("*.md")), TOP / "CONTRIBUTING.md", TOP / "examples/README.md"]
 
 

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_nvml import GIB, card
+from support import TOP
+from support.fake_nvml import GIB, card
 
 import batchopt
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = TOP / "examples"
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_supervisor import SMALL, records
+from support.runs import SMALL, records
 
-from batchopt import nvml
+from batchopt.machine import nvml
 
 
 def _gpus() -> list[nvml.DeviceInfo]:

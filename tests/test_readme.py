@@ -3,13 +3,14 @@
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
+from support import TOP
 
-from batchopt.compose import accept_plus, compose_run, compose_sweep, conf_dir, name_divisors
+from batchopt.request.compose import compose_run, conf_dir
+from batchopt.request.sweep import compose_sweep
+from batchopt.request.words import accept_plus, name_divisors
 
-TOP = Path(__file__).resolve().parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
 KOREAN = (TOP / "README.ko.md").read_text(encoding="utf-8")
 DOCS = sorted((TOP / "docs").rglob("*.md"))

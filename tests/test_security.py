@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_supervisor import SMALL, records, start, train, wait_for
+from support.processes import wait_for
+from support.runs import SMALL, records, start, train
 
-from batchopt.compose import compose_run, compose_sweep, read_run
 from batchopt.errors import RequestError
-from batchopt.records import read_plan
+from batchopt.record.read import read_plan
+from batchopt.request.compose import compose_run
+from batchopt.request.read_back import read_run
+from batchopt.request.sweep import compose_sweep
 from batchopt.resume import main as resume
 
 SECRETS = {
@@ -194,7 +197,7 @@ def run_dir(tmp_path):
     """A run's directory as Hydra leaves it."""
     from omegaconf import OmegaConf
 
-    from batchopt.compose import _compose, _hydra
+    from batchopt.request.compose import _compose, _hydra
 
     folder = tmp_path / "run" / ".hydra"
     folder.mkdir(parents=True)

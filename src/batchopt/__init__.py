@@ -8,13 +8,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchopt.batch_plan import BatchPlan
-    from batchopt.config import Packing
-    from batchopt.loss import exact_loss, micro_batch_loss
-    from batchopt.micro_batches import Padding, padding, plan_micro_batches
-    from batchopt.nvml import DeviceInfo, DeviceMonitor, DeviceSample, NvmlError, visible_devices
-    from batchopt.results import RunRecord, read_run, read_sweep
-    from batchopt.steps import StepCollator, StepSampler
+    from batchopt.machine.nvml import (
+        DeviceInfo,
+        DeviceMonitor,
+        DeviceSample,
+        NvmlError,
+        visible_devices,
+    )
+    from batchopt.record.read import RunRecord, read_run, read_sweep
+    from batchopt.request.batch_plan import BatchPlan
+    from batchopt.request.config import Packing
+    from batchopt.step.batches import StepCollator, StepSampler
+    from batchopt.step.loss import exact_loss, micro_batch_loss
+    from batchopt.step.micro_batches import Padding, padding, plan_micro_batches
 
 __version__ = "0.1.0"
 
@@ -39,13 +45,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "batch_plan": ("BatchPlan",),
-    "config": ("Packing",),
-    "loss": ("exact_loss", "micro_batch_loss"),
-    "micro_batches": ("Padding", "padding", "plan_micro_batches"),
-    "nvml": ("DeviceInfo", "DeviceMonitor", "DeviceSample", "NvmlError", "visible_devices"),
-    "results": ("RunRecord", "read_run", "read_sweep"),
-    "steps": ("StepCollator", "StepSampler"),
+    "machine.nvml": (
+        "DeviceInfo",
+        "DeviceMonitor",
+        "DeviceSample",
+        "NvmlError",
+        "visible_devices",
+    ),
+    "record.read": ("RunRecord", "read_run", "read_sweep"),
+    "request.batch_plan": ("BatchPlan",),
+    "request.config": ("Packing",),
+    "step.batches": ("StepCollator", "StepSampler"),
+    "step.loss": ("exact_loss", "micro_batch_loss"),
+    "step.micro_batches": ("Padding", "padding", "plan_micro_batches"),
 }
 """Where each public name lives."""
 

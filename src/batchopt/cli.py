@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from batchopt.errors import RequestError
-from batchopt.lifeline import end_with_starter
+from batchopt.machine.lifeline import end_with_starter
 
 OK, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 

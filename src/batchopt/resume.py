@@ -10,11 +10,12 @@ from pathlib import Path
 
 from batchopt import train
 from batchopt.cli import OK, answer
-from batchopt.compose import quoted, read_beginning
 from batchopt.errors import RequestError
-from batchopt.records import read_plan
-from batchopt.run_files import SWEEP
-from batchopt.sweep_state import find_sweep
+from batchopt.record.files import SWEEP
+from batchopt.record.read import read_plan
+from batchopt.request.read_back import read_beginning
+from batchopt.request.words import quoted
+from batchopt.sweeps.progress import find_sweep
 
 HELP = """\
 Finishes a sweep or a single run: what is missing, was interrupted, failed, or is stale.

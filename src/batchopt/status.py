@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchopt import slurm
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
-from batchopt.sweep_state import (
+from batchopt.slurm import jobs as slurm
+from batchopt.sweeps.progress import (
     LIVE,
     TO_COME,
     RunStatus,

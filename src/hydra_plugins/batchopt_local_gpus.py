@@ -1,4 +1,4 @@
-"""Hydra's way to `hydra/launcher=local_gpus`; the work is `batchopt.local_gpus`'s.
+"""Hydra's way to `hydra/launcher=local_gpus`; the work is `batchopt.sweeps.local_gpus`'s.
 
 Hydra imports every module of the namespace package `hydra_plugins` whenever it starts, also where
 another launcher is asked for; so this one is light, and the namespace has no __init__.py.
@@ -19,7 +19,7 @@ class LocalGpusLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Takes note of what is to be run."""
-        from batchopt.local_gpus import Launcher as LocalGpus
+        from batchopt.sweeps.local_gpus import Launcher as LocalGpus
 
         self._local_gpus = LocalGpus(hydra_context, task_function, config)
 

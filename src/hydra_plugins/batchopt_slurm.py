@@ -22,8 +22,8 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
-from batchopt import slurm
-from batchopt.run_files import RECORD, SWEEP, read_json
+from batchopt.record.files import RECORD, SWEEP, read_json
+from batchopt.slurm import jobs as slurm
 
 MIN_POLL_S, MAX_POLL_S = 2.0, 60.0
 """SLURM is asked after a tenth of the time that was waited so far, within these bounds."""

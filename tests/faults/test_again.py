@@ -4,8 +4,7 @@ import json
 import shutil
 
 import pytest
-from test_resume import resume
-from test_supervisor import records, train
+from support.runs import records, resume, train
 
 pytestmark = pytest.mark.faults
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fake_nvml import card
-from test_supervisor import SMALL
-
-from faults.processes import kill, processes, processes_of, wait_for, wait_until_alone
+from support.fake_nvml import card
+from support.processes import kill, processes, processes_of, wait_for, wait_until_alone
+from support.runs import SMALL
 
 pytestmark = pytest.mark.faults
 
@@ -473,7 +472,7 @@ def test_a_worker_killed_from_outside_while_the_sweep_goes_on(tmp_path, cache, e
     sweep = Sweep(tmp_path, cache, [fault])
     process = sweep.start()
     wait_for(lambda: list(tmp_path.rglob("paused")), "the fault")
-    kill(processes_of(tmp_path, "batchopt.worker"))
+    kill(processes_of(tmp_path, "batchopt.training.worker"))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     check(sweep, 0, endings)

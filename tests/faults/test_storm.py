@@ -13,10 +13,10 @@ import time
 from collections import Counter
 
 import pytest
-from test_supervisor import SMALL
+from support.processes import kill, processes, processes_of, wait_until_alone
+from support.runs import SMALL
 
-from batchopt.run_files import read_jsonl
-from faults.processes import kill, processes, processes_of, wait_until_alone
+from batchopt.record.files import read_jsonl
 
 pytestmark = pytest.mark.faults
 
@@ -108,7 +108,7 @@ class Storm:
             while self._checkpoints() <= seen and self.process.poll() is None:
                 time.sleep(0.01)
             self._wait(self.chance.uniform(0, 2))
-        worker = processes_of(self.cwd, "batchopt.worker")
+        worker = processes_of(self.cwd, "batchopt.training.worker")
         if self.process.poll() is not None or (victim == "worker" and not worker):
             return 0
         if victim == "worker":

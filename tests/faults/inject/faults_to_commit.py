@@ -100,15 +100,15 @@ def pause(run_dir: Path):
 
 def crawl(_):
     """A run that takes long, and goes on."""
-    import batchopt.recorder
+    import batchopt.training.recorder
 
-    begin = batchopt.recorder.Recorder.step_begins
+    begin = batchopt.training.recorder.Recorder.step_begins
 
     def slowly(recorder, step):
         time.sleep(0.5)
         begin(recorder, step)
 
-    batchopt.recorder.Recorder.step_begins = slowly
+    batchopt.training.recorder.Recorder.step_begins = slowly
 
 
 def die_while_rotating(_):
@@ -146,8 +146,8 @@ FAULTS = {
     "sys.exit": lambda _: sys.exit(3),
     "SIGKILL": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "SIGTERM": lambda _: os.kill(os.getpid(), signal.SIGTERM),
-    "loader": kill_child("batchopt.worker"),
-    "ROUGE": kill_child("batchopt.rouge_process"),
+    "loader": kill_child("batchopt.training.worker"),
+    "ROUGE": kill_child("batchopt.evaluation.rouge_process"),
     "hang": hang,
     "hang natively": hang_natively,
     "SIGSTOP": stop,

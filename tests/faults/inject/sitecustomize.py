@@ -1,7 +1,7 @@
 """Commits a fault in a training process; Python imports this by itself from PYTHONPATH.
 
 FAULTS is JSON: the number of a run in its sweep -> [fault, phase, count]. The fault comes as that
-phase begins for the count-th time, in the main thread. Only `batchopt.worker` is touched.
+phase begins for the count-th time, in the main thread. Only `batchopt.training.worker` is touched.
 """
 
 import importlib.abc
@@ -13,13 +13,13 @@ from pathlib import Path
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Wraps `Recorder.phase` once batchopt.recorder has been imported."""
+    """Wraps `Recorder.phase` once batchopt.training.recorder has been imported."""
 
     def __init__(self, fault, phase, count):
         self.fault, self.phase, self.left = fault, phase, count
 
     def find_spec(self, name, path, target=None):
-        if name != "batchopt.recorder":
+        if name != "batchopt.training.recorder":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -44,7 +44,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-if sys.orig_argv[1:3] == ["-m", "batchopt.worker"]:
+if sys.orig_argv[1:3] == ["-m", "batchopt.training.worker"]:
     run = Path(sys.orig_argv[3]).name.split("_")[0]
     planned = json.loads(os.environ.get("FAULTS", "{}")).get(run)
     if planned:

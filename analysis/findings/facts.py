@@ -1,0 +1,299 @@
+"""What the analysis can find, as facts without words.
+
+en and ko put them into sentences, recommendation into JSON; neither decides anything.
+Settings are named by their labels, aims and limits by keys.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Literal
+
+from analysis.findings.statistics import Interval, mean_interval
+
+Certainty = Literal["yes", "single runs", "no"]
+"""Whether the data tell the choice from every other setting; "single runs" where the distance is
+large and how much runs vary is not known."""
+
+Outcome = Literal["ranked", "alone", "tied", "blocked", "not measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Something a person may want, and the column that measures it."""
+
+    key: str
+    column: str
+    higher_is_better: bool = True
+    of_speed: bool = False
+    of_memory: bool = False
+    of_quality: bool = False
+
+
+AIMS = (
+    Aim("fastest", "steps_per_second", of_speed=True),
+    Aim("least_memory", "peak_memory_gib", False, of_memory=True),
+    Aim("best_quality", "best_rouge_f1", of_quality=True),
+    Aim("best_rouge_per_minute", "rouge_gain_per_min", of_speed=True, of_quality=True),
+    Aim("best_rouge_per_gib", "rouge_per_gib", of_memory=True, of_quality=True),
+    Aim("least_energy", "energy_wh", False, of_speed=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One setting under one aim: a value for each run, for quality the mean of each seed."""
+
+    label: str
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """What settings are ranked by."""
+        return fmean(self.values)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Where the mean lies, at 95 %; None for one value."""
+        return mean_interval(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """One setting against another under one aim."""
+
+    first: str
+    second: str
+    scale: Literal["difference", "ratio"]
+    """first - second in the unit of the aim's column, or first / second."""
+    estimate: float
+    over_runs: Interval | None
+    """By how much runs vary: paired by seed where both have the seeds, else Welch's."""
+    paired: bool
+    spread: float | None
+    """Standard deviation of the difference of two runs (of the logarithms for a ratio)."""
+    within_runs: Interval | None
+    """By how much a run varies in itself: over its validation examples for quality (paired
+    bootstrap), over its steps for speed, over its parts for memory."""
+    p_value: float | None
+    """Of no difference between runs, after Holm's correction over all pairs of the aim."""
+    equivalent: bool | None
+    """Whether the two are the same within the margin, also over all pairs; None: not tested."""
+    ranges_overlap: bool
+    apart: bool
+    """Whether they differ beyond the noise that was measured; of single runs, by more than the
+    convention says."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """What is to be drawn and said: it covers both kinds of noise that are known."""
+        known = [one for one in (self.over_runs, self.within_runs) if one]
+        if not known:
+            return None
+        return Interval(
+            self.estimate,
+            min(one.low for one in known),
+            max(one.high for one in known),
+            known[0].confidence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MoreSeeds:
+    """What it would take to decide."""
+
+    have: int
+    """Seeds that every setting has by now."""
+    need: int | None
+    """Seeds of each setting; None: more than `limit`."""
+    limit: int
+    variance_known: bool
+    """False: one seed cannot show the noise, and `need` is only what shows it."""
+    examples: int | None = None
+    """Validation examples that it would take, where the noise between them is the larger part."""
+
+    @property
+    def more(self) -> int | None:
+        """How many seeds are still to run."""
+        return None if self.need is None else max(0, self.need - self.have)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the numbers of one comparison say about one aim."""
+
+    aim: Aim
+    outcome: Outcome
+    choice: str | None
+    """The setting with the best mean; None where there is none, where several share it, and for
+    quality alone where the difference lies within noise."""
+    certainty: Certainty
+    ranking: tuple[Standing, ...]
+    """Best first; in the order of the runs where there may be no ranking."""
+    contrasts: tuple[Contrast, ...] = ()
+    """The best against each other setting, in the order of the ranking."""
+    blocks: tuple[str, ...] = ()
+    """Keys of what differs, so that there is no ranking (outcome "blocked")."""
+    tied: tuple[str, ...] = ()
+    """Settings that share the best value (outcome "tied")."""
+    runs: int = 0
+    """How many runs of the choice were planned."""
+    unfinished: tuple[tuple[str, int], ...] = ()
+    """How many of them ended otherwise than completed, by status."""
+    untrusted: tuple[str, ...] = ()
+    """Settings left out because the timing of all their runs was disturbed."""
+    more_seeds: MoreSeeds | None = None
+    """What would decide it, where the data do not."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether the choice is beyond the noise that was measured."""
+        return self.certainty == "yes"
+
+    @property
+    def close(self) -> tuple[Contrast, ...]:
+        """The contrasts with settings that may be as good."""
+        return tuple(contrast for contrast in self.contrasts if not contrast.apart)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something that limits what the runs can show: a kind, and what is to be said about it.
+
+    The kinds and their values are those that en.limit knows.
+    """
+
+    kind: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSize:
+    """How the effective batch lies to the gradient noise scale."""
+
+    batch: int
+    """Examples of one optimizer step."""
+    noise_scale: float
+    """Examples."""
+    runs: int
+    upper_bound: bool
+    """The micro-batches were cut by length, which makes the estimate too high."""
+    verdict: Literal["large", "small", "neither", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The means of one setting: what it costs and what it gives. None: not measured."""
+
+    label: str
+    steps_per_second: float | None
+    peak_memory_gib: float | None
+    best_rouge_f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The Pareto front of speed, memory and quality."""
+
+    settings: tuple[Costs, ...]
+    """Those that no other setting beats in everything that counts."""
+    beaten: tuple[tuple[str, str], ...]
+    """Each other setting and one that is at least as good in everything."""
+    by_quality: bool
+    """Whether quality counted: it does where some difference is beyond noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knee:
+    """The setting with the least memory among those nearly as fast as the fastest."""
+
+    choice: Costs
+    fastest: Costs
+    tolerance: float
+    """As a share of the fastest's speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The best setting that fits into so much memory."""
+
+    gib: float
+    choice: Costs | None
+    """The fastest that fits; None: none fits."""
+    fitting: int
+    too_large: tuple[Costs, ...]
+    """By their measured peak."""
+    out_of_memory: tuple[str, ...]
+    """Settings that ran out of memory on the device that they had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payback:
+    """Whether measuring paid: against a setting picked blindly among those measured."""
+
+    choice: str
+    cost_s: float
+    """Device time of all runs of the comparison."""
+    saving_s: float
+    """Per 1,000 optimizer steps, against the mean of all settings."""
+    most_s: float
+    """Likewise against the slowest setting."""
+    break_even_steps: float
+    """Optimizer steps after which the saving has paid for the runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs that are the same but for the preset, the packing and the seed, and what they show."""
+
+    facets: tuple[tuple[str, str], ...]
+    """What sets it apart from the other comparisons: keys of the config and their values."""
+    places: tuple[int, ...]
+    """Which of all runs are in it."""
+    reference_batch: int | None
+    """Effective batch of the comparison."""
+    limits: tuple[Limit, ...]
+    blocks_speed: tuple[str, ...]
+    """Keys of what differs, so that speed is not ranked; empty: nothing."""
+    blocks_memory: tuple[str, ...]
+    blocks_quality: tuple[str, ...]
+    margin: float
+    """ROUGE F1, 0 to 1: differences within it do not matter."""
+    aims: tuple[Finding, ...] = ()
+    quality: tuple[Contrast, ...] = ()
+    """Every pair of settings, by the best ROUGE."""
+    front: Front | None = None
+    knee: Knee | None = None
+    budget: Budget | None = None
+    payback: Payback | None = None
+    batch_size: BatchSize | None = None
+
+    def blocks(self, *, speed: bool, memory: bool, quality: bool) -> tuple[str, ...]:
+        """What stands against a ranking that needs these to be comparable."""
+        parts = (
+            self.blocks_speed if speed else (),
+            self.blocks_memory if memory else (),
+            self.blocks_quality if quality else (),
+        )
+        return tuple(dict.fromkeys(name for part in parts for name in part))
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything that the report says about the numbers."""
+
+    comparisons: tuple[Comparison, ...]
+    """The largest first; at least one."""
+    limits: tuple[Limit, ...]
+    """What concerns all runs."""
+    completed: tuple[bool, ...]
+    """For each run, whether its numbers may be ranked at all."""
+
+    def groups(self, *, speed: bool, memory: bool, quality: bool) -> tuple[int | None, ...]:
+        """For each run, with which others it may be ranked: equal numbers; None: with none."""
+        found: list[int | None] = [None] * len(self.completed)
+        for number, comparison in enumerate(self.comparisons):
+            if not comparison.blocks(speed=speed, memory=memory, quality=quality):
+                for place in comparison.places:
+                    found[place] = number if self.completed[place] else None
+        return tuple(found)

@@ -1,0 +1,165 @@
+"""What keeps two settings from being compared, or limits what a comparison says."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from analysis.findings.comparisons import _BYTES_PER_GIB, Facets, effective_batch, pair_of
+from analysis.findings.facts import Limit
+from analysis.reading.runs import SCHEMA_VERSION, Run
+
+SHARED_GPU_GIB = 1.0
+"""Memory held on a GPU before the run that suggests that somebody else uses it."""
+
+
+def _packages(run: Run) -> str | None:
+    packages = run.environment.get("packages") or {}
+    return ", ".join(f"{name} {version}" for name, version in sorted(packages.items())) or None
+
+
+def _on_cpu(key: str) -> Callable[[Run], Any]:
+    """A run on the CPU has the whole machine for its device."""
+    return lambda run: (
+        run.environment.get(key) if run.environment.get("device_kind") == "cpu" else None
+    )
+
+
+_MACHINE: Mapping[str, Callable[[Run], Any]] = {
+    "device": lambda run: run.environment.get("device_name"),
+    "device_kind": lambda run: run.environment.get("device_kind"),
+    "machine": _on_cpu("hostname"),
+    "cpu_count": _on_cpu("cpu_count"),
+    "precision": lambda run: run.environment.get("precision"),
+    "driver": lambda run: run.environment.get("driver_version"),
+    "python": lambda run: run.environment.get("python"),
+    "packages": _packages,
+    "model": lambda run: run.model.get("name"),
+    "data": lambda run: run.data_fingerprint,
+}
+_MEMORY: Mapping[str, Callable[[Run], Any]] = {
+    "memory_source": lambda run: run.metrics.get("memory_source")
+}
+_QUALITY: Mapping[str, Callable[[Run], Any]] = {
+    "model": lambda run: run.model.get("name"),
+    "data": lambda run: run.data_fingerprint,
+    "rouge_tokenizer": lambda run: run.metrics.get("rouge_tokenizer"),
+}
+
+
+def find_blocks(
+    runs: Sequence[Run], labels: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], list[Limit]]:
+    """Finds what differs between runs that are to be compared.
+
+    Returns:
+        The keys that block a ranking of speed, of memory and of quality, and a limit for each.
+    """
+    machine = _differences(runs, labels, _MACHINE)
+    memory = machine | _differences(runs, labels, _MEMORY)
+    quality = _differences(runs, labels, _QUALITY)
+    limits = [
+        Limit("differs", {"fact": fact, "holders": holders})
+        for fact, holders in (memory | quality).items()
+    ]
+    return tuple(machine), tuple(memory), tuple(quality), limits
+
+
+def _differences(
+    runs: Sequence[Run], labels: Sequence[str], facts: Mapping[str, Callable[[Run], Any]]
+) -> dict[str, list[tuple[str, list[str]]]]:
+    """The facts that are not the same for all runs, and who has which value."""
+    found = {}
+    for name, read in facts.items():
+        holders: dict[str, dict[str, None]] = {}
+        for run, label in zip(runs, labels, strict=True):
+            if (value := read(run)) is not None:
+                holders.setdefault(str(value), {})[label] = None
+        if len(holders) > 1:
+            listed = [(value, list(who)) for value, who in holders.items()]
+            found[name] = _only_changes(listed) if name == "packages" else listed
+    return found
+
+
+def _only_changes(holders: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Leaves out of lists of versions what all of them share."""
+    versions = [set(listed.split(", ")) for listed, _ in holders]
+    common = versions[0].intersection(*versions[1:])
+    return [
+        (", ".join(sorted(own - common)) or "–", who)
+        for own, (_, who) in zip(versions, holders, strict=True)
+    ]
+
+
+def limits_of_all(
+    runs: Sequence[Run], labels: Sequence[str], groups: Sequence[tuple[Facets, list[int]]]
+) -> Iterator[Limit]:
+    """Limits that concern all runs, or some of them whatever they are compared with."""
+    still = sum(run.status == "running" for run in runs)
+    if still:
+        yield Limit("running", {"count": still, "all": len(runs)})
+    newer = [run.newer_schema for run in runs if run.newer_schema is not None]
+    if newer:
+        yield Limit(
+            "newer_records",
+            {"count": len(newer), "newest": max(newer), "known": SCHEMA_VERSION},
+        )
+    yield from _unequal_batches(runs, labels, groups)
+    for run, label in zip(runs, labels, strict=True):
+        who = {"label": label, "seed": run.seed}
+        if run.timing_untrusted:
+            yield Limit("timing_untrusted", who | {"reasons": list(run.timing_untrusted)})
+        if run.requested:
+            asked, got = _as_asked(run.requested), _as_asked(run.plan)
+            if asked != got:
+                yield Limit("not_as_asked", who | {"asked": asked, "got": got})
+    commits = {run.environment.get("git_commit") for run in runs} - {None}
+    if len(commits) > 1:
+        yield Limit("commits", {"count": len(commits)})
+    if any(run.environment.get("git_dirty") for run in runs):
+        yield Limit("dirty")
+    cut = max(
+        (
+            (run.data.get("truncated_sources") or 0) + (run.data.get("truncated_targets") or 0)
+            for run in runs
+        ),
+        default=0,
+    )
+    if cut:
+        yield Limit("cut_texts", {"count": cut})
+
+
+def limits_of_comparison(runs: Sequence[Run], labels: Sequence[str]) -> Iterator[Limit]:
+    """Limits of a ranking among completed runs."""
+    seeds: dict[str, set[int | None]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        seeds.setdefault(label, set()).add(run.seed)
+    single = [label for label, own in seeds.items() if len(own) == 1]
+    if single:
+        yield Limit("one_seed", {"labels": single, "all": len(single) == len(seeds)})
+    on_gpu = any(run.environment.get("device_kind") == "cuda" for run in runs)
+    for kind, key in (("machines", "hostname"), ("gpus", "device_uuid")):
+        distinct = {run.environment.get(key) for run in runs} - {None}
+        if on_gpu and len(distinct) > 1:
+            yield Limit(kind, {"count": len(distinct)})
+    for run, label in zip(runs, labels, strict=True):
+        held = (run.metrics.get("baseline_memory_bytes") or 0) / _BYTES_PER_GIB
+        if run.environment.get("device_kind") == "cuda" and held > SHARED_GPU_GIB:
+            yield Limit("shared_gpu", {"label": label, "seed": run.seed, "gib": held})
+
+
+def _unequal_batches(
+    runs: Sequence[Run], labels: Sequence[str], groups: Sequence[tuple[Facets, list[int]]]
+) -> Iterable[Limit]:
+    sizes = [run.plan.get("effective_batch_size") for run in runs]
+    reference = effective_batch([runs[place] for place in groups[0][1]])
+    others = {
+        label: size
+        for label, size in zip(labels, sizes, strict=True)
+        if size is not None and size != reference
+    }
+    for label, size in others.items():
+        yield Limit("effective_batch", {"label": label, "size": size, "reference": reference})
+
+
+def _as_asked(plan: Mapping[str, Any]) -> str:
+    recomputed = ", gradient_checkpointing" if plan.get("gradient_checkpointing") else ""
+    return f"{pair_of(plan) or 'auto'}{recomputed}"

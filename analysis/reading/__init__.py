@@ -1,0 +1,1 @@
+"""Files -> one `Run` for every planned run. Imports `batchopt.record` and `batchopt.errors`."""

@@ -1,0 +1,422 @@
+"""Makes the report from the findings: one document, which markdown and html render.
+
+Every sentence that ranks comes from `findings`; here it is only set. No dates and no file order
+of the moment: the same runs give the same report.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.findings.facts import Comparison, Finding, Findings
+from analysis.findings.frame import TARGET_FRACTION
+from analysis.findings.judge import CLOSE_RATIO
+from analysis.reading.runs import Run, Sweep
+from analysis.report import charts
+from analysis.report.charts import Setting, group_settings, name_tokenizers
+from analysis.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Details,
+    Document,
+    Figure,
+    Inline,
+    Paragraph,
+    Section,
+    Strong,
+    Table,
+    Text,
+)
+from analysis.report.table import build_table
+from analysis.words import en, ko
+from analysis.words import labels as say
+from analysis.words.labels import Label, Language
+from analysis.words.numbers import number
+
+RESULTS_FILE = "batch_optimization_results.csv"
+
+MAX_COMPARISONS = 12
+"""More than this nobody reads one by one."""
+
+MAX_INCOMPLETE = 30
+"""Runs whose end is told; of a large sweep the file of results holds the rest."""
+
+MAX_SEEDS = 10
+"""More are not proposed, whatever would decide."""
+
+LOG_LINES = 20
+"""Of a run that did not complete: as much of the log's end as usually says why."""
+
+
+def build_document(
+    sweeps: Sequence[Sweep],
+    runs: Sequence[Run],
+    frame: pd.DataFrame,
+    labels: Sequence[str],
+    findings: Findings,
+    *,
+    language: Language = "en",
+) -> Document:
+    """Makes the whole report."""
+    settings = group_settings(runs, frame, labels)
+    table = build_table(runs, frame, labels, findings, language)
+    sections = (
+        ("short", say.IN_SHORT, _recommendations(runs, findings, language)),
+        ("setting", say.WHAT_WAS_RUN, _what_was_run(sweeps, runs, language)),
+        ("results", say.RESULTS, _results(table, settings, language)),
+        ("findings", say.FINDINGS, _findings(findings, language)),
+        ("incomplete", say.INCOMPLETE, _incomplete(runs, labels, language)),
+        ("limits", say.LIMITS, _limits(findings, language)),
+        ("measured", say.MEASURED, _measured(runs, findings, language)),
+        ("next", say.NEXT, _next_commands(sweeps, runs, labels, findings, language)),
+    )
+    return Document(
+        title=say.TITLE.say(language),
+        language=language,
+        sections=tuple(
+            Section(key, title.say(language), blocks)
+            for key, title, made in sections
+            if (blocks := tuple(made))
+        ),
+        words={key: label.say(language) for key, label in say.CONTROLS.items()},
+    )
+
+
+def _recommendations(
+    runs: Sequence[Run], findings: Findings, language: Language
+) -> Iterable[Block]:
+    yield Paragraph(
+        say.COMPLETED_OF.say(
+            language, completed=sum(run.completed for run in runs), planned=len(runs)
+        )
+    )
+    heads = (say.HEAD_AIM, say.HEAD_SETTING, say.HEAD_OBSERVED, say.HEAD_DECIDED)
+    tokenizer = name_tokenizers(runs, language)
+    for comparison in _shown(findings):
+        yield from _heading(comparison, language)
+        yield Table(
+            tuple(head.say(language, tokenizer=tokenizer) for head in heads),
+            tuple(_row(finding, language) for finding in comparison.aims),
+        )
+    if len(findings.comparisons) > MAX_COMPARISONS:
+        yield Paragraph(
+            say.COMPARISONS_CUT.say(language, shown=MAX_COMPARISONS, all=len(findings.comparisons))
+        )
+    yield Paragraph(say.DECIDED_NOTE.say(language, limit=number(100 * (CLOSE_RATIO - 1), 1)))
+
+
+def _row(finding: Finding, language: Language) -> tuple[Text, ...]:
+    """One aim: its choice, what was observed, and how sure it is."""
+    words = _words(language)
+    leader = next((one for one in finding.ranking if one.label == finding.choice), None)
+    none = say.NO_RECOMMENDATION
+    if finding.contrasts and all(one.equivalent for one in finding.contrasts):
+        none = say.ALL_THE_SAME
+    return (
+        words.aim_title(finding.aim.key),
+        finding.choice or none.say(language),
+        f"{number(leader.mean)} {words.aim_unit(finding.aim.key)}" if leader else "",
+        words.certainty(finding.certainty),
+    )
+
+
+def _words(language: Language) -> Any:
+    """The module that says findings in a language."""
+    return ko if language == "ko" else en
+
+
+def _shown(findings: Findings) -> tuple[Comparison, ...]:
+    return findings.comparisons[:MAX_COMPARISONS]
+
+
+def _heading(comparison: Comparison, language: Language) -> Iterable[Block]:
+    facets = _words(language).facets(comparison)
+    return [Paragraph((Strong(facets),))] if facets else []
+
+
+def _what_was_run(
+    sweeps: Sequence[Sweep], runs: Sequence[Run], language: Language
+) -> Sequence[Block]:
+    measured = [run for run in runs if run.environment]
+    environments = [run.environment for run in measured]
+    facts: list[tuple[Label, Sequence[Any]]] = [
+        (say.FACT_SWEEP, [Inline(sweep.path) for sweep in sweeps]),
+        (say.FACT_COMMAND, [Inline(sweep.command) for sweep in sweeps if sweep.command]),
+        (say.FACT_RUNS, [_statuses(runs, language)]),
+        (say.FACT_DEVICE, [environment.get("device_name") for environment in environments]),
+        (say.FACT_DRIVER, [environment.get("driver_version") for environment in environments]),
+        (say.FACT_PRECISION, [environment.get("precision") for environment in environments]),
+        (say.FACT_HOST, [environment.get("hostname") for environment in environments]),
+        (say.FACT_PLATFORM, [environment.get("platform") for environment in environments]),
+        (say.FACT_PYTHON, [environment.get("python") for environment in environments]),
+        (say.FACT_LIBRARIES, [_packages(environment) for environment in environments]),
+        (say.FACT_COMMIT, [_commit(environment, language) for environment in environments]),
+        (say.FACT_MODEL, [_model(run, language) for run in measured]),
+        (say.FACT_DATA, [_data(run, language) for run in measured]),
+        (say.FACT_TRAINING, [_training(run, language) for run in measured]),
+        (say.FACT_SEEDS, [run.seed for run in runs]),
+    ]
+    return [
+        Table(
+            (say.HEAD_WHAT.say(language), say.HEAD_VALUE.say(language)),
+            tuple((name.say(language), _list(values)) for name, values in facts if _list(values)),
+        )
+    ]
+
+
+def _results(table: Table, settings: Sequence[Setting], language: Language) -> Sequence[Block]:
+    note = [say.BEST_NOTE.say(language)] if table.best else []
+    return [
+        table,
+        Paragraph((" ".join([*note, say.EVERY_NUMBER.say(language)]), Inline(RESULTS_FILE), ".")),
+        *_figures(settings, language),
+    ]
+
+
+def _figures(settings: Sequence[Setting], language: Language) -> Iterable[Figure]:
+    drawn = settings[: charts.MAX_SETTINGS]
+    cut = (
+        [say.SETTINGS_CUT.say(language, shown=len(drawn), all=len(settings))]
+        if len(drawn) < len(settings)
+        else []
+    )
+    plans: tuple[tuple[str, Label, Label, tuple[charts.Chart | None, ...]], ...] = (
+        (
+            "memory_vs_speed",
+            say.MEMORY_VS_SPEED,
+            say.MEMORY_VS_SPEED_CAPTION,
+            (charts.memory_vs_speed(drawn, language),),
+        ),
+        (
+            "training_curves",
+            say.CURVES_TITLE,
+            say.CURVES_CAPTION,
+            charts.training_curves(drawn, language),
+        ),
+        ("pareto", say.PARETO_TITLE, say.PARETO_CAPTION, charts.pareto(drawn, language)),
+        (
+            "step_time",
+            say.STEP_TIME_TITLE,
+            say.STEP_TIME_CAPTION,
+            (charts.step_time(drawn, language),),
+        ),
+        ("padding", say.PADDING_TITLE, say.PADDING_CAPTION, (charts.padding(drawn, language),)),
+    )
+    for name, title, caption, parts in plans:
+        kept = tuple(part for part in parts if part is not None)
+        if kept:
+            sentences = [caption.say(language), *cut]
+            yield Figure(name, title.say(language), " ".join(sentences), kept)
+
+
+def _findings(findings: Findings, language: Language) -> Iterable[Block]:
+    words = _words(language)
+    for comparison in _shown(findings):
+        yield from _heading(comparison, language)
+        bullets: list[Text] = [
+            (
+                Strong(words.aim_title(finding.aim.key)),
+                f": {words.reason(finding)} {words.more_seeds(finding)}".rstrip(),
+            )
+            for finding in comparison.aims
+        ]
+        yield Bullets((*bullets, *words.decisions(comparison)))
+    title = say.DIFFERENCES_TITLE.say(language)
+    drawn = (
+        charts.quality_differences(one, words.facets(one) or title, language)
+        for one in _shown(findings)
+    )
+    differences = tuple(chart for chart in drawn if chart is not None)
+    if differences:
+        yield Figure(
+            "quality_differences", title, say.DIFFERENCES_CAPTION.say(language), differences
+        )
+
+
+def _incomplete(runs: Sequence[Run], labels: Sequence[str], language: Language) -> Iterable[Block]:
+    ended = [(run, label) for run, label in zip(runs, labels, strict=True) if not run.completed]
+    for run, label in ended[:MAX_INCOMPLETE]:
+        status = say.STATUSES[run.status].say(language)
+        seed = "" if run.seed is None else f", {say.SEED.say(language, seed=run.seed)}"
+        cause = _sentence(run.cause) or say.NO_CAUSE.say(language)
+        yield Bullets(((Strong(label), f"{seed}: {status}. {cause} (", Inline(run.run_dir), ")"),))
+        tail = _log_tail(run)
+        if tail:
+            summary = say.LOG_TAIL.say(language, lines=len(tail))
+            yield Details((summary, Inline("train.log")), (Code("\n".join(tail), "text"),))
+    if len(ended) > MAX_INCOMPLETE:
+        more = say.INCOMPLETE_CUT.say(language, shown=MAX_INCOMPLETE, all=len(ended))
+        yield Paragraph((more, Inline(RESULTS_FILE), "."))
+
+
+def _limits(findings: Findings, language: Language) -> Iterable[Block]:
+    limits = _words(language).limits(findings)
+    yield Bullets(tuple(limits)) if limits else Paragraph(say.NO_LIMIT.say(language))
+
+
+def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Sequence[Block]:
+    sources = _list(run.metrics.get("memory_source") for run in runs)
+    warmups = _list(run.metrics.get("warmup_steps_left_out") for run in runs)
+    values = {
+        "source": sources or say.NOT_RECORDED.say(language),
+        "warmup": f" ({warmups})" if warmups else "",
+        "tokenizer": name_tokenizers(runs, language),
+        "target": f"{100 * TARGET_FRACTION:.0f}",
+        "limit": number(100 * (CLOSE_RATIO - 1), 1),
+        "margin": f"{100 * findings.comparisons[0].margin:g}",
+    }
+    sentences = [label.say(language, **values) for label in say.MEASUREMENTS]
+    batches = _list(comparison.reference_batch for comparison in findings.comparisons)
+    if batches:
+        sentences.append(say.SAME_BATCH.say(language, batch=batches))
+    return [Bullets(tuple(sentences))]
+
+
+def _next_commands(
+    sweeps: Sequence[Sweep],
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    findings: Findings,
+    language: Language,
+) -> Iterable[Block]:
+    words = _words(language)
+    first = dict(zip(reversed(labels), reversed(runs), strict=True))
+    longer: dict[str, list[str]] = {}
+    for finding in findings.comparisons[0].aims:
+        if finding.choice is not None:
+            kept = [
+                override
+                for override in _setting_overrides(first[finding.choice])
+                if _key(override) not in ("training.num_train_epochs", "training.max_steps")
+            ]
+            command = _command("batchopt.train", *kept, "training.num_train_epochs=10")
+            longer.setdefault(command, []).append(words.aim_title(finding.aim.key))
+    for command, aims in longer.items():
+        yield Paragraph(say.TRAIN_LONGER.say(language, aims=", ".join(aims)))
+        yield Code(command)
+
+    sweep = f"sweep={','.join(one.path for one in sweeps)}"
+    decided = [finding for finding in findings.comparisons[0].aims if finding.certainty != "no"]
+    if decided and len(findings.comparisons) == 1:
+        yield Paragraph(say.ADOPT.say(language))
+        adopt = _command("analysis", sweep, f"adopt={decided[0].aim.key}")
+        yield Code(f"{adopt}\n{_command('batchopt.train', '+experiment=final')}")
+
+    seeds: dict[str, set[int | None]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        seeds.setdefault(label, set()).add(run.seed)
+    wanted = _seeds_wanted(findings)
+    presets = [preset for preset in dict.fromkeys(run.preset for run in runs) if preset]
+    common = set(_others(runs[0])).intersection(*(_others(run) for run in runs))
+    if presets and any(findings.completed) and min(map(len, seeds.values())) < wanted:
+        yield Paragraph(say.MORE_SEEDS.say(language))
+        yield Code(
+            _command(
+                "batchopt.train",
+                "-m",
+                f"batch={','.join(presets)}",
+                *(override for override in _others(runs[0]) if override in common),
+                f"seed={','.join(map(str, range(1, wanted + 1)))}",
+            )
+        )
+    yield Paragraph(say.AGAIN.say(language))
+    yield Code(_command("analysis", sweep, *([f"language={language}"] * (language != "en"))))
+
+
+def _seeds_wanted(findings: Findings) -> int:
+    """Seeds of each setting that would decide what can be decided; three show the noise at all."""
+    needs = [
+        finding.more_seeds.need
+        for comparison in findings.comparisons
+        for finding in comparison.aims
+        if finding.more_seeds and finding.more_seeds.need is not None
+    ]
+    return max([3, *(need for need in needs if need <= MAX_SEEDS)])
+
+
+def _command(module: str, *arguments: str) -> str:
+    return " ".join(["python -m", module, *map(shlex.quote, arguments)])
+
+
+def _log_tail(run: Run) -> list[str]:
+    """The last lines of a run's log; none where it has no log."""
+    path = run.directory / "train.log" if run.directory else None
+    if path is None or not path.is_file():
+        return []
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - 200 * LOG_LINES))
+        return log.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+
+
+def _setting_overrides(run: Run) -> list[str]:
+    """The overrides that make this setting, whatever the seed."""
+    return [*([f"batch={run.preset}"] if run.preset else []), *_others(run)]
+
+
+def _others(run: Run) -> list[str]:
+    return [override for override in run.overrides if _key(override) not in ("batch", "seed")]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def _statuses(runs: Sequence[Run], language: Language) -> str:
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.status] = counts.get(run.status, 0) + 1
+    listed = ", ".join(
+        f"{say.STATUSES[status].say(language)} {count}" for status, count in counts.items()
+    )
+    return say.PLANNED.say(language, count=len(runs), listed=listed)
+
+
+def _packages(environment: Any) -> str:
+    packages = environment.get("packages") or {}
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
+def _commit(environment: Any, language: Language) -> str | None:
+    commit = environment.get("git_commit")
+    dirty = say.DIRTY.say(language) if environment.get("git_dirty") else ""
+    return commit and f"{commit[:12]}{dirty}"
+
+
+def _model(run: Run, language: Language) -> str | None:
+    name, parameters = run.model.get("name"), run.model.get("parameters")
+    return name and (
+        f"{name}, {say.PARAMETERS.say(language, count=f'{parameters:,}')}" if parameters else name
+    )
+
+
+def _data(run: Run, language: Language) -> str | None:
+    if not run.data:
+        return None
+    known = {key: run.data.get(key) or 0 for key in say.DATA_KEYS}
+    return say.DATA.say(language, source=run.data.get("source"), **known)
+
+
+def _training(run: Run, language: Language) -> str | None:
+    steps = run.plan.get("optimizer_steps")
+    return steps and say.TRAINING.say(language, steps=steps, packing=run.plan.get("packing"))
+
+
+def _list(values: Iterable[Any]) -> Any:
+    """The different values in their order, without those that are not known.
+
+    Returns:
+        A text, of spans where a value is one; empty where nothing is known.
+    """
+    known = dict.fromkeys(value for value in values if value not in (None, ""))
+    if any(isinstance(value, Inline) for value in known):
+        return tuple(span for value in known for span in ("; ", value))[1:]
+    return "; ".join(map(str, known))
+
+
+def _sentence(text: str | None) -> str:
+    if not text:
+        return ""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

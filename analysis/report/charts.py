@@ -1,0 +1,504 @@
+"""The numbers behind every chart, ready to be drawn on paper (figures) and on the page (html).
+
+A preset has one colour everywhere, and settings that share a preset differ in line and marker.
+Settings are drawn as the mean of their runs with the range that the runs span.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+
+from analysis.findings.facts import Comparison
+from analysis.findings.frame import BYTES_PER_GIB, SECONDS_PER_MINUTE, TARGET_FRACTION, target_rouge
+from analysis.reading.runs import Run
+from analysis.words import labels as say
+from analysis.words.labels import Language
+
+MAX_SETTINGS = 30
+"""More than this nobody can tell apart in one chart."""
+
+MAX_POINTS = 200
+"""Of one line: as many as a column of print can show."""
+
+STEP_PARTS = ("data_wait_s", "forward_s", "backward_s", "optimizer_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a setting is drawn: a colour as #rrggbb, and which line and marker of the drawer's."""
+
+    colour: str
+    line: int = 0
+    marker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place, the ranges round it where there are any, and what to say about it."""
+
+    x: float
+    y: float
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    note: str = ""
+    faint: bool = False
+    """One run of several, behind their mean."""
+    hollow: bool = False
+    """Its timing is not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one setting has to show."""
+
+    name: str
+    look: Look
+    points: tuple[Point, ...]
+    ends: tuple[tuple[float, float], ...] = ()
+    """Where runs ended that did not complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class XYChart:
+    """Points or lines in a plane."""
+
+    key: str
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    lines: bool = False
+    coincide: bool = False
+    """Whether the lines may lie on each other, as those of equal trainings do."""
+    failed: tuple[tuple[str, Look], ...] = ()
+    """Settings that ran out of memory and have no place in the plane."""
+    level: tuple[float, str] | None = None
+    """A horizontal line and what it is."""
+    front: tuple[tuple[float, float], ...] = ()
+    """Corners of a line through the points that no other point beats in both directions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One setting's parts, in the order of the chart's parts."""
+
+    name: str
+    look: Look
+    values: tuple[float, ...]
+    hollow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Stacked bars; with one part, in the colours of the presets."""
+
+    key: str
+    title: str
+    x: str
+    parts: tuple[str, ...]
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A difference and its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalChart:
+    """Differences against zero, with the margin within which they do not matter."""
+
+    key: str
+    title: str
+    x: str
+    rows: tuple[Difference, ...]
+    margin: float | None = None
+
+
+Chart = XYChart | BarChart | IntervalChart
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """All runs of one setting on one kind of device, in their order."""
+
+    label: str
+    name: str
+    look: Look
+    runs: tuple[Run, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    """Of the frame, one for each run."""
+
+    @property
+    def untrusted(self) -> bool:
+        """Whether the timing of some run is not to be trusted."""
+        return any(run.timing_untrusted for run in self.runs)
+
+    def values(self, column: str) -> list[float]:
+        """What was measured, of the completed runs where there are some."""
+        completed = [
+            row for run, row in zip(self.runs, self.rows, strict=True) if run.completed
+        ] or self.rows
+        return [float(row[column]) for row in completed if not pd.isna(row[column])]
+
+
+def group_settings(
+    runs: Sequence[Run], frame: pd.DataFrame, labels: Sequence[str]
+) -> tuple[Setting, ...]:
+    """Gathers the runs of each setting; where devices differ, of each setting and device."""
+    devices = {run.environment.get("device_name") for run in runs} - {None}
+    members: dict[tuple[str, str], list[int]] = {}
+    for place, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        device = run.environment.get("device_name")
+        name = f"{label} [{device}]" if device and len(devices) > 1 else label
+        members.setdefault((label, name), []).append(place)
+    # Sorted, so that a preset keeps its colour when runs are left out or planned otherwise.
+    presets = sorted({str(run.preset) for run in runs})
+    palette = sns.color_palette("colorblind").as_hex()
+    used = {preset: place // len(palette) for place, preset in enumerate(presets)}
+    records: list[Any] = frame.to_dict("records")
+    settings = []
+    for (label, name), places in members.items():
+        preset = str(runs[places[0]].preset)
+        colour = presets.index(preset)
+        settings.append(
+            Setting(
+                label=label,
+                name=name,
+                look=Look(palette[colour % len(palette)], used[preset], colour + used[preset]),
+                runs=tuple(runs[place] for place in places),
+                rows=tuple(records[place] for place in places),
+            )
+        )
+        used[preset] += 1
+    return tuple(settings)
+
+
+def memory_vs_speed(settings: Sequence[Setting], language: Language) -> XYChart:
+    """Draws peak memory against speed."""
+    chart = _plane(
+        settings,
+        language,
+        key="memory_vs_speed",
+        title=say.MEMORY_VS_SPEED,
+        x=("steps_per_second", say.SPEED),
+        y=("peak_memory_gib", say.PEAK_MEMORY),
+        spread=_speed_quartiles,
+    )
+    failed = [one for one in settings if any(run.status == "oom" for run in one.runs)]
+    return replace(chart, failed=tuple((one.name, one.look) for one in failed))
+
+
+def pareto(settings: Sequence[Setting], language: Language) -> tuple[XYChart, XYChart]:
+    """Draws quality against what it costs, with the settings that nothing else beats joined."""
+    quality = ("best_rouge_f1", _score_label(settings, say.BEST_ROUGE, language))
+    return tuple(  # type: ignore[return-value]
+        _plane(settings, language, key=key, title=title, x=x, y=quality, joined=True)
+        for key, title, x in (
+            ("quality_vs_time", say.QUALITY_VS_TIME, ("train_time_min", say.TRAIN_TIME)),
+            ("quality_vs_memory", say.QUALITY_VS_MEMORY, ("peak_memory_gib", say.PEAK_MEMORY)),
+        )
+    )
+
+
+def training_curves(
+    settings: Sequence[Setting], language: Language
+) -> tuple[XYChart, XYChart, XYChart, XYChart]:
+    """Draws loss and ROUGE by step, memory by time, and ROUGE by training time."""
+    score = _score_label(settings, say.VALIDATION_ROUGE, language).say(language)
+    target = target_rouge([run for setting in settings for run in setting.runs])
+    level = (
+        None
+        if target is None
+        else (target, say.TARGET.say(language, share=f"{100 * TARGET_FRACTION:.0f}"))
+    )
+    step, train_time = say.STEP.say(language), say.TRAIN_TIME.say(language)
+
+    def lines(key: str, title: say.Label, x: str, y: str, **options: Any) -> XYChart:
+        return XYChart(key, title.say(language), x, y, lines=True, **options)
+
+    return (
+        lines(
+            "loss",
+            say.LOSS_TITLE,
+            step,
+            say.LOSS.say(language),
+            series=_curves(settings, "training", "step", "train_loss"),
+            coincide=True,
+        ),
+        lines(
+            "rouge",
+            say.ROUGE_TITLE,
+            step,
+            score,
+            series=_curves(settings, "evaluations", "step", "rouge_f1"),
+            coincide=True,
+            level=level,
+        ),
+        lines(
+            "memory",
+            say.MEMORY_TITLE,
+            say.RUN_TIME.say(language),
+            say.MEMORY.say(language),
+            series=tuple(
+                _memory_course(one) for one in settings if any(run.memory for run in one.runs)
+            ),
+        ),
+        lines(
+            "efficiency",
+            say.EFFICIENCY_TITLE,
+            train_time,
+            score,
+            series=_curves(settings, "evaluations", "train_time_s", "rouge_f1", SECONDS_PER_MINUTE),
+            level=level,
+        ),
+    )
+
+
+def step_time(settings: Sequence[Setting], language: Language) -> BarChart | None:
+    """Draws where the time of a step goes; None where nobody measured it."""
+    bars = []
+    for setting in settings:
+        runs = [run for run in setting.runs if run.metrics.get("backward_s") is not None]
+        if runs:
+            parts = [
+                1000 * fmean(float(run.metrics.get(part) or 0) for run in runs)
+                for part in STEP_PARTS
+            ]
+            bars.append(Bar(setting.name, setting.look, tuple(parts), setting.untrusted))
+    if not bars:
+        return None
+    return BarChart(
+        "step_time",
+        say.STEP_TIME_TITLE.say(language),
+        say.STEP_TIME.say(language),
+        tuple(say.PARTS[part].say(language) for part in STEP_PARTS),
+        tuple(bars),
+    )
+
+
+def padding(settings: Sequence[Setting], language: Language) -> BarChart | None:
+    """Draws how much of the work is padding; None where nobody measured it."""
+    bars = [
+        Bar(setting.name, setting.look, (100 * fmean(values),))
+        for setting in settings
+        if (values := setting.values("padding_fraction"))
+    ]
+    if not bars:
+        return None
+    title, x = say.PADDING_TITLE.say(language), say.PADDING.say(language)
+    return BarChart("padding", title, x, (x,), tuple(bars))
+
+
+def quality_differences(
+    comparison: Comparison, title: str, language: Language
+) -> IntervalChart | None:
+    """Draws every difference in quality with its interval; None where none has one."""
+    rows = tuple(
+        Difference(f"{one.first} − {one.second}", *(100 * end for end in ends))
+        for one in comparison.quality
+        if (interval := one.interval)
+        for ends in [(interval.estimate, interval.low, interval.high)]
+    )
+    if not rows:
+        return None
+    return IntervalChart(
+        "quality_differences",
+        title,
+        say.ROUGE_DIFFERENCE.say(language),
+        rows[:MAX_SETTINGS],
+        100 * comparison.margin,
+    )
+
+
+def _plane(
+    settings: Sequence[Setting],
+    language: Language,
+    *,
+    key: str,
+    title: say.Label,
+    x: tuple[str, say.Label],
+    y: tuple[str, say.Label],
+    spread: Callable[[Run], tuple[float, float] | None] = lambda run: None,
+    joined: bool = False,
+) -> XYChart:
+    """Draws one column of the frame against another: each run, and each setting's mean.
+
+    Args:
+        settings: What to draw.
+        language: Of the labels.
+        key: Name of the chart.
+        title: Title of the chart.
+        x: A column and its label.
+        y: A column and its label.
+        spread: The range along x that one run has of its own, None where it is not known.
+        joined: Whether to join the settings that no other beats: less of x, more of y.
+    """
+    series = []
+    for setting in settings:
+        measured = [
+            (
+                run,
+                Point(
+                    float(row[x[0]]),
+                    float(row[y[0]]),
+                    note=_describe(run, language),
+                    hollow=bool(run.timing_untrusted),
+                ),
+            )
+            for run, row in zip(setting.runs, setting.rows, strict=True)
+            if run.status != "oom" and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
+        ]
+        # As in the findings: what was disturbed counts only where there is nothing else.
+        completed = [(run, point) for run, point in measured if run.completed]
+        trusted = [(run, point) for run, point in completed if not point.hollow]
+        counted = trusted or completed or measured
+        if not counted:
+            continue
+        if len(counted) > 1:
+            centre = _centre([point for _, point in counted], language)
+        else:
+            centre = replace(counted[0][1], x_range=spread(counted[0][0]))
+        behind = [
+            replace(point, faint=True)
+            for run, point in measured
+            if len(counted) > 1 or run is not counted[0][0]
+        ]
+        ended = () if counted[0][0].completed else ((centre.x, centre.y),)
+        series.append(Series(setting.name, setting.look, (*behind, centre), ended))
+    return XYChart(
+        key,
+        title.say(language),
+        x[1].say(language),
+        y[1].say(language),
+        tuple(series),
+        front=_front([one.points[-1] for one in series if not one.ends]) if joined else (),
+    )
+
+
+def _centre(points: Sequence[Point], language: Language) -> Point:
+    """The mean of points and the range that they span."""
+    xs, ys = [point.x for point in points], [point.y for point in points]
+    return Point(
+        fmean(xs),
+        fmean(ys),
+        (min(xs), max(xs)),
+        (min(ys), max(ys)),
+        note=say.MEAN_OF.say(language, count=len(points)),
+        hollow=any(point.hollow for point in points),
+    )
+
+
+def _front(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
+    """The points that no other beats with less of x and more of y, by x."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(((point.x, point.y) for point in points), key=lambda at: (at[0], -at[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    return tuple(front)
+
+
+def _speed_quartiles(run: Run) -> tuple[float, float] | None:
+    """The middle half of a run's speed over its steps, in optimizer steps per second."""
+    fast, slow = run.metrics.get("step_time_q1_s"), run.metrics.get("step_time_q3_s")
+    return (1 / slow, 1 / fast) if fast and slow else None
+
+
+def _describe(run: Run, language: Language) -> str:
+    parts = [say.SEED.say(language, seed=run.seed)] if run.seed is not None else []
+    if not run.completed:
+        parts.append(say.STATUSES[run.status].say(language))
+    if run.timing_untrusted:
+        parts.append(say.UNTRUSTED.say(language))
+    return ", ".join(parts)
+
+
+def _curves(
+    settings: Sequence[Setting], rows: str, x: str, y: str, x_unit: float = 1
+) -> tuple[Series, ...]:
+    """Draws each setting's mean over its runs, step by step, with their range."""
+    series = []
+    for setting in settings:
+        courses = [
+            (run, [(step, at / x_unit, value) for step, at, value in _columns(run, rows, x, y)])
+            for run in setting.runs
+        ]
+        # A run that ended early would bend the mean where it leaves it.
+        whole = [course for run, course in courses if run.completed and course]
+        by_step: dict[float, list[tuple[float, float]]] = {}
+        for course in whole or [course for _, course in courses]:
+            for step, at, value in course:
+                by_step.setdefault(step, []).append((at, value))
+        ends = [
+            course[-1][1:]
+            for run, course in courses
+            if course and run.status not in ("completed", "running")
+        ]
+        points = tuple(
+            Point(
+                fmean(at for at, _ in values),
+                fmean(value for _, value in values),
+                y_range=(
+                    (min(value for _, value in values), max(value for _, value in values))
+                    if len(values) > 1
+                    else None
+                ),
+            )
+            for _, values in sorted(by_step.items())
+        )
+        if points:
+            series.append(Series(setting.name, setting.look, _thin_out(points), tuple(ends)))
+    return tuple(series)
+
+
+def _columns(run: Run, rows: str, x: str, y: str) -> Iterable[tuple[float, float, float]]:
+    return ((row["step"], row[x], row[y]) for row in getattr(run, rows))
+
+
+def _memory_course(setting: Setting) -> Series:
+    """Draws the run that needed most; of samples too close to draw, the highest."""
+    run = max(
+        setting.runs, key=lambda run: max((row["memory_bytes"] for row in run.memory), default=0)
+    )
+    samples = [
+        (row["time_s"] / SECONDS_PER_MINUTE, row["memory_bytes"] / BYTES_PER_GIB)
+        for row in run.memory
+    ]
+    size = -(-len(samples) // MAX_POINTS)
+    highest = [
+        max(samples[start : start + size], key=lambda sample: sample[1])
+        for start in range(0, len(samples), size)
+    ]
+    ended = run.status not in ("completed", "running")
+    return Series(
+        setting.name,
+        setting.look,
+        tuple(Point(*sample) for sample in highest),
+        (samples[-1],) if ended else (),
+    )
+
+
+def _thin_out(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Keeps so many points that a line still looks the same, the last one among them."""
+    step = -(-len(points) // MAX_POINTS)
+    return points[::step] if (len(points) - 1) % step == 0 else (*points[::step], points[-1])
+
+
+def name_tokenizers(runs: Sequence[Run], language: Language = "en") -> str:
+    """What ROUGE counted as a word in these runs."""
+    names = {run.metrics.get("rouge_tokenizer") for run in runs} - {None}
+    return ", ".join(sorted(map(str, names))) or say.TOKENIZER_UNKNOWN.say(language)
+
+
+def _score_label(settings: Sequence[Setting], label: say.Label, language: Language) -> say.Label:
+    tokenizer = name_tokenizers([run for setting in settings for run in setting.runs], language)
+    return say.Label(*(text.format(tokenizer=tokenizer) for text in label))

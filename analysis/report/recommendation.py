@@ -1,0 +1,152 @@
+"""The content of recommendation.json: for each aim the choice and what is behind it.
+
+Its schema is analysis/schemas/recommendation.schema.json; keys are only ever added. What stands
+at the top is the first comparison, the largest; `comparisons` has all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from analysis.findings.facts import Comparison, Contrast, Costs, Finding, Findings
+from analysis.findings.statistics import Interval
+from analysis.reading.runs import Run, Sweep
+from analysis.words import en
+
+SCHEMA_VERSION = 1
+
+
+def describe(
+    sweeps: Sequence[Sweep], runs: Sequence[Run], labels: Sequence[str], findings: Findings
+) -> dict[str, Any]:
+    """Makes the whole document. Its sentences are in English, whatever the report's language."""
+    examples = dict(zip(labels, runs, strict=True))
+    parts = [_comparison(part, examples, findings) for part in findings.comparisons]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sweeps": [sweep.path for sweep in sweeps],
+        "rouge_tokenizer": _known(run.metrics.get("rouge_tokenizer") for run in runs),
+        "memory_source": _known(run.metrics.get("memory_source") for run in runs),
+        "recommendations": parts[0]["recommendations"],
+        "limits": en.limits(findings),
+        "comparisons": parts,
+    }
+
+
+def _comparison(part: Comparison, runs: Mapping[str, Run], findings: Findings) -> dict[str, Any]:
+    return {
+        "facets": dict(part.facets),
+        "effective_batch_size": part.reference_batch,
+        "runs": len(part.places),
+        "completed_runs": sum(findings.completed[place] for place in part.places),
+        "not_ranked_because_of": {
+            "speed": list(part.blocks_speed),
+            "memory": list(part.blocks_memory),
+            "quality": list(part.blocks_quality),
+        },
+        "equivalence_margin": part.margin,
+        "recommendations": {one.aim.key: _finding(one, runs) for one in part.aims},
+        "quality_differences": [_contrast(one) for one in part.quality],
+        "pareto_front": part.front
+        and {
+            "settings": [_costs(one) for one in part.front.settings],
+            "beaten": dict(part.front.beaten),
+            "by_quality": part.front.by_quality,
+        },
+        "knee": part.knee
+        and {
+            "choice": _costs(part.knee.choice),
+            "fastest": _costs(part.knee.fastest),
+            "tolerance": part.knee.tolerance,
+        },
+        "memory_budget": part.budget
+        and {
+            "gib": part.budget.gib,
+            "choice": part.budget.choice and _costs(part.budget.choice),
+            "too_large": [_costs(one) for one in part.budget.too_large],
+            "out_of_memory": list(part.budget.out_of_memory),
+        },
+        "payback": part.payback and asdict(part.payback),
+        "effective_batch": part.batch_size and asdict(part.batch_size),
+        "says": en.decisions(part),
+    }
+
+
+def _finding(finding: Finding, runs: Mapping[str, Run]) -> dict[str, Any]:
+    run = runs.get(finding.choice) if finding.choice else None
+    return {
+        "choice": finding.choice,
+        "preset": run.preset if run else None,
+        "overrides": setting_overrides(run) if run else None,
+        "per_device_train_batch_size": run.plan["per_device_train_batch_size"] if run else None,
+        "gradient_accumulation_steps": run.plan["gradient_accumulation_steps"] if run else None,
+        "decided": finding.decided,
+        "certainty": finding.certainty,
+        "reason": en.reason(finding),
+        "measured_by": finding.aim.column,
+        "unit": en.aim_unit(finding.aim.key),
+        "values": {
+            standing.label: {
+                "mean": standing.mean,
+                "values": list(standing.values),
+                "interval": _interval(standing.interval),
+            }
+            for standing in finding.ranking
+        },
+        "choice_minus_other": {
+            one.second: _interval(one.over_runs)
+            for one in finding.contrasts
+            if one.scale == "difference" and one.over_runs
+        },
+        "against_others": [_contrast(one) for one in finding.contrasts],
+        "more_seeds": finding.more_seeds
+        and {
+            "have": finding.more_seeds.have,
+            "need": finding.more_seeds.need,
+            "variance_known": finding.more_seeds.variance_known,
+            "validation_examples": finding.more_seeds.examples,
+        },
+        "untrusted": list(finding.untrusted),
+    }
+
+
+def _contrast(one: Contrast) -> dict[str, Any]:
+    return {
+        "first": one.first,
+        "second": one.second,
+        "scale": one.scale,
+        "estimate": one.estimate,
+        "between_runs": _interval(one.over_runs),
+        "within_runs": _interval(one.within_runs),
+        "paired_by_seed": one.paired,
+        "p_value": one.p_value,
+        "beyond_noise": one.apart,
+        "equivalent": one.equivalent,
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    if interval is None:
+        return None
+    return {
+        "difference": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "confidence": interval.confidence,
+    }
+
+
+def _costs(costs: Costs) -> dict[str, Any]:
+    return asdict(costs)
+
+
+def setting_overrides(run: Run) -> list[str]:
+    """The overrides that make this setting, whatever the seed."""
+    own = [
+        word for word in run.overrides if word.lstrip("+~").split("=")[0] not in ("batch", "seed")
+    ]
+    return [*([f"batch={run.preset}"] if run.preset else []), *own]
+
+
+def _known(values: Any) -> str:
+    return "; ".join(dict.fromkeys(str(value) for value in values if value))

@@ -1,0 +1,1 @@
+"""What follows, in words: English and Korean, side by side. Imports `findings`."""

@@ -1,0 +1,350 @@
+"""Every label of figures, tables and the report, in English and in Korean side by side.
+
+Sentences about findings are elsewhere (en, ko); these are headings, axes and notes.
+"""
+
+from typing import Literal, NamedTuple
+
+Language = Literal["en", "ko"]
+
+
+class Label(NamedTuple):
+    """A text in each language, with the same {placeholders}."""
+
+    en: str
+    ko: str
+
+    def say(self, language: Language, **values: object) -> str:
+        """The text in a language, with its placeholders filled."""
+        text = self.ko if language == "ko" else self.en
+        return text.format(**values) if values else text
+
+
+STATUSES = {
+    "completed": Label("completed", "완료"),
+    "oom": Label("oom", "메모리 부족(OOM)"),
+    "failed": Label("failed", "실패"),
+    "killed": Label("killed", "강제 종료"),
+    "timeout": Label("timeout", "시간 초과"),
+    "interrupted": Label("interrupted", "중단"),
+    "running": Label("running", "실행 중"),
+    "missing": Label("missing", "미실행"),
+}
+
+# Axes and titles of charts
+
+SPEED = Label("speed (optimizer steps/s)", "속도 (옵티마이저 스텝/초)")
+PEAK_MEMORY = Label("peak memory (GiB)", "최대 메모리 (GiB)")
+MEMORY = Label("memory (GiB)", "메모리 (GiB)")
+STEP = Label("optimizer step", "옵티마이저 스텝")
+LOSS = Label("loss (nats/target token)", "손실 (nats/타깃 토큰)")
+TRAIN_TIME = Label("training time (min)", "학습 시간 (분)")
+RUN_TIME = Label("time since start (min)", "실행 후 경과 시간 (분)")
+BEST_ROUGE = Label("best ROUGE F1 [{tokenizer}]", "최고 ROUGE F1 [{tokenizer}]")
+VALIDATION_ROUGE = Label("ROUGE F1 [{tokenizer}]", "ROUGE F1 [{tokenizer}]")
+STEP_TIME = Label("time per optimizer step (ms)", "옵티마이저 스텝당 시간 (ms)")
+PADDING = Label("padding (% of all tokens)", "패딩 (전체 토큰 중 %)")
+ROUGE_DIFFERENCE = Label(
+    "difference in ROUGE F1 (points of 100)", "ROUGE F1 차이 (100점 만점 기준)"
+)
+
+MEMORY_VS_SPEED = Label("Memory against speed", "속도와 메모리")
+QUALITY_VS_TIME = Label("Quality for time", "학습 시간 대비 품질")
+QUALITY_VS_MEMORY = Label("Quality for memory", "메모리 대비 품질")
+LOSS_TITLE = Label("Training loss", "학습 손실")
+ROUGE_TITLE = Label("Validation ROUGE", "검증 ROUGE")
+MEMORY_TITLE = Label("Memory over time", "시간에 따른 메모리")
+EFFICIENCY_TITLE = Label("ROUGE for training time", "학습 시간에 따른 ROUGE")
+STEP_TIME_TITLE = Label("Where a step's time goes", "스텝 시간의 구성")
+PADDING_TITLE = Label("Work spent on padding", "패딩이 차지하는 비중")
+DIFFERENCES_TITLE = Label("Differences in quality", "품질 차이")
+
+PARTS = {
+    "data_wait_s": Label("waiting for data", "데이터 대기"),
+    "forward_s": Label("forward", "순전파"),
+    "backward_s": Label("backward", "역전파"),
+    "optimizer_s": Label("optimizer", "옵티마이저"),
+}
+
+SEED = Label("seed {seed}", "시드 {seed}")
+MEAN_OF = Label("mean of {count} runs", "{count}회 실행의 평균")
+OUT_OF_MEMORY = Label("out of memory", "메모리 부족(OOM)")
+UNTRUSTED = Label("timing not trusted", "시간 측정 신뢰 불가")
+UNTRUSTED_KEY = Label("hollow: timing not trusted", "빈 표식: 시간 측정을 신뢰할 수 없음")
+ENDED_KEY = Label("cross: did not complete", "X 표식: 완료되지 않은 실행")
+TARGET = Label("{share} % of the best", "최고값의 {share}%")
+FRONT_KEY = Label("line: nothing else is better in both", "선: 두 기준 모두에서 밀리지 않는 설정")
+NOT_MEASURED = Label("no run has measured this", "측정한 실행이 없음")
+MARGIN_KEY = Label(
+    "band: too small to matter (±{margin})", "띠: 의미 없는 차이로 보는 범위 (±{margin})"
+)
+TOKENIZER_UNKNOWN = Label("tokenizer not recorded", "토크나이저 기록 없음")
+
+# Heads of the results; a line may break where a heading does
+
+HEAD_SETTING = Label("setting", "설정")
+HEAD_SEED = Label("seed", "시드")
+HEAD_STATUS = Label("status", "상태")
+HEAD_PEAK_MEMORY = Label("peak memory\n(GiB)", "최대 메모리\n(GiB)")
+HEAD_PEAK_ALLOCATED = Label("peak allocated\n(GiB)", "최대 할당량\n(GiB)")
+HEAD_STEPS = Label("optimizer\nsteps/s", "옵티마이저\n스텝/초")
+HEAD_TOKENS = Label("tokens/s", "토큰/초")
+HEAD_PADDING = Label("padding\n(%)", "패딩\n(%)")
+HEAD_TRAIN_TIME = Label("training\n(min)", "학습 시간\n(분)")
+HEAD_EVAL_LOSS = Label("eval loss\n(nats/token)", "검증 손실\n(nats/토큰)")
+HEAD_BEST_ROUGE = Label("best ROUGE F1\n[{tokenizer}]", "최고 ROUGE F1\n[{tokenizer}]")
+HEAD_TO_TARGET = Label("to target\n(min)", "목표 도달\n(분)")
+HEAD_GAIN = Label("ROUGE F1 gain\nper min", "분당 ROUGE F1\n상승폭")
+HEAD_PER_GIB = Label("ROUGE F1\nper GiB", "GiB당\nROUGE F1")
+HEAD_ENERGY = Label("energy\n(Wh)", "에너지\n(Wh)")
+HEAD_MFU = Label("MFU\n(%)", "MFU\n(%)")
+
+# Notes
+
+TABLE_NOTE = Label(
+    "Green: best value of its column among comparable runs. Whether it is beyond the noise is in "
+    "the report.",
+    "초록: 비교 가능한 실행 가운데 그 열의 최고값. 잡음을 넘는 차이인지는 보고서에 있습니다.",
+)
+TABLE_NO_NOTE = Label(
+    "No value is marked: no two runs can be compared.",
+    "표시된 값 없음: 서로 비교할 수 있는 실행이 없습니다.",
+)
+TABLE_CUT = Label(
+    "The first {shown} of {all} rows; all are in batch_optimization_results.csv.",
+    "전체 {all}행 중 처음 {shown}행. 전체는 batch_optimization_results.csv에 있습니다.",
+)
+
+# The report
+
+TITLE = Label(
+    "Batch size and gradient accumulation: report",
+    "배치 크기와 그래디언트 누적: 실험 보고서",
+)
+IN_SHORT = Label("In short", "요약")
+WHAT_WAS_RUN = Label("What was run", "실험 설정과 환경")
+RESULTS = Label("Results", "결과")
+FINDINGS = Label("Findings", "분석")
+INCOMPLETE = Label("Runs that did not complete", "완료되지 않은 실행")
+LIMITS = Label("Limits", "한계")
+MEASURED = Label("How each number is measured", "측정 방법")
+NEXT = Label("To go on", "다음 단계")
+
+COMPLETED_OF = Label(
+    "{completed} of {planned} planned runs completed.",
+    "계획한 실행 {planned}개 가운데 {completed}개가 완료되었습니다.",
+)
+HEAD_AIM = Label("aim", "목적")
+HEAD_OBSERVED = Label("observed (ROUGE: {tokenizer})", "측정값 (ROUGE: {tokenizer})")
+HEAD_DECIDED = Label("decided", "판정")
+NO_RECOMMENDATION = Label("no recommendation", "추천 없음")
+DECIDED_NOTE = Label(
+    "What the last column says: yes, it is beyond the noise that was measured; single runs, the "
+    "distance is over {limit} % and runs were not repeated, so their noise is not known; no, it is "
+    "only the best that was observed. The reasons are under Findings.",
+    "마지막 열의 뜻: ‘확실’은 측정된 잡음을 넘는 차이, ‘단일 실행’은 차이가 {limit}%를 넘지만 반복 "
+    "실행이 없어 잡음을 알 수 없는 경우, ‘미정’은 관측된 값 중 가장 좋을 뿐인 경우입니다. 근거는 "
+    "‘분석’에 있습니다.",
+)
+
+ALL_THE_SAME = Label("all the same", "모두 같음")
+COMPARISONS_CUT = Label(
+    "The first {shown} of {all} comparisons are told; all are in recommendation.json.",
+    "비교 {all}개 가운데 처음 {shown}개만 실었습니다. 전체는 recommendation.json에 있습니다.",
+)
+
+HEAD_WHAT = Label("what", "항목")
+HEAD_VALUE = Label("value", "값")
+FACT_SWEEP = Label("sweep", "스윕")
+FACT_COMMAND = Label("command", "명령")
+FACT_RUNS = Label("runs", "실행")
+FACT_DEVICE = Label("device", "장치")
+FACT_DRIVER = Label("driver", "드라이버")
+FACT_PRECISION = Label("precision", "정밀도")
+FACT_HOST = Label("host", "호스트")
+FACT_PLATFORM = Label("platform", "플랫폼")
+FACT_PYTHON = Label("Python", "Python")
+FACT_LIBRARIES = Label("libraries", "라이브러리")
+FACT_COMMIT = Label("commit", "커밋")
+FACT_MODEL = Label("model", "모델")
+FACT_DATA = Label("data", "데이터")
+FACT_TRAINING = Label("training", "학습")
+FACT_SEEDS = Label("seeds", "시드")
+PLANNED = Label("{count} planned: {listed}", "계획 {count}개: {listed}")
+DIRTY = Label(" with changes", " (커밋되지 않은 변경 있음)")
+PARAMETERS = Label("{count} parameters", "파라미터 {count}개")
+DATA_KEYS = (
+    "train_examples",
+    "validation_examples",
+    "max_source_length",
+    "max_target_length",
+    "skipped_rows",
+    "truncated_sources",
+    "truncated_targets",
+)
+DATA = Label(
+    "{source}: {train_examples} training and {validation_examples} validation examples, at most "
+    "{max_source_length} source and {max_target_length} target tokens; {skipped_rows} rows "
+    "skipped, {truncated_sources} sources and {truncated_targets} targets cut",
+    "{source}: 학습 예제 {train_examples}개, 검증 예제 {validation_examples}개, 입력 최대 "
+    "{max_source_length}토큰, 타깃 최대 {max_target_length}토큰; 건너뛴 행 {skipped_rows}개, 잘린 "
+    "입력 {truncated_sources}개, 잘린 타깃 {truncated_targets}개",
+)
+TRAINING = Label(
+    "{steps} optimizer steps, packing {packing}", "옵티마이저 스텝 {steps}회, 패킹 방식 {packing}"
+)
+NOT_RECORDED = Label("not recorded", "기록 없음")
+
+BEST_NOTE = Label(
+    "Marked: the best value observed in its column, among comparable runs.",
+    "강조: 비교 가능한 실행 가운데 그 열에서 관측된 최고값.",
+)
+EVERY_NUMBER = Label("Every number is in ", "모든 수치가 담긴 파일: ")
+SETTINGS_CUT = Label(
+    "The first {shown} of {all} settings are drawn.",
+    "전체 설정 {all}개 중 처음 {shown}개만 그렸습니다.",
+)
+MEMORY_VS_SPEED_CAPTION = Label(
+    "Peak memory of the training process against speed in the steady state; lower right is better. "
+    "Several runs of a setting: their mean, with bars for their range and a small marker for each. "
+    "A single run: the bar is the middle half of its step times, where they were recorded.",
+    "정상 상태의 속도와 학습 프로세스의 최대 메모리입니다. 오른쪽 아래일수록 좋습니다. 한 설정을 "
+    "여러 번 실행했으면 평균을 찍고 막대로 범위를, 작은 표식으로 각 실행을 나타냅니다. 한 번만 "
+    "실행했으면 막대는 기록된 스텝 시간의 가운데 절반(사분위 범위)입니다.",
+)
+CURVES_TITLE = Label("Training curves", "학습 곡선")
+CURVES_CAPTION = Label(
+    "Lines are means over the runs of a setting, bands their range; memory is that of the run "
+    "that needed most. With the same examples in every step the settings are one training: their "
+    "loss and ROUGE should coincide by step, and differ by time.",
+    "선은 한 설정의 실행 평균, 띠는 그 범위이며, 메모리는 가장 많이 쓴 실행의 값입니다. 스텝마다 "
+    "같은 예제를 쓰므로 모든 설정은 같은 학습입니다. 스텝 기준 손실과 ROUGE는 겹치고, 시간 "
+    "기준으로만 달라야 합니다.",
+)
+PARETO_TITLE = Label("What quality costs", "품질과 비용")
+PARETO_CAPTION = Label(
+    "Best validation ROUGE against training time and peak memory. The line joins the settings "
+    "that no other beats in both; where the bars overlap, the order in quality may be noise.",
+    "학습 시간과 최대 메모리에 대한 최고 검증 ROUGE입니다. 선은 두 기준 모두에서 다른 설정에 "
+    "밀리지 않는 설정을 잇습니다. 막대가 겹치면 품질 순서는 잡음일 수 있습니다.",
+)
+STEP_TIME_CAPTION = Label(
+    "Mean time of each part of an optimizer step; hatched: timing not trusted.",
+    "옵티마이저 스텝을 이루는 각 부분의 평균 시간입니다. 빗금: 시간 측정을 신뢰할 수 없음.",
+)
+PADDING_CAPTION = Label(
+    "Padded tokens among all that training processed, source and target.",
+    "학습에서 처리한 전체 입력·타깃 토큰 가운데 패딩 토큰의 비율입니다.",
+)
+DIFFERENCES_CAPTION = Label(
+    "Every difference in best validation ROUGE with its interval. Where an interval includes "
+    "zero, the data do not tell the two apart; where it lies in the band, they are the same for "
+    "all purposes.",
+    "최고 검증 ROUGE의 쌍별 차이와 구간입니다. 구간이 0을 포함하면 둘을 구별할 수 없고, 띠 안에 "
+    "들면 사실상 같습니다.",
+)
+NO_CAUSE = Label("No cause was recorded.", "원인이 기록되지 않았습니다.")
+LOG_TAIL = Label("The last {lines} lines of ", "마지막 {lines}줄: ")
+INCOMPLETE_CUT = Label(
+    "The first {shown} of {all} are told; all are in ",
+    "전체 {all}개 가운데 처음 {shown}개만 실었습니다. 전체: ",
+)
+NO_LIMIT = Label(
+    "No other limit was found in the records.", "기록에서 다른 한계는 발견되지 않았습니다."
+)
+MEASUREMENTS = (
+    Label(
+        "Peak and mean memory: {source}, sampled while training. nvml_process is what NVML counts "
+        "for the run's processes, nvml_device_minus_baseline what the device holds beyond the "
+        "time before the run; on the CPU it is the resident anonymous memory of the training "
+        "process. Allocated and reserved are torch's allocator, on CUDA only.",
+        "최대·평균 메모리: {source}, 학습 중 표본 측정. nvml_process는 NVML이 해당 실행의 "
+        "프로세스에 대해 집계한 값, nvml_device_minus_baseline은 실행 전과 비교해 장치에서 늘어난 "
+        "사용량이며, CPU에서는 학습 프로세스의 상주 익명 메모리입니다. 할당량(allocated)과 "
+        "예약량(reserved)은 torch 할당자의 값으로 CUDA에서만 측정됩니다.",
+    ),
+    Label(
+        "Steps, examples and tokens per second: optimizer steps, examples, and source and target "
+        "tokens without padding, in the steady state: evaluation and the first steps{warmup} are "
+        "left out.",
+        "초당 스텝·예제·토큰: 옵티마이저 스텝, 예제, 패딩을 뺀 입력·타깃 토큰의 수를 정상 "
+        "상태에서 잰 값으로, 평가와 처음 몇 스텝{warmup}은 제외합니다.",
+    ),
+    Label(
+        "Training time: the training loop without evaluation.",
+        "학습 시간: 평가를 제외한 학습 루프의 시간입니다.",
+    ),
+    Label(
+        "ROUGE F1: from 0 to 1, the mean of ROUGE-1, ROUGE-2 and ROUGE-L F1 on the validation "
+        "examples, words as counted by: {tokenizer}. Best is the best evaluation.",
+        "ROUGE F1: 검증 예제에 대한 ROUGE-1, ROUGE-2, ROUGE-L F1의 평균(0~1)이며, 단어 분리는 "
+        "{tokenizer} 기준입니다. ‘최고’는 가장 좋았던 평가의 값입니다.",
+    ),
+    Label(
+        "Loss: nats per target token, at the last logged step or evaluation.",
+        "손실: 마지막으로 기록된 스텝 또는 평가에서의 타깃 토큰당 nats입니다.",
+    ),
+    Label(
+        "To target: training time and optimizer steps until ROUGE first reaches {target} % of the "
+        "best that a completed run reached.",
+        "목표 도달: 완료된 실행이 얻은 최고 ROUGE의 {target}%에 처음 이르기까지의 학습 시간과 "
+        "옵티마이저 스텝입니다.",
+    ),
+    Label(
+        "ROUGE gain per minute: best minus initial ROUGE, divided by the training time until the "
+        "best. ROUGE per GiB: best ROUGE divided by peak memory.",
+        "분당 ROUGE 상승폭: 최고 ROUGE에서 초기 ROUGE를 뺀 값을 최고점까지의 학습 시간으로 나눈 "
+        "값입니다. GiB당 ROUGE: 최고 ROUGE를 최대 메모리로 나눈 값입니다.",
+    ),
+    Label(
+        "Single runs are ranked by speed or memory only where they differ by more than {limit} "
+        "% (a convention). Of several seeds, intervals hold at 95 % for each pair: paired by "
+        "seed where both settings have the same seeds, else Welch's. p-values are corrected "
+        "over all pairs of an aim (Holm). Of quality, a paired bootstrap over the validation "
+        "examples counts as well. Settings are the same in quality where two one-sided tests "
+        "(TOST) place the difference within {margin} ROUGE points of 100.",
+        "한 번씩만 실행한 설정은 속도나 메모리가 {limit}% 넘게 다를 때만 순위를 매깁니다(관례). "
+        "시드가 여럿이면 쌍마다 95% 신뢰구간을 구하는데, 두 설정의 시드가 같으면 시드별로 "
+        "짝지어, 아니면 Welch 방식으로 구합니다. p값은 한 목적의 모든 쌍에 대해 Holm 방식으로 "
+        "보정합니다. 품질은 검증 예제에 대한 짝 부트스트랩도 함께 봅니다. 단측 검정 두 "
+        "번(TOST)으로 차이가 ROUGE {margin}점(100점 만점) 안이라고 확인되면 품질이 같은 것으로 "
+        "봅니다.",
+    ),
+)
+SAME_BATCH = Label(
+    "Only completed runs with an effective batch of {batch} are ranked.",
+    "유효 배치가 {batch}인 완료된 실행만 순위를 매깁니다.",
+)
+TRAIN_LONGER = Label(
+    "Train longer with the setting named under {aims}:", "{aims} 설정으로 더 길게 학습하려면:"
+)
+MORE_SEEDS = Label(
+    "More seeds, to tell differences from noise:", "차이와 잡음을 구별하도록 시드를 늘리려면:"
+)
+ADOPT = Label(
+    "Make the choice the preset best, and train with it:",
+    "선택한 설정을 best 프리셋으로 저장하고 그것으로 학습하려면:",
+)
+AGAIN = Label("This report again:", "이 보고서를 다시 만들려면:")
+
+CONTROLS = {
+    "contents": Label("Contents", "목차"),
+    "filter": Label("Filter rows", "행 거르기"),
+    "sort": Label("Sort by", "정렬 기준:"),
+    "rows": Label("rows", "행"),
+    "dark": Label("Dark", "어둡게"),
+    "light": Label("Light", "밝게"),
+    "reset": Label("Reset zoom", "확대 취소"),
+    "hint": Label(
+        "Drag to zoom, double-click to reset; click a name to hide it.",
+        "끌어서 확대하고 두 번 누르면 되돌립니다. 이름을 누르면 숨깁니다.",
+    ),
+    "oom": OUT_OF_MEMORY,
+    "untrusted": UNTRUSTED,
+    "hollow": UNTRUSTED_KEY,
+    "ended": ENDED_KEY,
+    "noscript": Label(
+        "The charts need JavaScript; the same are in the image files beside this page.",
+        "차트를 보려면 JavaScript가 필요합니다. 같은 그림이 이 파일 옆에 이미지로 있습니다.",
+    ),
+}

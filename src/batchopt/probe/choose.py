@@ -1,0 +1,128 @@
+"""Chooses the batch of `batch=auto` from what was measured, and fits memory to tokens."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from batchopt.errors import RequestError
+from batchopt.machine.nvml import DeviceInfo
+from batchopt.probe.measure import Probe, budget_bytes, probe_all, probe_one
+from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.compose import RunRequest
+from batchopt.run.child_process import Stop
+from batchopt.run.supervisor import Choice
+
+CLOSE = 1.03
+"""Times nearer than this are taken for equal: the smaller batch then has more room."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLine:
+    """Memory of training as a line over the padded tokens of a micro-batch, by least squares.
+
+    Evaluation has batches of its own size and needs the same whatever the training's.
+    """
+
+    fixed_bytes: float
+    per_token_bytes: float
+    eval_peak_bytes: int
+    held_out_errors: dict[str, float]
+    """For each size the relative error of its prediction from the others; empty under three."""
+
+    def at(self, tokens: int) -> float:
+        """The peak for a micro-batch of so many padded tokens."""
+        return max(self.fixed_bytes + self.per_token_bytes * tokens, self.eval_peak_bytes)
+
+
+def fit_line(probes: Sequence[Probe]) -> MemoryLine | None:
+    """Fits memory to padded tokens; None under two measured sizes."""
+    points = {
+        probe.plan: (probe.tokens, probe.train_peak_bytes)
+        for probe in probes
+        if probe.fits and probe.tokens and probe.train_peak_bytes
+    }
+    if len(points) < 2:
+        return None
+    errors = {}
+    for plan, (tokens, measured) in points.items() if len(points) > 2 else ():
+        fixed, slope = _least_squares([point for own, point in points.items() if own != plan])
+        errors[str(plan)] = (fixed + slope * tokens) / measured - 1
+    fixed, slope = _least_squares(list(points.values()))
+    # It runs after the training and finds what that left: the smallest size shows its own need.
+    peaks = [probe.eval_peak_bytes for probe in probes if probe.eval_peak_bytes]
+    return MemoryLine(fixed, slope, min(peaks, default=0), errors)
+
+
+def _least_squares(points: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    return mean_y - slope * mean_x, slope
+
+
+def choose(request: RunRequest, device: DeviceInfo | None, stop: Stop) -> Choice:
+    """Chooses the fastest size whose worst case fits with the margin asked for.
+
+    Sizes need not divide the effective batch: the loss is normalised by the step, so a smaller
+    last micro-batch changes nothing.
+
+    Raises:
+        KeyboardInterrupt: `stop` took note of a signal.
+        RequestError: Not even single examples fit.
+    """
+    config = request.config
+    effective = config.batch.effective_batch_size
+    budget = budget_bytes(config, device)
+    room = (1 - config.probe.memory_margin) * budget
+    doubling = [size for size in (8, 16, 32, 64, 128, 256) if size < effective]
+    probes = probe_all(
+        request, [BatchPlan(size, effective) for size in (*doubling, effective)], device, stop
+    )
+    fitting = _fitting(probes, room)
+    line = fit_line(probes)
+    if fitting and line is not None and line.per_token_bytes > 0 and len(fitting) < len(probes):
+        largest = fitting[-1]
+        assert largest.tokens is not None
+        each = largest.tokens / largest.plan.per_device_train_batch_size
+        most = int((room - line.fixed_bytes) / line.per_token_bytes / each)
+        between = most // 8 * 8
+        if largest.plan.per_device_train_batch_size < between < effective:
+            probes.append(probe_one(request, BatchPlan(between, effective), device, stop))
+    size = 4
+    while not _fitting(probes, room) and size:
+        probes.append(probe_one(request, BatchPlan(min(size, effective), effective), device, stop))
+        size //= 2
+    fitting = _fitting(probes, room)
+    if not fitting:
+        raise RequestError(
+            f"batch=auto: not even one example at a time fits into {budget / 2**30:.1f} GiB with "
+            f"probe.memory_margin={config.probe.memory_margin:g}; shorten data.max_source_length, "
+            "set training.gradient_checkpointing=true or take a smaller model"
+        )
+    plan, reason = _fastest(fitting, budget, config.probe.memory_margin)
+    return Choice(plan, reason, [asdict(probe) for probe in probes])
+
+
+def _fitting(probes: Sequence[Probe], room: float) -> list[Probe]:
+    return sorted(
+        (probe for probe in probes if probe.fits and (probe.peak_bytes or 0) <= room),
+        key=lambda probe: probe.plan.per_device_train_batch_size,
+    )
+
+
+def _fastest(fitting: Sequence[Probe], budget: int, margin: float) -> tuple[BatchPlan, str]:
+    timed = [probe for probe in fitting if probe.seconds_per_step]
+    if not timed:
+        return fitting[-1].plan, "the largest that fits; no step could be timed"
+    best = min(probe.seconds_per_step or 0.0 for probe in timed)
+    chosen = next(probe for probe in timed if (probe.seconds_per_step or 0.0) <= CLOSE * best)
+    others = ", ".join(
+        f"{probe.plan}: {probe.seconds_per_step:.3g} s" for probe in timed if probe is not chosen
+    )
+    reason = (
+        f"{chosen.seconds_per_step:.3g} s per step, the fastest of what fits"
+        f"{f' ({others})' if others else ''}; its worst case takes "
+        f"{(chosen.peak_bytes or 0) / 2**30:.2f} of {budget / 2**30:.2f} GiB, of which "
+        f"{margin:.0%} are to stay free"
+    )
+    return chosen.plan, reason

@@ -1,0 +1,296 @@
+"""From command-line words to checked requests.
+
+This module alone knows Hydra's composition and its errors; `DictConfig` ends here. It imports no
+torch, so that a wrong request is refused in a fraction of a second.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from batchopt.errors import RequestError
+from batchopt.request import messages
+from batchopt.request.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
+from batchopt.request.config import (
+    Config,
+    FilesDataConfig,
+    HubDataConfig,
+    PretrainedModelConfig,
+    SampleDataConfig,
+    TinyModelConfig,
+)
+from batchopt.request.objective import read_objectives
+from batchopt.request.rules import check
+
+GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
+EXPERIMENT = "experiment"
+"""Group of files that set several keys at once; it has no key of its own."""
+DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
+
+
+MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One run as it was asked for, checked.
+
+    `overrides` are the words that made it; `preset` is the choice of the group `batch`, or the
+    pair, such as "32x2", of batch=custom; `plan` is None for batch=auto.
+    """
+
+    config: Config
+    plan: BatchPlan | None
+    preset: str
+    overrides: tuple[str, ...]
+    run_dir: Path
+
+
+def conf_dir() -> Path:
+    """The folder conf/: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def choices_of(group: str) -> list[str]:
+    """The choices of a group, in order."""
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+
+
+def register_schemas() -> None:
+    """Makes the schemas known to Hydra; may be called again."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, node in DATA.items():
+        store.store(group="schema/data", name=name, node=node)
+    for name, node in MODELS.items():
+        store.store(group="schema/model", name=name, node=node)
+
+
+def compose_run(overrides: Sequence[str]) -> RunRequest:
+    """Composes and checks one run.
+
+    Raises:
+        RequestError: An override names no key or choice, or a value breaks a rule.
+    """
+    with composing():
+        _refuse_sweeps(overrides)
+        composed = compose_config(overrides)
+        return make_request(composed, overrides, Path(str(composed.hydra.run.dir)))
+
+
+def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
+    """The plan of every preset of the group `batch`, with the other overrides as they are."""
+    pair = ("batch", PER_DEVICE, ACCUMULATION)
+    others = [word for word in overrides if word.split("=", 1)[0] not in pair]
+    names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
+    names.remove("custom")
+    plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
+    asked = compose_run(overrides)
+    plans.setdefault(asked.preset, asked.plan)
+    return {name: plan for name, plan in plans.items() if plan is not None}
+
+
+def composing() -> initialize_config_dir:
+    """Starts Hydra's composition on conf/; a context manager."""
+    register_schemas()
+    GlobalHydra.instance().clear()
+    return initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3")
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Parses words as Hydra does.
+
+    Raises:
+        RequestError: A word is no override.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = []
+    for word in overrides:
+        try:
+            parsed += parser.parse_overrides([word])
+        except OverrideParseException as error:
+            choices = {group: choices_of(group) for group in GROUPS}
+            raise RequestError(messages.unreadable(word, choices)) from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise RequestError(f"{override.input_line} names no key: write key=value")
+    return parsed
+
+
+def _refuse_sweeps(overrides: Sequence[str]) -> None:
+    for override in parse_overrides(overrides):
+        if override.is_sweep_override():
+            raise RequestError(
+                f"{override.input_line} names several values; add -m to run them as a sweep"
+            )
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Composes a config from words.
+
+    Raises:
+        RequestError: A word names no key or choice.
+    """
+    parse_overrides(overrides)
+    try:
+        composed = compose("config", list(overrides), return_hydra_config=True)
+    except MissingConfigException as error:
+        raise RequestError(messages.no_such_choice(error, GROUPS)) from error
+    except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
+        reason = " ".join(str(error).split())
+        raise RequestError(f"a file of the config cannot be read ({reason})") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise RequestError(_one_line(error, overrides)) from error
+    for group in GROUPS:
+        if group not in composed.hydra.runtime.choices:
+            raise RequestError(_no_choice(group))
+    return composed
+
+
+def _no_choice(group: str) -> str:
+    """After batch=null, ~batch or batch=[05a,05b], which is a value and chooses nothing."""
+    some = choices_of(group)[:2]
+    return (
+        f"{group} must be one choice, as in {group}={some[0]}, or with -m several: "
+        f"{group}={','.join(some)}"
+    )
+
+
+def make_request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) -> RunRequest:
+    """Checks a composed config and makes a request of it.
+
+    Raises:
+        RequestError: A value breaks a rule.
+    """
+    _refuse_foreign_code(composed.hydra, ())
+    config = _typed(composed)
+    check(config)
+    named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
+    plan = plan_batch(config.batch, named)
+    preset = str(composed.hydra.runtime.choices.batch)
+    if preset == "custom" and plan is not None:
+        preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
+    read_objectives(config.objective)
+    return RunRequest(config, plan, preset, tuple(overrides), run_dir)
+
+
+_NAMES_CODE = {
+    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins.", "optuna.samplers."),
+    "custom_search_space": ("None",),  # Optuna's sweeper would call it
+    # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
+    "class": ("logging.", "colorlog."),
+    "()": ("colorlog.",),
+}
+"""Keys of Hydra's own config that name something to call, and what they may name."""
+
+
+def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
+    """Hydra runs what a `_target_` names; a config from somebody else could name anything."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            value = node._get_node(key)
+            if key in _NAMES_CODE and not str(value).startswith(_NAMES_CODE[key]):
+                raise RequestError(
+                    f"{'.'.join(('hydra', *path, key))} is {value}; only Hydra's own classes and "
+                    "its plugins, and Python's logging, may be named"
+                )
+            _refuse_foreign_code(value, (*path, str(key)))
+
+
+def _typed(composed: DictConfig) -> Config:
+    """Turns a composed config, or one read back from YAML, into the classes of the schema."""
+    plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    schema = OmegaConf.structured(Config)
+    schema.data = _schema_of(plain, "data", DATA)
+    schema.model = _schema_of(plain, "model", MODELS)
+    try:
+        resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=False)
+        _refuse_unknown_keys(resolved, schema, ())
+        config = OmegaConf.to_object(OmegaConf.merge(schema, resolved))
+    except MissingMandatoryValue as error:
+        key = str(error.full_key)
+        raise RequestError(f"{key} must be given, as in {key}=…") from error
+    except OmegaConfBaseException as error:
+        raise RequestError(_one_line(error)) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _schema_of(plain: DictConfig, group: str, schemas: Mapping[str, type]) -> Any:
+    source = OmegaConf.select(plain, f"{group}.source")
+    if source not in schemas:
+        raise RequestError(f"{group}.source is {source}; it must be one of {', '.join(schemas)}")
+    return schemas[source]
+
+
+def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) -> None:
+    """Hydra lets `+key=value` and a site's own YAML add keys; the schema is closed."""
+    for key, value in plain.items():
+        if key not in list(schema.keys()):
+            raise RequestError(_no_such_key(".".join((*path, str(key))), schema))
+        if isinstance(value, dict):
+            _refuse_unknown_keys(value, schema[key], (*path, str(key)))
+    for key in schema.keys():  # noqa: SIM118 - a DictConfig hides its missing values
+        if key not in plain:
+            raise RequestError(f"{'.'.join((*path, str(key)))} cannot be removed; set it instead")
+
+
+def _no_such_key(key: str, siblings: DictConfig) -> str:
+    # keys(): a DictConfig hides its missing values when it is iterated over.
+    return messages.no_such_key(key, [str(name) for name in siblings.keys()], _keys_elsewhere())  # noqa: SIM118
+
+
+def _keys_elsewhere() -> dict[str, list[str]]:
+    groups = {name: type(getattr(Config(), name)) for name in messages.field_names(Config)}
+    schemas = {name: schema for name, schema in groups.items() if is_dataclass(schema)}
+    schemas |= {f"data={name} data": schema for name, schema in DATA.items()}
+    schemas |= {f"model={name} model": schema for name, schema in MODELS.items()}
+    return {place: messages.field_names(schema) for place, schema in schemas.items()}
+
+
+def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """Says in one line what Hydra or omegaconf said in several."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    missing = re.match(r"Could not override '([^']+)'", str(error))
+    if missing:
+        return _unknown_override(missing.group(1), overrides)
+    message = str(cause).splitlines()[0]
+    if message.startswith("Config group override must be"):
+        chosen = [word.split("=", 1) for word in overrides if word.split("=", 1)[0] in GROUPS]
+        empty = [group for group, *choice in chosen if choice == ["null"]]
+        if empty:
+            return _no_choice(empty[0])
+    key = getattr(cause, "full_key", None)
+    if not isinstance(cause, OmegaConfBaseException):
+        # Hydra's own words say what is wrong, but not always where.
+        return f"{message.rstrip('.')}, in {' '.join(overrides)}"
+    return messages.invalid(key, message)
+
+
+def _unknown_override(key: str, overrides: Sequence[str]) -> str:
+    if "/" in key:
+        return f"{key}: no such group; the groups are: {', '.join(GROUPS)}, hydra/launcher"
+    # The choices that were made decide which keys there are.
+    choices = [word for word in overrides if word.split("=", 1)[0] in (*GROUPS, "hydra/launcher")]
+    defaults = compose("config", choices, return_hydra_config=key.startswith("hydra"))
+    parent = key.rpartition(".")[0]
+    siblings = OmegaConf.select(defaults, parent) if parent else defaults
+    while parent and not isinstance(siblings, DictConfig):
+        key, parent = parent, parent.rpartition(".")[0]
+        siblings = OmegaConf.select(defaults, parent) if parent else defaults
+    return _no_such_key(key, siblings)

@@ -1,0 +1,389 @@
+"""The schema of every config group: keys, types, defaults, units, and the rules between them.
+
+conf/*.yaml holds chosen values; this module holds what may be chosen. `DictConfig` ends at the
+entry point: `OmegaConf.to_object` turns a composed config into these classes. They are not
+frozen because omegaconf makes frozen dataclasses read-only already while composing.
+
+The string under a field is its help text (batchopt.train --help, docs).
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Packing(Enum):
+    """How the examples of one optimizer step are cut into micro-batches."""
+
+    none = "none"
+    sorted = "sorted"
+    balanced = "balanced"
+    packed = "packed"
+
+
+class Language(Enum):
+    """Language of the generated sample."""
+
+    ko = "ko"
+    en = "en"
+    mixed = "mixed"
+
+
+class BadRow(Enum):
+    """What to do with a row that breaks a rule."""
+
+    error = "error"
+    skip = "skip"
+
+
+class Precision(Enum):
+    """Arithmetic of forward and backward; weights and optimizer stay in fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Loss(Enum):
+    """How the logits are made."""
+
+    sliced = "sliced"
+    full = "full"
+
+
+class DeviceKind(Enum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class OnOom(Enum):
+    """What to do when a run does not fit into memory."""
+
+    record = "record"
+    halve = "halve"
+    checkpoint_then_halve = "checkpoint_then_halve"
+
+
+class ProbeSizes(Enum):
+    """Which batch sizes to probe."""
+
+    presets = "presets"
+    all = "all"
+
+
+class Tracker(Enum):
+    """Experiment trackers that transformers has an integration of."""
+
+    none = "none"
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+    trackio = "trackio"
+
+
+class RougeTokenizer(Enum):
+    """What ROUGE counts as a word."""
+
+    auto = "auto"
+    kiwi = "kiwi"
+    whitespace = "whitespace"
+    character = "character"
+    rouge_score = "rouge_score"
+
+
+@dataclass(kw_only=True, slots=True)
+class BatchConfig:
+    """How the examples of one optimizer step reach the device."""
+
+    per_device_train_batch_size: int | None = None
+    """Examples of one micro-batch on the device; null: derived."""
+    gradient_accumulation_steps: int | None = None
+    """Micro-batches of one optimizer step; null: derived."""
+    effective_batch_size: int = 64
+    """Examples of one optimizer step; must be the product of the two keys above."""
+    auto: bool = False
+    """Choose the pair by probing the device the run is on; set by batch=auto."""
+    packing: Packing = Packing.sorted
+    """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
+    balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
+    max_tokens_per_micro_batch: int | None = None
+    """Padded source and target tokens that a packed micro-batch may hold; null: as many as the
+    preset's largest sorted one."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """What every source of data has."""
+
+    source: str = MISSING
+    """Set by the choice: sample, files or hub."""
+    max_source_length: int = 512
+    """Tokens; longer dialogues are cut at the end, and counted."""
+    max_target_length: int = 128
+    """Tokens; longer summaries are cut at the end, and counted. Also the longest generation."""
+    max_validation_examples: int | None = None
+    """Evaluate on the first so many validation examples only; null: all."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SampleDataConfig(DataConfig):
+    """The corpus that batchopt generates itself."""
+
+    source: str = "sample"
+    language: Language = Language.mixed
+    """ko, en, or mixed (half and half)."""
+    train_examples: int = 2000
+    """Generated training dialogues."""
+    validation_examples: int = 200
+    """Generated validation dialogues; none of them is a training dialogue."""
+    seed: int = 0
+    """Seed of the generator; the same seed gives the same corpus."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RowDataConfig(DataConfig):
+    """What the sources that are read row by row have in common."""
+
+    id_column: str | None = None
+    """Column with a unique name of the example; null: numbered by row."""
+    dialogue_column: str = "dialogue"
+    """Column with the dialogue."""
+    summary_columns: list[str] = field(default_factory=lambda: ["summary"])
+    """Columns with reference summaries; in JSONL and Parquet a column may hold a list of texts."""
+    validation_fraction: float = 0.1
+    """Share of the training rows held out where no validation file or split is named."""
+    split_seed: int = 0
+    """Seed of that split."""
+    on_bad_row: BadRow = BadRow.error
+    """error: stop at the first row that breaks a rule; skip: leave it out and count it."""
+    max_train_examples: int | None = None
+    """Train on the first so many examples only; null: all."""
+
+
+@dataclass(kw_only=True, slots=True)
+class FilesDataConfig(RowDataConfig):
+    """Files of one's own."""
+
+    source: str = "files"
+    train_file: str = MISSING
+    """Path of a .csv, .tsv, .jsonl or .parquet file."""
+    validation_file: str | None = None
+    """Path of the validation file; null: a share of the training file is held out."""
+
+
+@dataclass(kw_only=True, slots=True)
+class HubDataConfig(RowDataConfig):
+    """A data set of the Hugging Face hub."""
+
+    source: str = "hub"
+    name: str = MISSING
+    """Name of a data set on the Hugging Face hub, or a local folder that `datasets` can load."""
+    config_name: str | None = None
+    """Configuration of the data set; null: its only one."""
+    revision: str | None = None
+    """Branch, tag or commit; null: the newest."""
+    train_split: str = "train"
+    """Split to train on."""
+    validation_split: str | None = "validation"
+    """Split to evaluate on; null: a share of the training split is held out."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """What every model has."""
+
+    source: str = MISSING
+    """Set by the choice: tiny or pretrained."""
+    learning_rate: float = MISSING
+    """Peak learning rate that suits this model; training.learning_rate takes it over."""
+    extra_tokens: list[str] = field(default_factory=list)
+    """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TinyModelConfig(ModelConfig):
+    """A small BART with fresh weights."""
+
+    source: str = "tiny"
+    vocab_size: int = 1000
+    """Byte-level BPE vocabulary, trained on the training split."""
+    d_model: int = 64
+    """Width of the model."""
+    layers: int = 2
+    """Encoder layers; the decoder has as many."""
+    attention_heads: int = 4
+    """Heads per attention; must divide d_model."""
+    ffn_dim: int = 256
+    """Width of the feed-forward layers."""
+    dropout: float = 0.0
+    """Dropout of hidden states and attention."""
+
+
+@dataclass(kw_only=True, slots=True)
+class PretrainedModelConfig(ModelConfig):
+    """A pretrained encoder-decoder model."""
+
+    source: str = "pretrained"
+    name_or_path: str = MISSING
+    """Any encoder-decoder model: its name on the Hugging Face hub, or a local folder."""
+    revision: str | None = None
+    """Branch, tag or commit; null: the newest."""
+    source_prefix: str = ""
+    """Text put before every dialogue, such as 'summarize: ' for T5."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model; only for models you have read."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingConfig:
+    """How to train, the same for every preset."""
+
+    learning_rate: float = MISSING
+    """Peak learning rate of AdamW; taken from the model's choice unless named."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    warmup_steps: int = 20
+    """Optimizer steps of linear warm-up."""
+    lr_scheduler_type: str = "linear"
+    """Schedule after the warm-up: linear, cosine, polynomial, constant, constant_with_warmup or
+    inverse_sqrt."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0: not clipped."""
+    num_train_epochs: int = 5
+    """Passes over the training examples; max_steps goes before it."""
+    max_steps: int | None = None
+    """Optimizer steps; null: as num_train_epochs says."""
+    label_smoothing: float = 0.0
+    """Weight of the uniform distribution in the loss."""
+    precision: Precision = Precision.auto
+    """auto: bf16 where the GPU has it, else fp32."""
+    loss: Loss = Loss.sliced
+    """sliced: the logits are made, used and dropped slice by slice: less memory, no slower; full:
+    all of them at once. The gradient is the same."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    torch_compile: bool = False
+    """Compile the model with torch.compile."""
+    dataloader_num_workers: int = 0
+    """Processes that prepare batches beside the training."""
+    logging_steps: int = 5
+    """Optimizer steps between two lines of metrics.jsonl."""
+    eval_steps: int | None = None
+    """Optimizer steps between two evaluations; null: once an epoch."""
+    per_device_eval_batch_size: int | None = None
+    """Examples of one evaluation batch; the same for every preset. null: as many as an eighth of
+    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 32."""
+    early_stopping_patience: int | None = None
+    """Evaluations without a better rouge_f1 before the run stops; null: never."""
+    save_checkpoints: bool = True
+    """Write a checkpoint at every evaluation; without, a stopped run starts again."""
+    keep_checkpoints: int = 2
+    """Checkpoints on disk: the best, and the newest ones. Of a completed run only the weights
+    stay."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MetricConfig:
+    """How summaries are generated and scored."""
+
+    tokenizer: RougeTokenizer = RougeTokenizer.auto
+    """What ROUGE counts as a word; auto: Kiwi morphemes where the references have Hangul."""
+    num_beams: int = 1
+    """Beams of the generation; 1: greedy."""
+    use_stemmer: bool = False
+    """Porter stemming of English words (rouge_score's tokenizer only)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DeviceConfig:
+    """Where to train, and how it is measured."""
+
+    kind: DeviceKind = DeviceKind.auto
+    """auto: the GPU where there is one."""
+    threads: int | None = None
+    """Threads of torch on the CPU; null: torch's own choice."""
+    sample_interval_s: float = 0.05
+    """Seconds between two samples of memory."""
+    wait_for_free: bool = True
+    """Wait while programs other than batchopt use the GPU; false: share it with them, and the
+    timing is marked as not to be trusted. Other runs of batchopt are always waited for."""
+    memory_limit_gib: float | None = None
+    """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
+    on the CPU the training process's; null: all there is."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """When a run is ended from outside."""
+
+    timeout_min: float | None = None
+    """Minutes that a run may take, all attempts together; null: no limit. It writes a checkpoint
+    and ends as `timeout`."""
+    stall_min: float | None = 30.0
+    """Minutes without a step or an evaluated batch after which a run counts as hung; its stacks
+    are kept and it ends as `timeout`; null: never."""
+    grace_s: float = 60.0
+    """Seconds that a run has to write its checkpoint when it is stopped, before it is killed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ProbeConfig:
+    """How batch sizes are probed, by batchopt.probe and batch=auto."""
+
+    sizes: ProbeSizes = ProbeSizes.presets
+    """presets, or all: every divisor of the effective batch."""
+    memory_margin: float = 0.1
+    """Share of the device's memory that is to stay free in the worst case."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SweepConfig:
+    """What a sweep does when it is started again into its own directory."""
+
+    retry: list[str] = field(default_factory=lambda: ["missing", "interrupted", "failed", "stale"])
+    """Which runs to run again: missing, interrupted, failed, stale (config, data or code differ),
+    oom, killed, timeout, completed."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """An experiment tracker that is told of the runs, through the Trainer's own integration."""
+
+    name: Tracker = Tracker.none
+    """Set by the choice: none, tensorboard, wandb, mlflow or trackio."""
+    project: str = "batchopt"
+    """Project (wandb, trackio) or experiment (mlflow) that the runs belong to."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """One run."""
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    on_oom: OnOom = OnOom.record
+    """record: out of memory is the run's result; halve: it goes on with half the per-device batch
+    and the same effective one; checkpoint_then_halve: with gradient checkpointing first."""
+    seed: int = 1
+    """Seed of the order of the examples, of dropout and of fresh weights."""
+    verify: bool = True
+    """Before a sweep of several batches: prove on one step that they give the same gradient."""
+    objective: Any = None
+    """Metric of the record, or a list of several, that a search is told as the result of a run,
+    such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
+    cache_dir: str = "outputs/cache"
+    """Folder of the tokenised data and of trained tokenizers, shared by all runs."""

@@ -1,0 +1,182 @@
+"""All runs of one multirun, composed and checked before the first one starts."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from batchopt.errors import RequestError
+from batchopt.request.compose import (
+    RunRequest,
+    compose_config,
+    composing,
+    make_request,
+    parse_overrides,
+)
+from batchopt.request.objective import directions, read_objectives
+from batchopt.request.words import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a sweep; `run_dir` is relative to the sweep's directory."""
+
+    number: int
+    request: RunRequest
+    run_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All runs of one multirun, in the order in which Hydra launches them.
+
+    `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
+    In a `search`, where a sweeper proposes each run from the results of those before, the jobs are
+    not those that will run but stand for them: every value that is named is in one of them.
+    `launcher` is the config of what runs the jobs, `batch_size` as many as it gets at once.
+    """
+
+    directory: Path
+    jobs: tuple[Job, ...]
+    hydra_overrides: tuple[str, ...]
+    launcher: Mapping[str, Any]
+    batch_size: int
+    search: bool = False
+
+    @property
+    def on_slurm(self) -> bool:
+        """Whether SLURM runs the jobs."""
+        return str(self.launcher["_target_"]).endswith("SlurmLauncher")
+
+
+def compose_sweep(overrides: Sequence[str]) -> Sweep:
+    """Composes and checks every run of a sweep before any of them starts.
+
+    Raises:
+        RequestError: As `compose_run`, for the first run that cannot be.
+    """
+    with composing():
+        overrides = [*_params(overrides), *overrides]
+        parsed = parse_overrides(overrides)
+        # Only what varies belongs into the names of the run directories: a path among the
+        # overrides would otherwise make folders of its own.
+        constant = [
+            override.key_or_group  # without the plus, which override_dirname does not see either
+            for override in parsed
+            if not override.is_sweep_override() and override.key_or_group != "batch"
+        ]
+        exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
+        hydra_overrides: tuple[str, ...] = (exclude,) if constant else ()
+        # Nothing is swept: Hydra would name the one run "0_".
+        if len(constant) == len(parsed) and "hydra.sweep.subdir" not in constant:
+            name = "${hydra.job.num}_batch=${hydra.runtime.choices.batch}"
+            hydra_overrides += (f"hydra.sweep.subdir='{name}'",)
+        swept = [override for override in parsed if not _is_hydra(override)]
+        search = any(_is_sweeper(override) for override in parsed)
+        batches = _one_by_one(swept) if search else _every_combination(swept)
+        own = [override.input_line or "" for override in parsed if _is_hydra(override)]
+        jobs: list[Job] = []
+        directory = ""
+        for number, words in enumerate(batches):
+            composed = compose_config([*words, *own, *hydra_overrides])
+            OmegaConf.set_struct(composed, False)
+            composed.hydra.job.num = number
+            directory = directory or str(composed.hydra.sweep.dir)
+            launcher = composed.hydra.launcher
+            batch_size = composed.hydra.sweeper.get("max_batch_size")
+            run_dir = str(composed.hydra.sweep.subdir)
+            if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
+                raise RequestError(
+                    f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
+                )
+            request = make_request(composed, words, Path(directory, run_dir))
+            jobs.append(Job(number, request, run_dir))
+        if search:
+            hydra_overrides += _directions(jobs[0].request, composed.hydra.sweeper, constant)
+    return Sweep(
+        directory=Path(directory),
+        jobs=tuple(jobs),
+        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
+        launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+        batch_size=min(len(jobs), batch_size or len(jobs)),
+        search=search,
+    )
+
+
+def _every_combination(overrides: list[Override]) -> list[list[str]]:
+    try:
+        batches = BasicSweeper.split_arguments(overrides, None)
+    except HydraException as error:
+        raise RequestError(
+            "an interval has no end of values; name some, as in seed=1,2,3, or let a search choose "
+            f"them with hydra/sweeper=optuna ({error})"
+        ) from error
+    return list(itertools.chain.from_iterable(batches))
+
+
+def _one_by_one(overrides: list[Override]) -> list[list[str]]:
+    """Runs that name each value of a search at least once, of an interval both ends."""
+    values = [(override.get_key_element(), _values(override)) for override in overrides]
+    first = [f"{key}={own[0]}" for key, own in values]
+    others = [
+        [*first[:at], f"{key}={value}", *first[at + 1 :]]
+        for at, (key, own) in enumerate(values)
+        for value in own[1:]
+    ]
+    return [first, *others]
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_interval_sweep():
+        interval = override.value()
+        assert isinstance(interval, IntervalSweep)
+        return [str(interval.start), str(interval.end)]
+    return list(override.sweep_string_iterator())
+
+
+def _is_sweeper(override: Override) -> bool:
+    return override.get_key_element() == "hydra/sweeper" and override.value() != "basic"
+
+
+def _directions(
+    request: RunRequest, sweeper: DictConfig, constant: Sequence[str]
+) -> tuple[str, ...]:
+    """Tells the sweeper which way each objective is better, or checks what it has been told."""
+    names = read_objectives(request.config.objective)
+    if not names:
+        raise RequestError(
+            "objective must be given for a search, as in objective=rouge_f1 or "
+            "'objective=[rouge_f1,steps_per_second]'"
+        )
+    right = directions(names)
+    if "hydra.sweeper.direction" not in constant:
+        return (f"hydra.sweeper.direction=[{','.join(right)}]",)
+    named = sweeper.direction if isinstance(sweeper.direction, ListConfig) else [sweeper.direction]
+    asked = [getattr(direction, "name", direction) for direction in named]
+    if asked != right:
+        raise RequestError(
+            f"hydra.sweeper.direction is {', '.join(asked)}, and {', '.join(names)} want "
+            f"{', '.join(right)}; leave it out: it follows from objective"
+        )
+    return ()
+
+
+def _params(overrides: Sequence[str]) -> list[str]:
+    """What an experiment sweeps over; Hydra's sweeper puts it before the person's own words."""
+    constant = [
+        word.input_line or "" for word in parse_overrides(overrides) if not word.is_sweep_override()
+    ]
+    params = OmegaConf.select(compose_config(constant), "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in params.items()]
+
+
+def _is_hydra(override: Override) -> bool:
+    return override.get_key_element().lstrip("+~").startswith("hydra")

@@ -1,0 +1,363 @@
+"""Measures one run from outside, while it runs: memory by phase, and what a GPU tells.
+
+A thread of the supervisor samples, so that a driver that hangs stops nothing else. The figures of
+the record are those of the phase "train"; memory.jsonl holds the course of the whole run.
+"""
+
+import os
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from batchopt.machine import host_memory, nvml
+from batchopt.record.files import MEMORY, append_jsonl
+
+SHARED_SAMPLES = 0.02
+"""Share of the training samples with a neighbour or a throttled clock from which on the timing is
+not to be trusted: a passing reading is no reason, a visit of some seconds in ten minutes is."""
+
+FOREIGN_CORES = 0.1
+"""Share of this machine's cores that others may use while a run trains on the CPU. Above it its
+steps measurably wait: two trainings on two cores slow each other down far more than twofold."""
+
+HARMLESS_REASONS = frozenset({"sw_power_cap", "sync_boost", "display_clock_setting"})
+"""Throttle reasons under which most cards always run: a card at its power limit is at its best."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Highest and mean of the values so far; None where there were none."""
+
+    peak: float | None = None
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float | None) -> None:
+        """Takes one value; None is no value."""
+        if value is not None:
+            self.peak = value if self.peak is None else max(self.peak, value)
+            self.total += value
+            self.count += 1
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the values."""
+        return self.total / self.count if self.count else None
+
+
+@dataclass(slots=True)
+class Phase:
+    """The memory of one phase, by each way of measuring it; no mixture of two is ever a figure."""
+
+    host: Tally = field(default_factory=Tally)
+    by_process: Tally = field(default_factory=Tally)
+    above_baseline: Tally = field(default_factory=Tally)
+
+
+class Measurement:
+    """Follows the process `pid` of a run, on the monitored GPU or on the CPU.
+
+    A context manager that samples in a thread from entry to exit. memory.jsonl gets the highest
+    value of each window; windows grow with the run, so that the file stays at some thousand lines
+    however long it takes.
+
+    Args:
+        run_dir: Where memory.jsonl stands.
+        pid: The run's process; its children count too.
+        monitor: The open monitor of a GPU; None on the CPU.
+        interval_s: Seconds between two samples.
+        started: The start of the run by `time.monotonic`, earlier attempts counted in.
+        attempt: Number of the attempt, for memory.jsonl.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        pid: int,
+        monitor: nvml.DeviceMonitor | None,
+        *,
+        interval_s: float,
+        started: float,
+        attempt: int = 1,
+    ) -> None:
+        self.path = run_dir / MEMORY
+        self.pid = pid
+        self.monitor = monitor
+        self.interval_s = interval_s
+        self.started = started
+        self.attempt = attempt
+        self.phase = "load"
+        self.phases: defaultdict[str, Phase] = defaultdict(Phase)
+        self.baseline: host_memory.ProcessMemory | None = None
+        self.power, self.utilization, self.temperature = Tally(), Tally(), Tally()
+        self.energy_j: float | None = None
+        self.error: nvml.NvmlError | None = None
+        """What ended the sampling: a GPU that was lost."""
+        self.last_host_bytes: int | None = None
+        """Resident anonymous memory at the last sample."""
+        self._disturbances: Counter[str] = Counter()
+        self._foreign_cores = _ForeignCores(pid)
+        self._window: dict[str, Any] | None = None
+        self._window_ends_s = 0.0
+        self._pids: Sequence[int] = (pid,)
+        # Between the thread, and the supervisor that tells of phases.
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.ready = threading.Event()
+        """Set after the first sample."""
+        self._thread = threading.Thread(target=self._run, name="batchopt-measurement", daemon=True)
+
+    def __enter__(self) -> "Measurement":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        # A driver that hangs must not hold the record up.
+        self._thread.join(timeout=5.0)
+        with self._lock:
+            self._write_window()
+
+    def enter(self, phase: str, peak_bytes: int | None = None) -> None:
+        """Takes note that another phase of the run begins.
+
+        Args:
+            phase: The phase that begins.
+            peak_bytes: The kernel's high-water mark of anonymous memory in the phase that ended,
+                as the run itself read it at the boundary; samples alone could miss it.
+        """
+        self.sample()
+        with self._lock:
+            host = self.phases[self.phase].host
+            if peak_bytes is not None:
+                host.peak = max(host.peak or 0, peak_bytes)
+            if phase != self.phase:
+                self._write_window()
+                if "train" in (phase, self.phase):
+                    self._foreign_cores.turn(on=phase == "train")
+                self.phase = phase
+
+    def sample(self) -> None:
+        """Reads everything once.
+
+        Raises:
+            DeviceLost: The GPU fell off the bus.
+        """
+        with self._lock:
+            host = host_memory.read_process_memory(self.pid)
+            if host is None:
+                return
+            self.last_host_bytes = host.anonymous_bytes
+            phase = self.phases[self.phase]
+            phase.host.add(host.anonymous_bytes)
+            if self.phase == "load":
+                self.baseline = host
+            row: dict[str, Any] = {"memory_bytes": host.anonymous_bytes}
+            if self.monitor is not None:
+                row = self._sample_device(self.monitor, phase)
+            self._extend_window(row)
+
+    def metrics(self, *, on_device: bool) -> dict[str, Any]:
+        """The figures of the record that were measured from outside.
+
+        Args:
+            on_device: The run used the GPU that was watched; False where it found it unusable.
+        """
+        train, evaluate = self.phases["train"], self.phases["evaluate"]
+        if self.monitor is None or not on_device:
+            used, in_evaluation, source = train.host, evaluate.host, host_memory.SOURCE
+            baseline = self.baseline.anonymous_bytes if self.baseline else None
+            untrusted = self._foreign_cores.reasons()
+        else:
+            by_process = train.by_process.count > 0
+            used = train.by_process if by_process else train.above_baseline
+            in_evaluation = evaluate.by_process if by_process else evaluate.above_baseline
+            source = "nvml_process" if by_process else "nvml_device_minus_baseline"
+            baseline = self.monitor.baseline_used_bytes
+            untrusted = self._device_reasons()
+        return {
+            "peak_memory_bytes": _whole(used.peak),
+            "mean_memory_bytes": _whole(used.mean),
+            "eval_peak_memory_bytes": _whole(in_evaluation.peak),
+            "baseline_memory_bytes": baseline,
+            "memory_source": source if used.count else None,
+            "energy_j": self.energy_j,
+            "energy_source": self.monitor.energy_source if self.monitor and on_device else None,
+            "mean_power_w": self.power.mean,
+            "mean_utilization": self.utilization.mean,
+            "peak_temperature_c": _whole(self.temperature.peak),
+            "timing_untrusted": untrusted,
+        }
+
+    def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                self.sample()
+            except nvml.NvmlError as error:
+                self.error = error
+                return
+            finally:
+                self.ready.set()
+            # A reading that takes long (a busy driver) must not become a load of its own.
+            took = time.monotonic() - began
+            if self._stop.wait(max(self.interval_s, 20 * took)):
+                return
+
+    def _sample_device(self, monitor: nvml.DeviceMonitor, phase: Phase) -> dict[str, Any]:
+        # Children of the worker (data loaders) may hold memory of the device too.
+        try:
+            children = psutil.Process(self.pid).children(recursive=True)
+            self._pids = (self.pid, *(child.pid for child in children))
+        except psutil.NoSuchProcess:
+            pass
+        reading = monitor.sample(self._pids)
+        self.energy_j = reading.energy_j
+        above = None
+        if reading.device_used_bytes is not None and monitor.baseline_used_bytes is not None:
+            # A neighbour that leaves takes the device below its baseline.
+            above = max(0, reading.device_used_bytes - monitor.baseline_used_bytes)
+        phase.by_process.add(reading.process_used_bytes)
+        phase.above_baseline.add(above)
+        if self.phase == "train":
+            self.power.add(reading.power_w)
+            self.utilization.add(reading.utilization)
+            self.temperature.add(reading.temperature_c)
+            for pid in reading.foreign_pids or ():
+                self._disturbances[f"another process (pid {pid}) used the device"] += 1
+            for reason in set(reading.throttle_reasons or ()) - HARMLESS_REASONS:
+                self._disturbances[f"the device throttled ({reason})"] += 1
+        process = reading.process_used_bytes
+        return {
+            "memory_bytes": above if process is None else process,
+            "device_used_bytes": reading.device_used_bytes,
+            "utilization": reading.utilization,
+            "power_w": reading.power_w,
+            "temperature_c": reading.temperature_c,
+            "energy_j": reading.energy_j,
+        }
+
+    def _device_reasons(self) -> list[str]:
+        samples = self.phases["train"].host.count
+        return [
+            f"{what} in {seen / samples:.0%} of the samples"
+            for what, seen in sorted(self._disturbances.items())
+            if seen >= max(2, SHARED_SAMPLES * samples)
+        ]
+
+    def _extend_window(self, row: dict[str, Any]) -> None:
+        now_s = time.monotonic() - self.started
+        if self._window is None:
+            self._window_ends_s = now_s + max(0.25, now_s / 400)
+        highest = (self._window or {}).get("memory_bytes")
+        if highest is not None and row["memory_bytes"] is not None:
+            row["memory_bytes"] = max(highest, row["memory_bytes"])
+        head = {"time_s": round(now_s, 3), "attempt": self.attempt, "phase": self.phase}
+        self._window = head | row
+        if now_s >= self._window_ends_s:
+            self._write_window()
+
+    def _write_window(self) -> None:
+        if self._window is not None:
+            # On a full disk the course has a gap; the figures do not come from the file.
+            with suppress(OSError):
+                append_jsonl(self.path, self._window)
+            self._window = None
+
+
+class _ForeignCores:
+    """How much of this machine's CPU time others took while a run trained.
+
+    The kernel's count of busy time sees every process, also those of other users and containers;
+    some sandboxes keep none, so the processes that can be seen are added up too.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._since: _Usage | None = None
+        self._wall_s = self._foreign_s = 0.0
+        self._largest: tuple[float, str] = (0.0, "")
+
+    def turn(self, *, on: bool) -> None:
+        """Starts or ends the watch; time between an end and a start does not count."""
+        now = self._read()
+        if not on and self._since is not None and now is not None:
+            since = self._since
+            taken = {
+                pid: used - since.foreign_s.get(pid, used) for pid, used in now.foreign_s.items()
+            }
+            busy = now.busy_s - since.busy_s - (now.own_s - since.own_s)
+            self._wall_s += now.wall_s - since.wall_s
+            self._foreign_s += max(0.0, busy, sum(taken.values()))
+            for pid, used in taken.items():
+                if used > self._largest[0]:
+                    self._largest = used, f"{_name(pid)}, pid {pid}"
+        self._since = now if on else None
+
+    def reasons(self) -> list[str]:
+        """Why the timing is not to be trusted, if it is not."""
+        self.turn(on=False)
+        cores = psutil.cpu_count() or 1
+        # The kernel counts in hundredths of a second: a short while is not measured well.
+        if self._wall_s < 1.0 or self._foreign_s < FOREIGN_CORES * cores * self._wall_s:
+            return []
+        used = self._foreign_s / self._wall_s
+        most = f" (most of it: {self._largest[1]})" if self._largest[1] else ""
+        return [f"other processes used {used:.1f} of {cores} CPU cores while the run trained{most}"]
+
+    def _read(self) -> "_Usage | None":
+        try:
+            worker = psutil.Process(self._pid)
+            own = {os.getpid(), self._pid, *(child.pid for child in worker.children(True))}
+        except psutil.NoSuchProcess:
+            return None
+        seconds = {
+            process.pid: sum(process.info["cpu_times"][:2])
+            for process in psutil.process_iter(["cpu_times"])
+            if process.info["cpu_times"] is not None
+        }
+        times = psutil.cpu_times()
+        return _Usage(
+            wall_s=time.monotonic(),
+            # `user` holds the guests' time already.
+            busy_s=times.user + times.nice + times.system,
+            own_s=sum(used for pid, used in seconds.items() if pid in own),
+            foreign_s={pid: used for pid, used in seconds.items() if pid not in own},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """CPU seconds so far: of all, of the run with its supervisor, of each other process."""
+
+    wall_s: float
+    busy_s: float
+    own_s: float
+    foreign_s: dict[int, float]
+
+
+def _name(pid: int) -> str:
+    """What a process is; another run of batchopt is named as such."""
+    try:
+        process = psutil.Process(pid)
+        if "batchopt.training.worker" in process.cmdline():
+            return "another batchopt run"
+        return process.name()
+    except psutil.Error:
+        return "a process"
+
+
+def open_monitor(device: nvml.DeviceInfo | None, stack: ExitStack) -> nvml.DeviceMonitor | None:
+    """Opens the monitor of a GPU until `stack` ends; None for the CPU."""
+    return None if device is None else stack.enter_context(nvml.DeviceMonitor(device.uuid))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,302 @@
+"""What SLURM says of jobs: of the one that this process runs in, and of those of a sweep.
+
+It never waits for SLURM longer than a moment: a controller that does not answer is as good as
+none. Submitting is the launcher's (hydra_plugins/batchopt_slurm), what the cluster offers is
+`preflight`'s, and `settle` writes what a job's end means for its run.
+"""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchopt.errors import RequestError
+from batchopt.record.files import RECORD, RUNNING, SLURM_JOBS, SWEEP, read_json, write_json
+
+TIMEOUT_S = 30.0
+"""How long one of SLURM's commands may take."""
+
+HURRY_S = 5.0
+"""The same in a job that is about to be killed: clusters leave it 30 s from SIGTERM on."""
+
+LIVE = frozenset(
+    {
+        "PENDING",
+        "CONFIGURING",
+        "RUNNING",
+        "COMPLETING",
+        "SUSPENDED",
+        "STOPPED",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "SPECIAL_EXIT",
+        "RESIZING",
+        "SIGNALING",
+        "STAGE_OUT",
+        "RESV_DEL_HOLD",
+    }
+)
+"""States of jobs that may still run. Source: https://slurm.schedmd.com/job_state_codes.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What SLURM says of one job.
+
+    `state` is SLURM's word, such as PENDING or OUT_OF_MEMORY; `reason` says why a job waits, or who
+    cancelled it; `node` and `elapsed_s` are None for a job that has not started.
+    """
+
+    state: str
+    reason: str | None = None
+    node: str | None = None
+    elapsed_s: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job will not run any more."""
+        return self.state not in LIVE
+
+
+def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
+    """Asks for the states of jobs, such as `17` or, of an array, `17_3`.
+
+    Two commands for all of them together. The controller (squeue) knows what is live, and alone
+    knows that a preempted job waits again; the accounting (sacct) knows how jobs have ended, also
+    long ago. A job that neither knows is absent; without SLURM all are.
+    """
+    wanted = set(job_ids)
+    if not wanted:
+        return {}
+    asked = masters(wanted)
+    queued = dict(_squeue(asked))
+    found = {job_id: state for job_id, state in queued.items() if not state.ended}
+    if not wanted <= found.keys():
+        accounted = dict(_sacct(asked))
+        # The accounting goes before what the controller says of ended jobs: it knows every step.
+        found = _never_started(wanted, accounted) | queued | accounted | found
+    return {job_id: found[job_id] for job_id in wanted & found.keys()}
+
+
+def _never_started(wanted: Set[str], accounted: Mapping[str, JobState]) -> dict[str, JobState]:
+    """Elements cancelled in the queue: SLURM forgets them, while it knows others of their array."""
+    known = {job_id.split("_")[0] for job_id in accounted}
+    unclear = {job_id.split("_")[0] for job_id in accounted if "[" in job_id}
+    return {
+        job_id: JobState("CANCELLED")
+        for job_id in wanted
+        if "_" in job_id and job_id.split("_")[0] in known - unclear
+    }
+
+
+def version() -> str | None:
+    """What `sbatch --version` says, such as `slurm 24.05.2`; None where SLURM is not installed."""
+    return next(iter(_lines("sbatch", "--version")), None)
+
+
+def partitions() -> list[str]:
+    """The cluster's partitions; none where its controller does not answer."""
+    return sorted(set(_lines("sinfo", "-h", "-o", "%R")))
+
+
+@dataclass(frozen=True, slots=True)
+class SweepJob:
+    """One planned run and its SLURM job; the state is None where SLURM does not tell."""
+
+    run_dir: Path
+    job_id: str | None
+    state: JobState | None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to come: SLURM says so or, without SLURM, the record is there."""
+        return self.state.ended if self.state else (self.run_dir / RECORD).exists()
+
+
+def check_allocation(environ: Mapping[str, str], device_kind: str) -> None:
+    """Refuses a job of the launcher that SLURM gave no GPU, or more than one.
+
+    Where a cluster does not wall its GPUs off, a job without one would see those of others.
+
+    Raises:
+        RequestError: Says what to ask SLURM for.
+    """
+    if not is_launched(environ) or device_kind == "cpu":
+        return
+    gpus = _allocated_gpus(environ)
+    if len(gpus) != 1:
+        given = f"{len(gpus)} GPUs ({', '.join(gpus)})" if gpus else "no GPU"
+        raise RequestError(
+            f"SLURM gave this job {given}, and a run needs one: ask with "
+            "hydra.launcher.gpus_per_node=1, or hydra.launcher.gres=gpu:1 where the cluster counts "
+            "so; device.kind=cpu trains without"
+        )
+
+
+def is_launched(environ: Mapping[str, str]) -> bool:
+    """Whether this process is a job that hydra/launcher=slurm submitted."""
+    return environ.get("SUBMITIT_EXECUTOR") == "slurm" and "SLURM_JOB_ID" in environ
+
+
+def is_requeued(environ: Mapping[str, str]) -> bool:
+    """Whether this job of the launcher was started before, and put back into the queue."""
+    return is_launched(environ) and int(environ.get("SLURM_RESTART_COUNT", 0)) > 0
+
+
+def own_job_id(environ: Mapping[str, str]) -> str | None:
+    """The id of this process' job, of an array with its element; None outside SLURM."""
+    if "SLURM_ARRAY_TASK_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID")
+
+
+def why_stopped(environ: Mapping[str, str], number: int) -> tuple[str, str] | None:
+    """Asks SLURM why it sent this job a signal; returns the status and the cause of the run.
+
+    None outside SLURM, and where SLURM does not know: then the signal came from somewhere else.
+    """
+    job_id = own_job_id(environ)
+    if job_id is None:
+        return None
+    # The accounting knows it at once; for the controller the job is just "completing".
+    state = dict(_sacct(job_id, HURRY_S)).get(job_id)
+    if state is not None and state.ended:
+        return ending(state)
+    if number == signal.SIGUSR2 and is_launched(environ):
+        return "timeout", "the job's time limit is near (hydra.launcher.timeout_min)"
+    return None
+
+
+def ending(state: JobState) -> tuple[str, str]:
+    """What the end of a job means for a run that left no record: its status and cause."""
+    status, cause = _ENDINGS.get(state.state, ("failed", "the job ended and left no record"))
+    who = f" {state.reason}" if state.state == "CANCELLED" and state.reason else ""
+    where = f" on {state.node}" if state.node else ", before it started"
+    return status, f"SLURM: {state.state}{who}{where}: {cause}"
+
+
+_ENDINGS = {
+    "OUT_OF_MEMORY": ("oom", "more memory of the host than hydra.launcher.mem_gb"),
+    "TIMEOUT": ("timeout", "longer than hydra.launcher.timeout_min"),
+    "DEADLINE": ("timeout", "the job's deadline has passed"),
+    "CANCELLED": ("interrupted", "the job was cancelled"),
+    "PREEMPTED": ("interrupted", "the job had to give way to another"),
+    "REVOKED": ("interrupted", "the job was moved to another cluster"),
+    "NODE_FAIL": ("killed", "the node failed"),
+    "BOOT_FAIL": ("killed", "the node did not start"),
+    "LAUNCH_FAILED": ("killed", "the job could not be started"),
+    "RECONFIG_FAIL": ("killed", "the node could not be set up"),
+}
+
+
+def _allocated_gpus(environ: Mapping[str, str]) -> list[str]:
+    # SLURM sets the last two also where a site keeps it from setting the first.
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        if environ.get(name, "") not in ("", "NoDevFiles"):
+            return environ[name].split(",")
+    return []
+
+
+def write_job_ids(sweep_dir: Path, job_ids: Mapping[int, str]) -> None:
+    """Adds to the sweep's file which SLURM job each run's number is."""
+    path = sweep_dir / SLURM_JOBS
+    known = read_json(path) or {}
+    write_json(path, known | {str(number): job_id for number, job_id in job_ids.items()})
+
+
+def sweep_jobs(sweep_dir: Path, *, without_record: bool = False) -> list[SweepJob]:
+    """Asks SLURM about every planned run of a sweep, or about those that left no record yet."""
+    submitted = read_json(sweep_dir / SLURM_JOBS) or {}
+    runs: list[tuple[Path, str | None]] = []
+    for job in (read_json(sweep_dir / SWEEP) or {"jobs": []})["jobs"]:
+        run_dir = sweep_dir / job["run_dir"]
+        if without_record and (run_dir / RECORD).exists():
+            continue
+        # Another launcher leaves no list, but a run that has started knows its job.
+        running = read_json(run_dir / RUNNING) or {}
+        runs.append((run_dir, submitted.get(str(job["number"])) or running.get("slurm_job_id")))
+    states = job_states(job_id for _, job_id in runs if job_id)
+    return [
+        SweepJob(run_dir, job_id, states.get(job_id) if job_id else None)
+        for run_dir, job_id in runs
+    ]
+
+
+def masters(job_ids: Iterable[str]) -> str:
+    """The jobs, without the elements of their arrays, as scancel and sacct take them."""
+    return ",".join(sorted({job_id.split("_")[0] for job_id in job_ids}))
+
+
+def _squeue(asked: str) -> Iterator[tuple[str, JobState]]:
+    words = ("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%i|%T|%r|%N|%M")
+    for line in _lines(*words):
+        job_id, state, reason, node, elapsed = line.split("|")
+        yield job_id, _state(state, reason, node, _seconds(elapsed))
+
+
+def _sacct(asked: str, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[str, JobState]]:
+    found: dict[str, JobState] = {}
+    words = ("sacct", "-n", "-P", "-j", asked, "-o", "JobID,State,Reason,NodeList,ElapsedRaw")
+    for line in _lines(*words, timeout_s=timeout_s):
+        job_id, state, reason, node, elapsed = line.split("|")
+        step = re.fullmatch(r"([\d_]+)\.\w+", job_id)  # 17_3.batch
+        if step is None:
+            for each in _expand(job_id):
+                found[each] = _state(state, reason, node, float(elapsed or 0))
+        elif state == "OUT_OF_MEMORY" and found[step[1]].state == "FAILED":
+            # The job only saw its step fail; the step knows why.
+            found[step[1]] = _state(state, reason, node, found[step[1]].elapsed_s)
+    yield from found.items()
+
+
+def _state(state: str, reason: str, node: str, elapsed_s: float | None) -> JobState:
+    state, _, by = state.partition(" ")  # "CANCELLED by 1000"
+    started = node not in ("", "None assigned")
+    if started or reason == "None":  # the accounting keeps why a job once waited
+        reason = ""
+    return JobState(
+        state=state,
+        reason=by or reason or None,
+        node=node if started else None,
+        elapsed_s=elapsed_s if started else None,
+    )
+
+
+def _expand(job_id: str) -> Iterator[str]:
+    """Takes `3_[1,4-6%2]`, the waiting part of an array, apart."""
+    match = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", job_id)
+    if match is None:
+        yield job_id
+        return
+    for part in match[2].split(","):
+        first, _, last = part.partition("-")
+        yield from (f"{match[1]}_{index}" for index in range(int(first), int(last or first) + 1))
+
+
+def _seconds(elapsed: str) -> float | None:
+    """Reads `1-02:03:04`, `2:03:04` or `3:04`; None for INVALID."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", elapsed)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def _lines(*words: str, timeout_s: float = TIMEOUT_S) -> list[str]:
+    """The lines that a command of SLURM prints; none where it fails or is not there."""
+    try:
+        done = subprocess.run(
+            words,
+            env=os.environ | {"SLURM_BITSTR_LEN": "0"},  # never shorten [1,3,5,...]
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []

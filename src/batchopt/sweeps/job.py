@@ -1,0 +1,62 @@
+"""The task that Hydra runs for each job, here or on another machine.
+
+It lives in a module of its own because submitit imports it by name.
+"""
+
+import logging
+import os
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from batchopt.errors import RequestError
+from batchopt.probe.choose import choose
+from batchopt.request.objective import read_objectives
+from batchopt.request.read_back import read_run
+from batchopt.run.supervisor import supervise
+from batchopt.slurm import jobs as slurm
+from batchopt.sweeps.left import is_kept, is_over
+from batchopt.sweeps.screen import show_run
+from batchopt.sweeps.search import add_to_search, value_of
+from batchopt.training import trackers
+
+logger = logging.getLogger(__name__)
+
+CUT_SHORT = ("interrupted", "killed", "timeout")
+"""How a job may have left its run when SLURM starts it once more: then it goes on."""
+
+
+def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
+    """Runs one job and returns its status or, where there is an objective, what it is worth.
+
+    It does not raise for anything that a run can do: Hydra would still run the jobs after it, but
+    skip everything that comes after the sweep.
+    """
+    # A line that a full disk keeps out of a log file is in the terminal all the same; without this
+    # Python would print a traceback for each.
+    logging.raiseExceptions = False
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        request = read_run(run_dir)
+        # A single run has no number.
+        job = HydraConfig.get().job
+        add_to_search(request, None if OmegaConf.is_missing(job, "num") else job.num)
+        objectives = read_objectives(request.config.objective)
+        if is_kept(run_dir):
+            return value_of(run_dir, objectives) if objectives else "kept"
+        over = is_over(run_dir, request.config.sweep.retry)
+        if over is not None and not (over in CUT_SHORT and slurm.is_requeued(os.environ)):
+            return value_of(run_dir, objectives) if objectives else over
+        trials = HydraConfig.get().sweeper.get("n_trials")
+        with show_run(run_dir, str(request.plan or "batch=auto"), trials) as screen:
+            status = supervise(request, run_dir, choose, screen.take)
+        trackers.report(request, run_dir)
+        return value_of(run_dir, objectives) if objectives else status
+    except (RequestError, OSError) as error:  # a full disk, files that are damaged
+        logger.error("%s cannot be run: %s", run_dir, error)
+        return "failed"
+    except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
+        logger.error("batchopt itself failed:\n%s", traceback.format_exc())
+        return "failed"

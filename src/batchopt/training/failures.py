@@ -1,0 +1,99 @@
+"""Names the ending of a run: out of memory, or something else, and by what."""
+
+import errno
+import re
+from collections.abc import Iterator
+
+from batchopt.errors import RequestError
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    # What Python says where the stack of a thread cannot be mapped.
+    "can't start new thread",
+)
+"""How torch, CUDA's libraries and the allocators of the CPU say it, in lower case."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, or one that it was raised from, says that memory ran out."""
+    return _out_of_memory(error) is not None
+
+
+def _out_of_memory(error: BaseException) -> BaseException | None:
+    """The exception that says so.
+
+    Neither accelerate's test nor the exception's type alone is enough: a CUDA library reports a
+    failed allocation as a plain RuntimeError.
+    """
+    for one in _chain(error):
+        if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
+            return one
+        if isinstance(one, RuntimeError | OSError) and any(
+            words in str(one).lower() for words in _OUT_OF_MEMORY
+        ):
+            return one
+    return None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _full_disk(error: BaseException) -> BaseException | None:
+    """The exception that says that a file could not grow."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in _FULL:
+            return one
+        # Neither safetensors nor torch raises an OSError, and torch does not tell the reason.
+        said = re.search(r"\(os error (\d+)\)", str(one))
+        if said and int(said[1]) in _FULL:
+            return one
+        if re.search(r"inline_container\.cc.*unexpected pos|iostream error", str(one)):
+            return one
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it was raised from."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        yield current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """Returns the status and the cause, one sentence, of a run that raised."""
+    if (out_of_memory := _out_of_memory(error)) is not None:
+        return "oom", f"out of memory: {_first_line(out_of_memory)}".rstrip(": ")
+    first_line = _first_line(error)
+    if isinstance(error, RequestError):
+        return "failed", first_line
+    if (full := _full_disk(error)) is not None:
+        cause = f"the disk is full, or a file may not grow: {_first_line(full)}"
+        return "failed", f"{cause}; free space and resume the sweep"
+    if _CHILD_KILLED.search(str(error)):
+        return "killed", f"a process of the run was killed: {first_line}"
+    if _GPU_LOST.search(str(error)):
+        return "failed", f"the GPU was lost: {first_line}"
+    return "failed", f"{type(error).__name__}: {first_line}".rstrip(": ")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+_CHILD_KILLED = re.compile(r"DataLoader worker \(pid|scores ROUGE ended with exit code -9")
+
+_GPU_LOST = re.compile(
+    r"CUDA error: (?:uncorrectable ECC|unknown error|device (?:unavailable|not ready)"
+    r"|no CUDA-capable device|the launch timed out|all CUDA-capable devices are busy)"
+    r"|fallen off the bus",
+    re.IGNORECASE,
+)
+"""Errors that say something about the card and nothing about the run."""

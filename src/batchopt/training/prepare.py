@@ -1,0 +1,125 @@
+"""Does once what all runs of a sweep share: `python -m batchopt.training.prepare [OVERRIDES]`.
+
+Reads and checks the data, fetches or trains the tokenizer, tokenises, and fetches the model, so
+that runs on machines without a network find it.
+"""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from batchopt.cli import WRONG_REQUEST, answer
+from batchopt.data import Corpus, tokenized
+from batchopt.data.load import fingerprint, load_corpus
+from batchopt.errors import RequestError
+from batchopt.machine import lifeline
+from batchopt.record.files import read_json, write_json
+from batchopt.request.compose import RunRequest, compose_run
+from batchopt.request.config import Config
+from batchopt.request.words import accept_plus
+
+
+def main(words: list[str]) -> int:
+    """Prepares one run's data and prints what there is."""
+    request = compose_run([accept_plus(word) for word in words])
+    corpus = load_corpus(request.config.data)
+    folder = tokenized.prepare(request.config, corpus)
+    data = tokenized.load(folder)
+    summary = data.summary
+
+    from batchopt.training.model import build_model
+
+    count = build_model(request.config, data.tokenizer).num_parameters()
+    write_json(_model_file(request.config), {"parameters": count})
+    print(
+        f"data: {summary.train_examples} training and {summary.validation_examples} validation "
+        f"examples in {folder}"
+    )
+    return 0
+
+
+def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
+    """Checks the data of all runs, and has a child make what they share.
+
+    Returns:
+        The fingerprint of each run's data.
+
+    Raises:
+        RequestError: The data are wrong, or the child failed.
+        SystemExit: The child has refused the request and said why.
+    """
+    corpora: dict[str, tuple[Corpus, str]] = {}
+    fingerprints, seen = [], set()
+    for request in requests:
+        config = request.config
+        data = repr(config.data)
+        if data not in corpora:
+            loaded = load_corpus(config.data)
+            corpora[data] = loaded, fingerprint(loaded)
+        corpus, name = corpora[data]
+        fingerprints.append(name)
+        # Most runs of a sweep share these, and to look for the tokens takes a hash of the data.
+        shared = (data, repr(config.model), config.cache_dir)
+        if shared in seen:
+            continue
+        seen.add(shared)
+        tokens = tokenized.cache_folder(config, corpus)
+        if tokens.exists() and _model_file(config).exists():
+            continue
+        code = lifeline.run("batchopt.training.prepare", request.overrides)
+        if code == WRONG_REQUEST:
+            raise SystemExit(WRONG_REQUEST)  # the child has said why
+        if code:
+            raise RequestError(
+                f"preparing the data failed with exit code {code}; what went wrong stands above"
+            )
+    return fingerprints
+
+
+def parameters(config: Config) -> int:
+    """The number of the model's parameters, once it has been prepared."""
+    return int(read_json(_model_file(config))["parameters"])
+
+
+def _model_file(config: Config) -> Path:
+    # The data decide the vocabulary and the number of positions of a fresh model.
+    text = repr((config.model, config.data))
+    name = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return Path(config.cache_dir) / f"model-{name}.json"
+
+
+OTHER_BYTES = 64 * 2**20
+"""Of a run's records, predictions and logs; checkpoints are the rest."""
+
+
+def check_disk(requests: Sequence[RunRequest], directory: Path) -> None:
+    """Refuses runs whose checkpoints would fill the disk.
+
+    A checkpoint to go on from holds the weights and AdamW's two moments in fp32, one of a
+    completed run the weights. While one is written, one more is on the disk than are kept.
+
+    Raises:
+        RequestError: There is too little room.
+    """
+    needed, largest = 0, 0
+    for request in requests:
+        training = request.config.training
+        weights = 4 * parameters(request.config)
+        kept = training.keep_checkpoints if training.save_checkpoints else 0
+        needed += kept * weights + OTHER_BYTES
+        largest = max(largest, (kept + 1) * 3 * weights if kept else 0)
+    existing = next(path for path in (directory, *directory.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed + largest > free:
+        raise RequestError(
+            f"{existing} has {free / 2**30:.1f} GiB free and the runs may need "
+            f"{(needed + largest) / 2**30:.1f} GiB, most of it for checkpoints; free some, lower "
+            "training.keep_checkpoints, set training.save_checkpoints=false, or write elsewhere "
+            "with hydra.sweep.dir=…"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(answer(main))

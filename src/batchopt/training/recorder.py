@@ -1,0 +1,339 @@
+"""What a run writes while it trains: metrics.jsonl, predictions.jsonl, and where it is.
+
+The recorder owns the run's clocks. Training time is the time between the ends of two optimizer
+steps, data included; evaluations, checkpoints and logging lie outside it. Its state goes into
+every checkpoint, so that a resumed run has one history.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+from statistics import fmean, quantiles
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from batchopt.evaluation.evaluator import Evaluation
+from batchopt.machine import host_memory
+from batchopt.record.files import METRICS, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.step.noise_scale import NoiseScale
+from batchopt.training import checkpoints
+from batchopt.training.step_times import PARTS, WARMUP_STEPS, StepClock, StepTiming, steady_steps
+from batchopt.training.supervised import Events
+
+logger = logging.getLogger(__name__)
+
+SNAPSHOT_S = 5.0
+"""Seconds between two reports of the numbers so far; a run that is killed leaves the last one."""
+
+
+class StopRequested(BaseException):
+    """The run was asked to end before it trained: there is nothing to save."""
+
+
+class Recorder(TrainerCallback):
+    """Follows a training through the Trainer's events.
+
+    Args:
+        run_dir: Where the files go.
+        events: The way to the supervisor.
+        started: When the run started by `time.monotonic`, earlier attempts counted in.
+        attempt: Number of the attempt, from 1.
+    """
+
+    def __init__(self, run_dir: Path, events: Events, started: float, attempt: int = 1) -> None:
+        self.run_dir = run_dir
+        self.events = events
+        self.started = started
+        self.attempt = attempt
+        self.per_device = 0
+        """Examples of a micro-batch, set with the plan."""
+        self.stop_requested = False
+        self.training = False
+        self.cuda = False
+        self.steps: list[StepTiming] = []
+        self.evaluations: list[dict[str, Any]] = []
+        self.train_loss: float | None = None
+        self.eval_time_s = 0.0
+        self.train_time_s = 0.0
+        self.largest_micro_batch_tokens = 0
+        self.noise_scale = NoiseScale()
+        self.clock = StepClock(cuda=False)
+        self.on_phase: Callable[[str], None] = lambda _: None
+        """Called as each phase begins, before the supervisor is told."""
+        self._losses: list[Tensor] = []
+        self._mark = time.perf_counter()
+        self._snapshot_at = time.monotonic()
+        self._step: dict[str, Any] = {}
+
+    def phase(self, name: str) -> None:
+        """Says that a phase begins."""
+        self.on_phase("first_steps" if name == "train" and self._is_warming_up() else name)
+        self.events.phase(name)
+
+    def request_stop(self) -> None:
+        """Ends the run after the step it is in, with a checkpoint.
+
+        Raises:
+            StopRequested: Nothing has been trained yet.
+        """
+        if not self.training:
+            raise StopRequested
+        self.stop_requested = True
+
+    def step_begins(self, step: dict[str, Any]) -> None:
+        """Takes the counts of the optimizer step that is about to run."""
+        self._step = step
+        self.clock.lap("data_wait_s")
+
+    def step_computed(self, loss: Tensor) -> None:
+        """Takes the loss of the step, whose gradient is complete."""
+        self._losses.append(loss)
+        self.clock.start()
+
+    def record_evaluation(self, step: int, epoch: float, result: Evaluation, took_s: float) -> None:
+        """Writes one evaluation: its line in metrics.jsonl, and predictions.jsonl anew."""
+        self.eval_time_s += took_s
+        _checked("evaluation", result.eval_loss, step)
+        row = {
+            "kind": "evaluation",
+            "step": step,
+            "epoch": epoch,
+            "time_s": time.monotonic() - self.started,
+            "train_time_s": self.train_time_s,
+            "eval_time_s": took_s,
+            "eval_loss": result.eval_loss,
+            **result.scores,
+        }
+        self.evaluations.append(row)
+        self.events.tell(evaluation=row)
+        append_jsonl(self.run_dir / METRICS, row)
+        write_jsonl(self.run_dir / PREDICTIONS, result.predictions)
+        logger.info(
+            "step %d: eval_loss %.3f, rouge_f1 %.3f", step, row["eval_loss"], row["rouge_f1"]
+        )
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Starts the clock of the first step."""
+        self.cuda = args.device.type == "cuda"
+        self.clock = StepClock(cuda=self.cuda)
+        self.training = True
+        self._resume_training()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Takes the time of the step, once the device has finished it."""
+        self.clock.lap("optimizer_s")
+        if self.cuda:
+            torch.cuda.synchronize()
+        duration = time.perf_counter() - self._mark
+        self.train_time_s += duration
+        step = self._step
+        self.steps.append(
+            StepTiming(
+                attempt=self.attempt,
+                per_device=self.per_device,
+                duration_s=duration,
+                **self.clock.take(),
+                examples=step["examples"],
+                micro_batches=len(step["micro_batches"]),
+                source_tokens=step["source_tokens"],
+                target_tokens=step["target_tokens"],
+                padded_source_tokens=step["padded_source_tokens"],
+                padded_target_tokens=step["padded_target_tokens"],
+            )
+        )
+        self.largest_micro_batch_tokens = max(
+            self.largest_micro_batch_tokens, step["largest_micro_batch_tokens"]
+        )
+        if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
+            control.should_evaluate = True  # the last step counts, on whatever number it falls
+        if self.stop_requested and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+        self._tell_progress(state)
+        self._mark = time.perf_counter()
+        self.clock.start()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Writes one line of training metrics."""
+        if logs is None or "loss" not in logs:
+            return
+        # The mean over the steps since the last line; the Trainer's own forgets at a resume.
+        losses, self._losses = self._losses, []
+        loss = float(torch.stack(losses).double().mean())
+        self.train_loss = _checked("training", loss, state.global_step)
+        self.events.tell(loss=loss)
+        append_jsonl(
+            self.run_dir / METRICS,
+            {
+                "kind": "train",
+                "step": state.global_step,
+                "epoch": logs["epoch"],
+                "time_s": time.monotonic() - self.started,
+                "train_time_s": self.train_time_s,
+                "train_loss": self.train_loss,
+                "learning_rate": logs["learning_rate"],
+                "grad_norm": _finite(logs.get("grad_norm")),
+            },
+        )
+        self._resume_training()
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Goes back to the clock of training."""
+        if not self.cuda and not self.steps:
+            host_memory.trim()
+        self._resume_training()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Goes back to the clock of training."""
+        self._resume_training()
+
+    def complete_checkpoint(self, step: int, *, keep: int) -> None:
+        """Adds the recorder's own state to a checkpoint, last: with it the checkpoint is whole.
+
+        Removes the oldest ones, so that `keep` stay.
+        """
+        checkpoints.complete(checkpoints.folder(self.run_dir, step), self._state())
+        self.events.tell(checkpoint_step=step)
+        checkpoints.rotate(self.run_dir, keep, self._best().get("step"))
+
+    def begin_anew(self) -> None:
+        """Forgets what an attempt without a checkpoint left behind."""
+        for name in (METRICS, PREDICTIONS):
+            (self.run_dir / name).unlink(missing_ok=True)
+
+    def restore(self, folder: Path) -> None:
+        """Goes back to the state of a checkpoint; what came after it is as if it had not been."""
+        state = checkpoints.recorded(folder)
+        self.steps = [StepTiming(*row) for row in state["steps"]]
+        self.evaluations = state["evaluations"]
+        self.train_loss = state["train_loss"]
+        self.eval_time_s = state["eval_time_s"]
+        self.train_time_s = state["train_time_s"]
+        self.largest_micro_batch_tokens = state["largest_micro_batch_tokens"]
+        self.noise_scale.restore(state["noise_scale"])
+        self._losses = [torch.tensor(value) for value in state["losses"]]
+        path, step = self.run_dir / METRICS, len(self.steps)
+        write_jsonl(path, [row for row in list(read_jsonl(path)) if row["step"] <= step])
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "steps": [astuple(step) for step in self.steps],
+            "evaluations": self.evaluations,
+            "train_loss": self.train_loss,
+            "eval_time_s": self.eval_time_s,
+            "train_time_s": self.train_time_s,
+            "largest_micro_batch_tokens": self.largest_micro_batch_tokens,
+            "noise_scale": self.noise_scale.state(),
+            "losses": [float(loss) for loss in self._losses],
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """The final numbers that follow from what was seen, named as in record.json."""
+        steady = steady_steps(self.steps)
+        durations = [step.duration_s for step in steady]
+        seconds = sum(durations)
+        quartiles = quantiles(durations, method="inclusive") if len(durations) > 1 else [None] * 3
+        last = self.evaluations[-1] if self.evaluations else {}
+        best = self._best()
+
+        def rate(amount: int) -> float | None:
+            return amount / seconds if steady else None
+
+        return {
+            "optimizer_steps_done": len(self.steps),
+            "warmup_steps_left_out": len(self.steps) - len(steady),
+            "steps_per_second": rate(len(steady)),
+            "samples_per_second": rate(sum(step.examples for step in steady)),
+            "tokens_per_second": rate(sum(step.real_tokens for step in steady)),
+            "padded_tokens_per_second": rate(sum(step.padded_tokens for step in steady)),
+            "step_time_q1_s": quartiles[0],
+            "step_time_median_s": quartiles[1],
+            "step_time_q3_s": quartiles[2],
+            **{
+                part: fmean(getattr(step, part) for step in steady) if steady else None
+                for part in PARTS
+            },
+            "padding_fraction": self._padding("real_tokens", "padded_tokens"),
+            "source_padding_fraction": self._padding("source_tokens", "padded_source_tokens"),
+            "target_padding_fraction": self._padding("target_tokens", "padded_target_tokens"),
+            "micro_batches_per_step": fmean(step.micro_batches for step in self.steps)
+            if self.steps
+            else None,
+            "largest_micro_batch_tokens": self.largest_micro_batch_tokens or None,
+            "train_time_s": self.train_time_s,
+            "eval_time_s": self.eval_time_s,
+            "train_loss": self.train_loss,
+            "eval_loss": last.get("eval_loss"),
+            **{
+                name: last.get(name) for name in ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rouge_f1")
+            },
+            "initial_rouge_f1": next(
+                (row["rouge_f1"] for row in self.evaluations if row["step"] == 0), None
+            ),
+            "best_rouge_f1": best.get("rouge_f1"),
+            "best_step": best.get("step"),
+            "gradient_noise_scale": self.noise_scale.examples,
+        }
+
+    def _best(self) -> dict[str, Any]:
+        """The evaluation with the best score, the first of equals; empty before the first."""
+        return max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
+
+    def _padding(self, real: str, padded: str) -> float | None:
+        """The share of padding in all steps, from two counts by name."""
+        computed = sum(getattr(step, padded) for step in self.steps)
+        return 1 - sum(getattr(step, real) for step in self.steps) / computed if computed else None
+
+    def _is_warming_up(self) -> bool:
+        # The steps of an attempt are the last ones. Asked at every log line: no walk over them all.
+        steps = self.steps
+        return len(steps) < WARMUP_STEPS or steps[-WARMUP_STEPS].attempt != self.attempt
+
+    def _tell_progress(self, state: TrainerState) -> None:
+        self.events.tell(step=state.global_step)
+        now = time.monotonic()
+        if now - self._snapshot_at > SNAPSHOT_S:
+            self.events.tell(metrics=self.metrics())
+            # Long histories take longer to add up; the report stays a small part of the time.
+            self._snapshot_at = now + 100 * (time.monotonic() - now)
+
+    def _resume_training(self) -> None:
+        self.phase("train")
+        self._mark = time.perf_counter()
+        self.clock.start()
+
+
+def _checked(kind: str, loss: float, step: int) -> float:
+    """A training whose loss is no number any more is over; to go on would only cost."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the {kind} loss is {loss} at step {step}; lower training.learning_rate, or set "
+            "training.precision=fp32"
+        )
+    return loss
+
+
+def _finite(value: float | None) -> float | None:
+    """A gradient that overflowed has no norm that JSON could hold."""
+    return value if value is not None and math.isfinite(value) else None

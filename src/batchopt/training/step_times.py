@@ -1,0 +1,100 @@
+"""Where the time of an optimizer step goes."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+PARTS = ("data_wait_s", "forward_s", "backward_s", "optimizer_s")
+"""Waiting for the data loader; forward passes; backward passes; clipping, AdamW and schedule."""
+
+
+class StepClock:
+    """Splits a step into laps.
+
+    On a GPU the laps are marked in its own queue, so that splitting a step does not stop it.
+    """
+
+    def __init__(self, *, cuda: bool) -> None:
+        self._cuda = cuda
+        self._laps: list[tuple[str, Any, Any]] = []
+        self._mark = self._now()
+
+    def start(self) -> None:
+        """Begins a lap; what went before it counts nowhere."""
+        self._mark = self._now()
+
+    def lap(self, part: str) -> None:
+        """Ends a lap, which counts to `part`, and begins the next."""
+        now = self._now()
+        self._laps.append((part, self._mark, now))
+        self._mark = now
+
+    def take(self) -> dict[str, float]:
+        """Seconds of each part since the last call; the device must have finished."""
+        seconds = dict.fromkeys(PARTS, 0.0)
+        for part, begin, end in self._laps:
+            seconds[part] += self._between(begin, end)
+        self._laps.clear()
+        return seconds
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def _between(self, begin: Any, end: Any) -> float:
+        return float(begin.elapsed_time(end) / 1e3 if self._cuda else end - begin)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTiming:
+    """One optimizer step. `attempt` and `per_device` say in which go, and how it was cut."""
+
+    attempt: int
+    per_device: int
+    duration_s: float
+    data_wait_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
+    examples: int
+    micro_batches: int
+    source_tokens: int
+    target_tokens: int
+    padded_source_tokens: int
+    padded_target_tokens: int
+
+    @property
+    def real_tokens(self) -> int:
+        """Source and target tokens of the examples."""
+        return self.source_tokens + self.target_tokens
+
+    @property
+    def padded_tokens(self) -> int:
+        """Source and target tokens as computed."""
+        return self.padded_source_tokens + self.padded_target_tokens
+
+
+WARMUP_STEPS = 10
+
+
+def warmup_steps(steps: int) -> int:
+    """How many steps the steady state leaves out: the first 10, or a fifth of fewer than 50.
+
+    The first steps pay for lazy initialisation, cold caches and the allocator's growth.
+    """
+    return min(WARMUP_STEPS, steps // 5)
+
+
+def steady_steps(steps: list[StepTiming]) -> list[StepTiming]:
+    """The steps that speed is measured on: of the last way to cut, without each go's warm-up."""
+    steady: list[StepTiming] = []
+    for attempt in dict.fromkeys(step.attempt for step in steps):
+        own = [step for step in steps if step.attempt == attempt]
+        if own[-1].per_device == steps[-1].per_device:
+            steady += own[warmup_steps(len(own)) :]
+    return steady

@@ -1,0 +1,256 @@
+"""The Trainer of transformers, with whole optimizer steps as its batches.
+
+The installed Trainer takes encoder-decoder models for models that normalise their loss by
+`num_items_in_batch`, which they do not, and so makes the gradient as many times too large as there
+are micro-batches (docs/decisions.md). Here the Trainer sees no accumulation at all: its batch is
+one optimizer step, and `training_step` runs the micro-batches of it. This module alone maps our
+names to the Trainer's.
+"""
+
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from batchopt.evaluation.evaluator import Evaluator
+from batchopt.record.files import CHECKPOINTS
+from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.config import Config, DeviceKind, Precision
+from batchopt.step.batches import StepCollator, StepSampler
+from batchopt.step.loss import IGNORED, micro_batch_loss
+from batchopt.step.noise_scale import gradient_norm
+from batchopt.training.recorder import Recorder
+
+
+class ExactTrainer(Seq2SeqTrainer):
+    """Trains on the exact gradient of each optimizer step, however it is cut."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        plan: BatchPlan,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        train_rows: Any,
+        evaluator: Evaluator,
+        sliced: bool,
+        recorder: Recorder,
+        gradient_checkpointing: bool = False,
+        tracked_as: str | None = None,
+    ) -> None:
+        self.config = config
+        self.plan = plan
+        self.train_rows = train_rows
+        self.evaluator = evaluator
+        self.sliced = sliced
+        self.recorder = recorder
+        assert isinstance(tokenizer.pad_token_id, int)
+        super().__init__(
+            model=model,
+            args=training_arguments(
+                config,
+                plan,
+                recorder.run_dir,
+                gradient_checkpointing=gradient_checkpointing,
+                tracked_as=tracked_as,
+            ),
+            train_dataset=train_rows,
+            # The Trainer insists on one; evaluation goes through `evaluator`.
+            eval_dataset=train_rows,
+            processing_class=tokenizer,
+            data_collator=StepCollator(
+                plan,
+                packing=config.batch.packing,
+                max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
+                pad_token_id=tokenizer.pad_token_id,
+            ),
+            callbacks=[recorder],
+        )
+        self.remove_callback(PrinterCallback)
+        if config.training.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """One item is one optimizer step."""
+        loader = DataLoader(
+            self.train_rows,
+            batch_sampler=self.step_sampler(),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def step_sampler(self) -> StepSampler:
+        """Draws the examples of each optimizer step."""
+        return StepSampler(
+            len(self.train_rows),
+            effective_batch_size=self.plan.effective_batch_size,
+            seed=self.config.seed,
+        )
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Adds up the gradient of one optimizer step, micro-batch by micro-batch.
+
+        Returns:
+            The loss of the step: nats per target token.
+        """
+        self.recorder.step_begins(inputs)
+        clock = self.recorder.clock
+        model.train()
+        step_loss = torch.zeros((), device=self.args.device)
+        micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
+        # Each takes its turn to be the first, since the noise scale is read off the first one and
+        # the planner puts the longest examples there.
+        turn = self.state.global_step % len(micro_batches)
+        for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
+            batch = self._prepare_inputs(micro_batch)
+            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            with self.accelerator.autocast():
+                loss = micro_batch_loss(
+                    model,
+                    batch,
+                    target_tokens,
+                    self.config.training.label_smoothing,
+                    sliced=self.sliced,
+                )
+            clock.lap("forward_s")
+            self.accelerator.backward(loss)
+            clock.lap("backward_s")
+            step_loss += loss.detach()
+            if number == 0 and len(micro_batches) > 1:
+                share = int((batch["labels"] != IGNORED).sum()) / target_tokens
+                first = (len(batch["labels"]), gradient_norm(model) / share)
+                clock.start()
+        if len(micro_batches) > 1:
+            whole = (inputs["examples"], gradient_norm(model))
+            self.recorder.noise_scale.add(*first, *whole)
+        self.recorder.step_computed(step_loss)
+        return step_loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Evaluates on the validation split and reports as the Trainer would."""
+        if not self._evaluation_is_due():
+            # The Trainer also evaluates where a resumed run starts, and where a run is stopped.
+            return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
+        self.recorder.phase("evaluate")
+        started = time.perf_counter()
+        assert isinstance(self.model, PreTrainedModel)
+
+        def batch_context() -> AbstractContextManager[Any]:
+            self.recorder.events.tell(alive=True)
+            context: AbstractContextManager[Any] = self.accelerator.autocast()
+            return context
+
+        result = self.evaluator.evaluate(self.model, batch_context)
+        took = time.perf_counter() - started
+        step, epoch = self.state.global_step, self.state.epoch or 0.0
+        self.recorder.record_evaluation(step, epoch, result, took)
+        metrics = {"eval_loss": result.eval_loss} | {
+            f"eval_{name}": value for name, value in result.scores.items()
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _evaluation_is_due(self) -> bool:
+        step = self.state.global_step
+        if any(row["step"] == step for row in self.recorder.evaluations):
+            return False
+        every = self.config.training.eval_steps or len(self.step_sampler())
+        return step % every == 0 or step >= self.state.max_steps
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.recorder.phase("save")
+        super()._save_checkpoint(model, trial)
+        self.recorder.complete_checkpoint(
+            self.state.global_step, keep=self.config.training.keep_checkpoints
+        )
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """The Trainer's own count, over the micro-batches."""
+        count = super().floating_point_ops
+        return sum(count(micro_batch) for micro_batch in inputs["micro_batches"])
+
+
+def training_arguments(
+    config: Config,
+    plan: BatchPlan,
+    run_dir: Path,
+    *,
+    gradient_checkpointing: bool = False,
+    tracked_as: str | None = None,
+) -> Seq2SeqTrainingArguments:
+    """Maps our names to the Trainer's; `tracked_as` is the run's name in its tracker, if any."""
+    training = config.training
+    strategy = "epoch" if training.eval_steps is None else "steps"
+    precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    return Seq2SeqTrainingArguments(
+        output_dir=str(run_dir / CHECKPOINTS),
+        # To the Trainer one batch is one optimizer step.
+        per_device_train_batch_size=plan.effective_batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        warmup_steps=training.warmup_steps,
+        lr_scheduler_type=training.lr_scheduler_type,
+        max_grad_norm=training.max_grad_norm,
+        num_train_epochs=training.num_train_epochs,
+        max_steps=training.max_steps or -1,
+        bf16=precision is Precision.bf16,
+        fp16=precision is Precision.fp16,
+        activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
+        torch_compile=training.torch_compile,
+        use_cpu=not use_cuda(config),
+        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_pin_memory=use_cuda(config),
+        logging_strategy="steps",
+        logging_steps=training.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy=strategy,
+        eval_steps=training.eval_steps,
+        eval_on_start=True,
+        save_strategy=strategy if training.save_checkpoints else "no",
+        save_steps=training.eval_steps or 500,
+        metric_for_best_model="rouge_f1",
+        greater_is_better=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,  # the supervisor draws the bar
+        report_to=config.tracker.name.value if tracked_as else "none",
+        run_name=tracked_as,
+        project=config.tracker.project,
+        seed=config.seed,
+    )
+
+
+def use_cuda(config: Config) -> bool:
+    """Whether the run trains on a GPU."""
+    return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
+    """Resolves `auto`: bf16 where the GPU has it, else fp32."""
+    if precision is not Precision.auto:
+        return precision
+    # Older cards emulate it, which is slower than fp32.
+    native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision.bf16 if native else Precision.fp32

@@ -1,0 +1,177 @@
+"""The process that trains one run: `python -m batchopt.training.worker RUN_DIR`.
+
+Everything heavy is here, so that one run's memory is one process' memory and one run's death is
+one process' death. The worker writes the run's files and tells the supervisor, last, how it ended
+as far as it could tell itself. The supervisor makes record.json of it.
+"""
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchopt.machine import host_memory
+from batchopt.record.files import TRAIN_LOG
+from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.read_back import read_run
+from batchopt.training import checkpoints
+from batchopt.training.build import build_trainer
+from batchopt.training.failures import describe
+from batchopt.training.recorder import Recorder, StopRequested
+from batchopt.training.supervised import add_supervision, be_supervised, log_to, logger
+
+if TYPE_CHECKING:
+    from batchopt.training.trainer import ExactTrainer
+
+
+def main() -> int:
+    """Runs the worker; exits with 0 also where the run failed, since it has told so."""
+    parser = argparse.ArgumentParser(description="Train one run; batchopt.train starts this.")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--per-device-train-batch-size", type=int, required=True)
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--earlier-s", type=float, default=0.0, help="time of earlier attempts")
+    add_supervision(parser)
+    arguments = parser.parse_args()
+    events = be_supervised(arguments)
+    log_to(arguments.run_dir / TRAIN_LOG, events)
+    started = time.monotonic() - arguments.earlier_s
+    recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
+    events.tell(outcome=run(recorder, arguments))
+    return 0
+
+
+def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trains the run and says how it ended; never raises for what a run can do."""
+    outcome: dict[str, Any] = {"metrics": {}, "traceback": None}
+    signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
+    try:
+        recorder.phase("load")
+        request = read_run(recorder.run_dir)
+        plan = BatchPlan(
+            arguments.per_device_train_batch_size, request.config.batch.effective_batch_size
+        )
+        trainer = build_trainer(
+            request,
+            plan,
+            recorder,
+            outcome,
+            gradient_checkpointing=arguments.gradient_checkpointing,
+            tracked=True,
+        )
+        train(trainer, outcome)
+        outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
+        if outcome["status"] == "completed":
+            checkpoints.keep_weights_only(recorder.run_dir)
+    except StopRequested:
+        outcome |= {"status": "interrupted", "cause": "stopped before the training began"}
+    except Exception as error:  # whatever it is, it belongs into the record
+        host_memory.lift_limit()
+        status, cause = describe(error)
+        outcome |= {"status": status, "cause": cause, "traceback": traceback.format_exc()}
+        logger.error("%s: %s", status, cause)
+        logger.info("%s", outcome["traceback"])
+    outcome["metrics"] = recorder.metrics() | outcome["metrics"]
+    return outcome
+
+
+def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
+    """How a training that came back ended; early stopping is an end as planned."""
+    done = len(recorder.steps)
+    if recorder.stop_requested and done < planned:
+        return {"status": "interrupted", "cause": f"stopped after step {done} of {planned}"}
+    return {"status": "completed", "cause": f"completed {done} optimizer steps"}
+
+
+def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
+    """Trains and evaluates, from the last whole checkpoint on where there is one.
+
+    Notes the allocator's figures and the utilisation also where the training fails.
+    """
+    import torch
+
+    from batchopt.training.allocator import Allocator
+    from batchopt.training.flops import measure_peak
+    from batchopt.training.trainer import resolve_precision
+
+    recorder, config, device = trainer.recorder, trainer.config, trainer.args.device
+    cuda = device.type == "cuda"
+    precision = resolve_precision(config.training.precision, cpu=not cuda)
+    # The process that scores is loading its tokenizer on a core of the CPU that is measured next.
+    trainer.evaluator.rouge.submit([""], [[""]]).result()
+    peak = measure_peak(device, precision)
+    per_token = _flops_per_token(trainer)
+    if not cuda:
+        host_memory.trim()
+    if config.device.memory_limit_gib is not None:
+        _limit_memory(int(config.device.memory_limit_gib * 2**30), cuda=cuda)
+    allocator = Allocator(torch.cuda) if cuda else None
+    if allocator is not None:
+        recorder.on_phase = allocator.enter
+    checkpoint = checkpoints.newest_whole(recorder.run_dir)
+    if checkpoint is not None:
+        recorder.restore(checkpoint)
+        logger.info("resuming from step %d", checkpoints.step_of(checkpoint))
+    else:
+        recorder.begin_anew()
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        host_memory.lift_limit()
+        if allocator is not None:
+            outcome["metrics"] |= allocator.metrics()
+        speed = recorder.metrics()["tokens_per_second"]
+        outcome["metrics"] |= {
+            "peak_flops_per_second": peak,
+            "flops_per_token": per_token,
+            "mfu": speed * per_token / peak if speed and per_token else None,
+        }
+
+
+def _flops_per_token(trainer: "ExactTrainer") -> float | None:
+    """Model FLOPs of one source or target token, on the first step's largest micro-batch."""
+    from transformers import PreTrainedModel
+
+    from batchopt.training.flops import count_flops
+
+    sampler = trainer.step_sampler()
+    step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])
+    batch = step["micro_batches"][0]
+    tokens = batch["input_ids"].numel() + batch["labels"].numel()
+    assert isinstance(trainer.model, PreTrainedModel)
+    try:
+        return count_flops(trainer.model, batch) / float(tokens)
+    except Exception as error:  # a model that cannot go without content has no utilisation
+        logger.warning("mfu is not measured: the operations cannot be counted (%s)", error)
+        return None
+
+
+def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
+    """Enforces device.memory_limit_gib.
+
+    Raises:
+        MemoryError: What is loaded is more than that.
+    """
+    import torch
+
+    if not cuda:
+        host_memory.limit_anonymous(limit_bytes)
+        return
+    free, total = torch.cuda.mem_get_info()
+    # The context of CUDA is no business of the allocator, but it is in the budget.
+    context = max(0, total - free - torch.cuda.memory_reserved())
+    share = (limit_bytes - context) / total
+    if share <= 0:
+        raise MemoryError(
+            f"the CUDA context alone takes {context / 2**30:.2f} GiB, and "
+            f"device.memory_limit_gib is {limit_bytes / 2**30:.2f}"
+        )
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Proves that the presets are one training: `python -m batchopt.verify [OVERRIDES]`.
+
+On the configured model and data, with dropout off, every preset and packing trains the same few
+optimizer steps from the same weights. Loss, gradient and resulting weights are compared with
+those of a step in one piece. The stock Trainer of the installed transformers, given the same
+examples, stands beside them: it shows what would have happened without us.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from transformers import __version__ as transformers_version
+
+from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.errors import RequestError
+from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
+from batchopt.request.compose import RunRequest, compose_run, preset_plans
+from batchopt.request.config import Packing
+from batchopt.request.words import accept_plus
+from batchopt.verify.proof import SHORT, Check, prepare, verify
+from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
+
+
+def main(words: list[str]) -> int:
+    """Verifies all presets and packings, and the stock Trainer."""
+    parser = Parser(
+        prog="python -m batchopt.verify",
+        description="Prove that the presets give the same gradient on this model and data.",
+        epilog="Overrides are those of batchopt.train: data=files data.train_file=… model=…",
+    )
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--sweep", type=Path, metavar="DIR", help="check a planned sweep, shortly")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
+
+    arguments = parser.parse_intermixed_args(words)
+    if arguments.sweep:
+        return verify_sweep(arguments.sweep)
+    if arguments.steps < 1:
+        raise RequestError(f"--steps is {arguments.steps}; it must be 1 or more")
+    request = compose_run([accept_plus(word) for word in arguments.overrides])
+    plans = preset_plans(arguments.overrides)
+    setting = prepare(request, steps=arguments.steps)
+    checks = verify(setting, plans, list(Packing))
+    exact = exact_gradient(setting, plans)
+    stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
+    print_tables(checks, stock)
+    if arguments.json:
+        write_json(
+            arguments.json,
+            {
+                "transformers": transformers_version,
+                "torch": torch.__version__,
+                "checks": [asdict(check) for check in checks],
+                "stock": [asdict(row) for row in stock],
+            },
+        )
+    return SOME_FAILED if any(check.passed is False for check in checks) else OK
+
+
+def verify_sweep(directory: Path) -> int:
+    """The short form before a sweep: one step of short examples, each batch and packing once.
+
+    Writes verify.json beside sweep.json.
+    """
+    plan = read_json(directory / SWEEP)
+    requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
+    checks = []
+    for group in _same_but_for_batch_and_seed(requests):
+        # By the pair, since one preset may be swept with several pairs.
+        plans = {str(request.plan): request.plan for request in group if request.plan}
+        packings = dict.fromkeys(request.config.batch.packing for request in group)
+        if len(plans) * len(packings) > 1:
+            setting = prepare(group[0], steps=1, longest=SHORT)
+            checks += verify(setting, plans, list(packings))
+    write_json(directory / VERIFY, [asdict(check) for check in checks])
+    failed = [check for check in checks if check.passed is False]
+    if failed:
+        print_tables(failed, [])
+        print(
+            "batchopt: the runs of this sweep would be different trainings, see the table; "
+            "verify=false runs them all the same",
+            file=sys.stderr,
+        )
+        return SOME_FAILED
+    if checks:
+        worst = max(check.gradient_difference or 0.0 for check in checks)
+        print(f"verified: the batches give the same gradient, to {worst:.0e}")
+    return OK
+
+
+def _same_but_for_batch_and_seed(requests: Sequence[RunRequest]) -> list[list[RunRequest]]:
+    groups: dict[str, list[RunRequest]] = {}
+    for request in requests:
+        config = request.config
+        groups.setdefault(repr((config.data, config.model, config.training)), []).append(request)
+    return list(groups.values())
+
+
+def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
+    """Prints both tables."""
+    console = Console(highlight=False)
+    table = Table(title="batchopt against a step in one piece", box=box.SIMPLE_HEAD)
+    for heading in ("preset", "batch", "packing", "precision"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("micro-batches", "loss", "gradient norm"):
+        table.add_column(heading, justify="right")
+    for heading in ("Δ loss", "Δ gradient", "Δ weights"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for check in checks:
+        verdict = {True: "[green]same[/]", False: "[red]differs[/]", None: "[yellow]no memory[/]"}
+        table.add_row(
+            check.preset,
+            check.batch,
+            check.packing,
+            check.precision,
+            _number(check.micro_batches, "d"),
+            _number(check.loss, ".6f"),
+            _number(check.gradient_norm, ".6f"),
+            _number(check.loss_difference, ".0e"),
+            _number(check.gradient_difference, ".0e"),
+            _number(check.weight_difference, ".0e"),
+            verdict[check.passed],
+        )
+    console.print(table)
+    if not stock:
+        return
+    table = Table(title=f"the stock Trainer of transformers {transformers_version}")
+    table.box = box.SIMPLE_HEAD
+    table.add_column("preset", no_wrap=True)
+    table.add_column("batch", no_wrap=True)
+    table.add_column("loss shown", justify="right")
+    table.add_column("gradient", justify="right")
+    table.add_column("and points elsewhere by", justify="right")
+    for row in stock:
+        table.add_row(
+            row.preset,
+            row.batch,
+            f"{row.loss:.4f}",
+            f"{row.gradient_ratio:.2f} x the exact one",
+            f"{row.gradient_difference:.2%}",
+        )
+    console.print(table)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    sys.exit(answer(main))

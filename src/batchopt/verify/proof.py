@@ -1,0 +1,236 @@
+"""The proof: loss, gradient and weights of every preset against the step in one piece."""
+
+import copy
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from batchopt.data import tokenized
+from batchopt.data.load import load_corpus
+from batchopt.errors import RequestError
+from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.compose import RunRequest
+from batchopt.request.config import Config, Packing, Precision
+from batchopt.step.batches import Row, StepCollator, StepSampler
+from batchopt.step.loss import micro_batch_loss, use_slices
+from batchopt.training.failures import is_out_of_memory
+from batchopt.training.model import build_model
+from batchopt.training.trainer import resolve_precision, use_cuda
+
+TOLERANCE = {Precision.fp32: 1e-4, Precision.bf16: 5e-2, Precision.fp16: 5e-2}
+"""Largest relative difference that passes. What is left in fp32 is the order of the additions;
+bf16 keeps 8 bits, fp16 11, and both round differently where a micro-batch has another shape."""
+
+SHORT = 64
+"""Tokens of a source or target in the short form: it runs on whatever submits the sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One way to cut the steps, against the whole steps in one piece.
+
+    `loss` and `gradient_norm` are those of the first step. The differences are the largest of all
+    steps: of the loss relative to the loss, of the gradient as its largest element's difference
+    relative to the largest element, of the weights after the last step as a norm relative to the
+    distance that training moved them. All are None where it did not fit into memory.
+    """
+
+    preset: str
+    batch: str
+    packing: str
+    precision: str
+    micro_batches: int | None = None
+    loss: float | None = None
+    gradient_norm: float | None = None
+    loss_difference: float | None = None
+    gradient_difference: float | None = None
+    weight_difference: float | None = None
+    passed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a few optimizer steps left behind; tensors in fp32 on the CPU."""
+
+    losses: list[float]
+    gradients: list[Tensor]
+    weights: Tensor
+    micro_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all checks have in common. `steps` holds the rows of each optimizer step."""
+
+    config: Config
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    steps: list[list[Row]]
+    device: torch.device
+
+
+def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> Setting:
+    """Loads model and data, dropout off.
+
+    Args:
+        request: What to verify.
+        steps: How many optimizer steps; the first of the first epoch.
+        longest: Cuts sources and targets to so many tokens, for a quick check: that the presets
+            agree does not depend on the length.
+    """
+    config = request.config
+    corpus = load_corpus(config.data)
+    data = tokenized.load(tokenized.prepare(config, corpus))
+    device = torch.device("cuda" if use_cuda(config) else "cpu")
+    model = build_model(config, data.tokenizer)
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
+    # Evaluation mode is how dropout and LayerDrop are off, wherever a model keeps them.
+    model.eval()  # type: ignore[no-untyped-call]
+    sampler = StepSampler(
+        len(data.train),
+        effective_batch_size=config.batch.effective_batch_size,
+        seed=config.seed,
+    )
+    rows = [
+        [
+            {name: tokens[:longest] for name, tokens in data.train[index].items()}
+            for index in indices
+        ]
+        for indices, _ in zip(sampler, range(steps), strict=False)
+    ]
+    return Setting(config, model, data.tokenizer, rows, device)
+
+
+def verify(
+    setting: Setting, plans: dict[str, BatchPlan], packings: Sequence[Packing]
+) -> list[Check]:
+    """Checks every preset and packing in fp32, and in the configured precision too."""
+    cpu = setting.device.type == "cpu"
+    configured = resolve_precision(setting.config.training.precision, cpu=cpu)
+    sliced = use_slices(setting.config.training, setting.model)
+    checks = []
+    for precision in dict.fromkeys([Precision.fp32, configured]):
+        reference = trace_reference(setting, plans, precision)
+        for name, plan in plans.items():
+            for packing in packings:
+                facts = {"preset": name, "batch": str(plan), "packing": packing.value}
+                try:
+                    trace = _trace(setting, plan, packing, precision, sliced=sliced)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    trace = None
+                checks.append(_compare(setting, trace, reference, precision, facts))
+    return checks
+
+
+def trace_reference(setting: Setting, plans: dict[str, BatchPlan], precision: Precision) -> Trace:
+    """The steps in one piece or, where that does not fit, in the largest preset that does.
+
+    With the model's own logits, so that the loss in slices is proved as well.
+    """
+    effective = next(iter(plans.values())).effective_batch_size
+    sizes = sorted({plan.per_device_train_batch_size for plan in plans.values()}, reverse=True)
+    for size in dict.fromkeys([effective, *sizes]):
+        try:
+            plan = BatchPlan(size, effective)
+            return _trace(setting, plan, Packing.none, precision, sliced=False)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+    raise RequestError(
+        "no preset fits into the memory of this device; try training.precision=bf16, a smaller "
+        "data.max_source_length or device.kind=cpu"
+    )
+
+
+def _compare(
+    setting: Setting,
+    trace: Trace | None,
+    reference: Trace,
+    precision: Precision,
+    facts: dict[str, Any],
+) -> Check:
+    """Compares one trace, None where it did not fit into memory, with the reference."""
+    if trace is None:
+        return Check(**facts, precision=precision.value)
+    loss = max(
+        abs(ours - theirs) / abs(theirs)
+        for ours, theirs in zip(trace.losses, reference.losses, strict=True)
+    )
+    gradient = max(
+        float((ours - theirs).abs().max() / theirs.abs().max())
+        for ours, theirs in zip(trace.gradients, reference.gradients, strict=True)
+    )
+    moved = torch.linalg.norm(reference.weights - _flat(setting.model.parameters()))
+    return Check(
+        **facts,
+        precision=precision.value,
+        micro_batches=trace.micro_batches,
+        loss=trace.losses[0],
+        gradient_norm=float(torch.linalg.norm(trace.gradients[0])),
+        loss_difference=loss,
+        gradient_difference=gradient,
+        weight_difference=float(torch.linalg.norm(trace.weights - reference.weights) / moved),
+        passed=max(loss, gradient) <= TOLERANCE[precision],
+    )
+
+
+def _trace(
+    setting: Setting, plan: BatchPlan, packing: Packing, precision: Precision, *, sliced: bool
+) -> Trace:
+    """Trains the steps from the setting's weights, cut in one way."""
+    training = setting.config.training
+    model = copy.deepcopy(setting.model)
+    # Plain gradient descent: Adam would blow rounding of tiny gradients up to whole steps.
+    optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate)
+    losses, gradients, micro_batches = [], [], 0
+    for rows in setting.steps:
+        step = _collator(setting, plan, packing)(rows)
+        micro_batches = max(micro_batches, len(step["micro_batches"]))
+        total = 0.0
+        for micro_batch in step["micro_batches"]:
+            batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
+            with _autocast(setting.device, precision):
+                loss = micro_batch_loss(
+                    model, batch, step["target_tokens"], training.label_smoothing, sliced=sliced
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        losses.append(total)
+        gradients.append(flat_gradient(model))
+        optimizer.step()
+        optimizer.zero_grad()
+    return Trace(losses, gradients, _flat(model.parameters()), micro_batches)
+
+
+def _collator(setting: Setting, plan: BatchPlan, packing: Packing) -> StepCollator:
+    pad_token_id = setting.tokenizer.pad_token_id
+    assert isinstance(pad_token_id, int)
+    return StepCollator(
+        plan,
+        packing=packing,
+        max_tokens_per_micro_batch=setting.config.batch.max_tokens_per_micro_batch,
+        pad_token_id=pad_token_id,
+    )
+
+
+def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    if precision is Precision.fp32:
+        return nullcontext()
+    dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def _flat(tensors: Any) -> Tensor:
+    return torch.cat([tensor.detach().float().cpu().flatten() for tensor in tensors])
+
+
+def flat_gradient(model: torch.nn.Module) -> Tensor:
+    """The gradient of all parameters as one vector."""
+    return _flat(weight.grad for weight in model.parameters() if weight.grad is not None)

@@ -1,0 +1,278 @@
+"""What follows beyond the single aims: each decision changes as it should when the numbers do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.analysis_sweep import make_sweep
+
+from analysis.findings.comparisons import label_settings
+from analysis.findings.facts import Comparison, Finding, Findings
+from analysis.findings.frame import build_frame
+from analysis.findings.judge import Options, find
+from analysis.reading.runs import read_sweeps
+from analysis.words import en
+
+SPEED = {"05a": 0.46, "05b": 0.52, "05c": 0.41}
+NOISE = {"05a": (0.0, 1.0, 2.0), "05b": (2.0, 0.5, 1.0), "05c": (1.0, 2.0, 0.3)}
+PEAK = {"05a": 0.61, "05b": 0.74, "05c": 1.32}
+
+
+def rouge(best: float) -> list[tuple[int, float]]:
+    return [(0, 0.02), (50, best * 0.6), (100, best * 0.9), (157, best)]
+
+
+def jobs(
+    quality: dict[str, float] | None = None,
+    spread: float = 0.001,
+    seeds: tuple[int, ...] = (1, 2, 3),
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """Three presets; their seeds vary a little, and not alike."""
+    return [
+        {
+            "preset": preset,
+            "seed": seed,
+            "speed": SPEED[preset] * (1 + 0.002 * ((seed + place) % 3)),
+            "peak_gib": PEAK[preset] * (1 + 0.001 * ((seed + 2 * place) % 3)),
+            "rouge": rouge((quality or {}).get(preset, 0.5) + spread * NOISE[preset][seed - 1]),
+            **more,
+        }
+        for place, preset in enumerate(SPEED)
+        for seed in seeds
+    ]
+
+
+def findings(sweep: Path, **options: Any) -> Findings:
+    runs = [run for one in read_sweeps([sweep]) for run in one.runs]
+    return find(runs, build_frame(runs), label_settings(runs), Options(**options))
+
+
+def only(sweep: Path, **options: Any) -> Comparison:
+    (comparison,) = findings(sweep, **options).comparisons
+    return comparison
+
+
+def aim(comparison: Comparison, key: str) -> Finding:
+    return next(one for one in comparison.aims if one.aim.key == key)
+
+
+def test_no_difference_in_quality_is_a_finding(tmp_path: Path) -> None:
+    comparison = only(make_sweep(tmp_path, jobs(spread=0.0001)))
+    assert all(contrast.equivalent for contrast in comparison.quality)
+    assert "All settings have the same quality within 0.5" in en.equivalence(comparison)
+    quality = aim(comparison, "best_quality")
+    assert quality.choice is None
+    assert quality.more_seeds is None  # there is nothing left to find out
+    assert "no reason to choose" in en.reason(quality)
+
+
+def test_a_narrower_margin_makes_it_no_finding(tmp_path: Path) -> None:
+    comparison = only(make_sweep(tmp_path, jobs(spread=0.001)), equivalence_margin=0.05)
+    assert not any(contrast.equivalent for contrast in comparison.quality)
+
+
+def test_a_difference_beyond_noise_is_ranked_and_not_equivalent(tmp_path: Path) -> None:
+    comparison = only(make_sweep(tmp_path, jobs({"05c": 0.6}, spread=0.001)))
+    quality = aim(comparison, "best_quality")
+    assert (quality.choice, quality.certainty) == ("05c (64 × 1)", "yes")
+    assert comparison.front is not None
+    # 05c is the slowest and largest, but now it is the best in something that counts.
+    assert {one.label[:3] for one in comparison.front.settings} == {"05a", "05b", "05c"}
+    assert comparison.front.by_quality
+
+
+def test_examples_that_disagree_keep_quality_open(tmp_path: Path) -> None:
+    """The seeds agree on a difference, and the validation examples do not carry it."""
+    sweep = make_sweep(tmp_path, jobs({"05c": 0.51}, spread=0.0001))
+    for run in sweep.iterdir():
+        if run.is_dir():
+            better = "05c" in run.name
+            rows = [
+                {
+                    "id": f"sample-{place}",
+                    # One example in ten is much better, the others are worse.
+                    **dict.fromkeys(
+                        ("rouge1_f1", "rouge2_f1", "rougeL_f1"),
+                        (0.95 if place == 0 else 0.46) if better else 0.5,
+                    ),
+                }
+                for place in range(10)
+            ]
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (run / "predictions.jsonl").write_text(text)
+    quality = aim(only(sweep), "best_quality")
+    assert quality.choice is None
+    (first, *_) = quality.contrasts
+    assert first.p_value is not None
+    assert first.p_value < 0.05  # between seeds it looked decided
+    assert first.within_runs is not None
+    assert not first.within_runs.excludes(0)
+    assert quality.more_seeds is not None
+    assert quality.more_seeds.examples is not None
+    assert quality.more_seeds.examples > 10
+    assert "validation set is too small" in en.more_seeds(quality)
+
+
+def test_the_front_leaves_out_what_is_beaten_in_everything(tmp_path: Path) -> None:
+    front = only(make_sweep(tmp_path, jobs())).front
+    assert front is not None
+    assert {one.label for one in front.settings} == {"05a (8 × 8)", "05b (16 × 4)"}
+    assert dict(front.beaten) in (
+        {"05c (64 × 1)": "05a (8 × 8)"},
+        {"05c (64 × 1)": "05b (16 × 4)"},
+    )
+    assert not front.by_quality
+
+
+@pytest.mark.parametrize(("speed", "knee"), [(0.50, "05a"), (0.46, "05b")])
+def test_the_knee_is_the_least_memory_within_five_percent(
+    tmp_path: Path, speed: float, knee: str
+) -> None:
+    changed = [
+        {**job, "speed": speed if job["preset"] == "05a" else job["speed"]} for job in jobs()
+    ]
+    found = only(make_sweep(tmp_path, changed)).knee
+    assert found is not None
+    assert found.choice.label.startswith(knee)
+    assert found.fastest.label.startswith("05b")
+
+
+@pytest.mark.parametrize(("gib", "choice"), [(2.0, "05b"), (0.7, "05a"), (0.5, None)])
+def test_the_budget_takes_the_fastest_that_fits(
+    tmp_path: Path, gib: float, choice: str | None
+) -> None:
+    comparison = only(make_sweep(tmp_path, jobs()), memory_budget_gib=gib)
+    budget = comparison.budget
+    assert budget is not None
+    assert (budget.choice.label[:3] if budget.choice else None) == choice
+    assert f"{gib:g} GiB" in en.budget(comparison)
+    assert only(make_sweep(tmp_path / "other", jobs())).budget is None
+
+
+def test_whether_the_sweep_paid_against_a_blind_choice(tmp_path: Path) -> None:
+    same = [{"preset": preset, "seed": 1, "speed": 1.0 if preset == "05b" else 0.5}
+            for preset in SPEED]  # fmt: skip
+    payback = only(make_sweep(tmp_path, same)).payback
+    assert payback is not None
+    # 2,000 s, 1,000 s and 2,000 s for 1,000 steps: the mean is 5,000/3 s.
+    assert payback.saving_s == pytest.approx(2000 / 3)
+    assert payback.most_s == pytest.approx(1000)
+    cost = (157 / 0.5 + 30) * 2 + 157 + 30
+    assert payback.cost_s == pytest.approx(cost)
+    assert payback.break_even_steps == pytest.approx(1000 * cost / (2000 / 3))
+    level = [{**job, "speed": 0.5} for job in same]
+    assert only(make_sweep(tmp_path / "level", level)).payback is None  # nothing was saved
+
+
+def test_one_seed_asks_for_two_more(tmp_path: Path) -> None:
+    quality = aim(only(make_sweep(tmp_path, jobs({"05b": 0.6}, seeds=(1,)))), "best_quality")
+    assert quality.more_seeds is not None
+    assert quality.more_seeds.more == 2
+    assert not quality.more_seeds.variance_known
+    assert "2 more seeds" in en.more_seeds(quality)
+
+
+def test_more_noise_asks_for_more_seeds(tmp_path: Path) -> None:
+    needed = []
+    for name, spread in (("low", 0.002), ("high", 0.005), ("hopeless", 0.2)):
+        found = aim(only(make_sweep(tmp_path / name, jobs(spread=spread))), "best_quality")
+        assert found.more_seeds is not None
+        needed.append(found.more_seeds.need)
+    low, high, hopeless = needed
+    assert low is not None
+    assert high is not None
+    assert 3 < low < high
+    assert hopeless is None
+
+
+def test_a_disturbed_run_is_not_ranked_by_time_but_by_memory(tmp_path: Path) -> None:
+    disturbed = [
+        job | ({"metrics": {"timing_untrusted": ["the device throttled"]}}
+               if (job["preset"], job["seed"]) == ("05b", 2) else {})
+        for job in jobs()
+    ]  # fmt: skip
+    sweep = make_sweep(tmp_path, disturbed)
+    found = findings(sweep)
+    (comparison,) = found.comparisons
+    fastest = {one.label: one for one in aim(comparison, "fastest").ranking}
+    assert len(fastest["05b (16 × 4)"].values) == 2
+    memory = {one.label: one for one in aim(comparison, "least_memory").ranking}
+    assert len(memory["05b (16 × 4)"].values) == 3
+    assert any("05b (16 × 4), seed 2, was disturbed (the device throttled)" in line
+               for line in en.limits(found))  # fmt: skip
+    # Where all runs of a setting were disturbed, it is named and left out.
+    every = [job | {"metrics": {"timing_untrusted": ["x"]}} if job["preset"] == "05b" else job
+             for job in jobs()]  # fmt: skip
+    left = aim(only(make_sweep(tmp_path / "every", every)), "fastest")
+    assert left.untrusted == ("05b (16 × 4)",)
+    assert left.choice == "05a (8 × 8)"
+
+
+def test_a_row_that_is_not_what_was_asked_for_says_so(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, jobs(seeds=(1,)))
+    path = next(sweep.glob("2_*")) / "record.json"
+    record = json.loads(path.read_text())
+    record["plan"] |= {
+        "per_device_train_batch_size": 32,
+        "gradient_accumulation_steps": 2,
+        "requested": {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 1},
+    }
+    path.write_text(json.dumps(record))
+    said = en.limits(findings(sweep))
+    assert any("64 × 1 was asked for and 32 × 2 was run" in line for line in said)
+
+
+# Comparisons
+
+
+def rates(*values: str, config: bool) -> list[dict[str, Any]]:
+    return [
+        job
+        | {
+            "overrides": [
+                f"batch={job['preset']}",
+                *([f"training.learning_rate={value}"] if value else []),
+                f"seed={job['seed']}",
+            ],
+            "config": {"training": {"learning_rate": float(value or "2e-3")}} if config else None,
+        }
+        for value in values
+        for job in jobs()
+    ]
+
+
+@pytest.mark.parametrize("config", [True, False], ids=["configs", "overrides alone"])
+def test_other_swept_keys_are_facets(tmp_path: Path, config: bool) -> None:
+    found = findings(make_sweep(tmp_path, rates("1e-4", "3e-4", config=config)))
+    assert [part.facets for part in found.comparisons] == [
+        (("training.learning_rate", "0.0001"),),
+        (("training.learning_rate", "0.0003"),),
+    ]
+    for part in found.comparisons:
+        assert len(part.places) == 9
+        assert len(aim(part, "fastest").ranking) == 3
+    assert en.facets(found.comparisons[0]) == "training.learning_rate = 0.0001"
+
+
+def test_a_default_and_the_same_value_named_are_one_comparison(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, rates("2e-3", "", config=True))
+    assert len(findings(sweep).comparisons) == 1
+
+
+def test_a_run_that_never_started_joins_those_asked_for_the_same(tmp_path: Path) -> None:
+    planned = rates("1e-4", "3e-4", config=True)
+    planned[-1] |= {"status": "missing"}
+    found = findings(make_sweep(tmp_path, planned))
+    assert [len(part.places) for part in found.comparisons] == [9, 9]
+
+
+def test_names_of_directories_say_nothing(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, jobs())
+    plan = json.loads((sweep / "sweep.json").read_text())
+    for number, job in enumerate(plan["jobs"]):
+        (sweep / job["run_dir"]).rename(sweep / f"training.learning_rate={number}")
+        job["run_dir"] = f"training.learning_rate={number}"
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    assert len(findings(sweep).comparisons) == 1

@@ -1,0 +1,126 @@
+"""The corpus is tokenised once, cut with a count, and found again by what it is made of."""
+
+import dataclasses
+import multiprocessing
+
+import pytest
+import transformers
+
+from batchopt.data import Corpus, Example, tokenized
+from batchopt.errors import RequestError
+from batchopt.request.compose import compose_run
+
+
+def corpus(word="hello"):
+    def example(number):
+        return Example(str(number), f"#Person1#: {word} " * (number + 1), (f"{word} {number}",))
+
+    return Corpus(
+        tuple(example(number) for number in range(40)), tuple(example(n) for n in range(40, 44))
+    )
+
+
+def config(tmp_path, *words):
+    return compose_run([f"cache_dir={tmp_path}/cache", *words]).config
+
+
+def test_rows_keep_their_order_and_decode_to_their_texts(tmp_path):
+    data = tokenized.load(tokenized.prepare(config(tmp_path), corpus()))
+    texts = [
+        data.tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in data.train
+    ]
+    assert texts == [example.dialogue for example in corpus().train]
+    labels = data.train[3]["labels"]
+    assert data.tokenizer.decode(labels, skip_special_tokens=True) == "hello 3"
+    assert labels[0] == data.tokenizer.bos_token_id
+    assert labels[-1] == data.tokenizer.eos_token_id
+
+
+def test_what_is_cut_is_counted(tmp_path):
+    short = tokenized.load(
+        tokenized.prepare(config(tmp_path, "data.max_source_length=16"), corpus())
+    )
+    lengths = [len(row["input_ids"]) for row in short.train]
+    assert max(lengths) == 16 == short.summary.longest_source
+    whole = tokenized.load(tokenized.prepare(config(tmp_path), corpus()))
+    longer = [len(row["input_ids"]) > 16 for row in [*whole.train, *whole.validation]]
+    assert short.summary.truncated_sources == sum(longer) > 0
+    assert short.summary.truncated_targets == 0
+    assert short.train[39]["input_ids"][-1] == short.tokenizer.eos_token_id
+
+
+def test_rows_are_written_a_batch_at_a_time_and_mapped_from_disk(tmp_path, monkeypatch):
+    """So that a corpus of any size takes no more memory than a batch of it."""
+    whole = tokenized.load(tokenized.prepare(config(tmp_path / "whole"), corpus()))
+    monkeypatch.setattr(tokenized, "BATCH", 7)
+    sizes = []
+    call = transformers.PreTrainedTokenizerFast.__call__
+
+    def counted(self, text=None, **kwargs):
+        sizes.append(len(text or kwargs["text_target"]))
+        return call(self, text, **kwargs)
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "__call__", counted)
+    for extra in ([], ["data.max_source_length=16"]):
+        folder = tokenized.prepare(config(tmp_path / f"parts{len(extra)}", *extra), corpus())
+        parts = tokenized.load(folder)
+        assert max(sizes) == 7
+        assert parts.train.cache_files[0]["filename"] == str(folder / "train.arrow")
+        if not extra:
+            assert list(parts.train) == list(whole.train)
+    # Only what is too long is tokenised again: 40 + 4 examples, both texts, and the long sources.
+    assert sum(sizes) == 2 * 2 * 44 + parts.summary.truncated_sources
+
+
+def test_the_folder_follows_everything_that_decides_its_content(tmp_path):
+    def folder(*words, word="hello"):
+        return tokenized.cache_folder(config(tmp_path, *words), corpus(word))
+
+    others = [
+        folder(word="other"),
+        folder("model.vocab_size=900"),
+        folder("data.max_source_length=100"),
+        folder("data.max_target_length=100"),
+        folder("model.extra_tokens=['#Person1#']"),
+    ]
+    assert len({folder(), *others}) == 6
+    assert folder() == folder("batch=05c") == folder("seed=7") == folder("model.d_model=32")
+
+
+def test_extra_tokens_are_one_token(tmp_path):
+    data = tokenized.load(
+        tokenized.prepare(config(tmp_path, "model.extra_tokens=['#Person1#']"), corpus())
+    )
+    assert "#Person1#" in data.tokenizer.tokenize("#Person1#: hello")
+
+
+def test_two_processes_at_once_make_one_folder(tmp_path):
+    made = config(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        folders = pool.starmap(tokenized.prepare, [(made, corpus())] * 2)
+    assert folders[0] == folders[1]
+    left = [path.name for path in folders[0].parent.iterdir() if path.suffix != ".lock"]
+    assert left == [folders[0].name]
+
+
+def test_a_build_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenized, "write_json", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tokenized.prepare(config(tmp_path), corpus())
+    assert [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_local_model_folder_without_a_tokenizer_is_refused_with_a_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "model").mkdir()
+    asked = config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path}/model")
+    with pytest.raises(RequestError, match="save_pretrained") as refusal:
+        tokenized.prepare(asked, corpus())
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_summary_is_what_the_record_says(tmp_path):
+    summary = tokenized.load(tokenized.prepare(config(tmp_path), corpus())).summary
+    assert dataclasses.asdict(summary)["train_examples"] == 40
+    assert summary.validation_examples == 4

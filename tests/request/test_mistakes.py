@@ -1,0 +1,206 @@
+"""What a newcomer gets wrong, and what is then printed: one line with the remedy, and exit 2.
+
+Each row is a command line as somebody would type it, and what its one line must contain. Lists of
+everything that exists are left out here: they change, and are tested where they come from.
+"""
+
+import importlib
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from batchopt.cli import answer
+
+COLUMNS = "data=files data.train_file=columns.csv"
+MISTAKES = [
+    # How to write it at all
+    ("train 05b", "'05b' is no key=value; did you mean batch=05b?"),
+    ("train batch 05b", "'batch' is no key=value; no spaces around '='"),
+    ("train batch = 05b", "'batch' is no key=value; no spaces around '='"),
+    ("train batch= 05b", "'05b' is no key=value; did you mean batch=05b?"),
+    ("train -m batch=05a, 05b", "No spaces around '=' or after a comma, as in batch=05a,05b"),
+    ("train batch:05b", "'batch:05b' is no key=value; no spaces"),
+    ("train --batch=05b", "--batch=05b: no such flag; as a key: batch=05b"),
+    ("train -seed=2", "-seed=2: no such flag; as a key: seed=2"),
+    ("train --batch 05b", "unrecognized arguments: --batch; --help shows what there is"),
+    ("train --multi-run batch=05a", "unrecognized arguments: --multi-run"),
+    ("train =05b", "=05b"),
+    ("train --config-name=mine", "--config-name=mine: there is one config; groups and keys say"),
+    ("train data.train_file=my file.csv data=files", "'file.csv' is no key=value; no spaces"),
+    ("train data=files data.train_file=a=b.csv", "cannot read 'data.train_file=a=b.csv': write"),
+    # Several values, and -m
+    ("train batch=05a,05b,05c", "batch=05a,05b,05c names several values; add -m to run them"),
+    ("train -m batch=[05a,05b]", "batch must be one choice, as in batch=05a, or with -m several"),
+    ("train batch=divisors", "1,2,4,8,16,32,64 names several values; add -m to run them"),
+    ("train -m batch=05a,divisors", "batch=divisors stands alone, without other batches"),
+    ("train -m 'seed=interval(1,3)'", "an interval has no end of values; name some, as in seed="),
+    ("train hydra/launcher=slurm", "hydra/launcher=slurm runs the jobs of a sweep; add -m"),
+    ("train -m hydra/launcher=slrum", "did you mean hydra/launcher=slurm? choices: "),
+    ("train launcher=slurm", "launcher: no such key; did you mean hydra/launcher?"),
+    # Choices
+    ("train batch=05d", "batch=05d: no such choice; did you mean batch=05c? choices: 05a, 05b"),
+    ("train batch=5b", "batch=5b: no such choice; did you mean batch=05b? choices: 05a, 05b"),
+    ("train batch=05B", "batch=05B: no such choice; did you mean batch=05b?"),
+    ("train batch=null", "batch must be one choice, as in batch=05a"),
+    ("train ~batch", "batch must be one choice, as in batch=05a"),
+    ("train batch=best", "batch=best: no such choice; make adopt writes it from a sweep's results"),
+    ("train data=train.csv", "a file of your own is data=files data.train_file=train.csv; choices"),
+    ("train data=cnn_dailymail", "a data set of the hub is data=hub data.name=cnn_dailymail"),
+    ("train model=bert", "model=bert: no such choice; did you mean model=bart?"),
+    (
+        "train model=facebook/bart-large",
+        "model=facebook/bart-large: no such choice; any other is model=pretrained "
+        "model.name_or_path=facebook/bart-large; choices: bart,",
+    ),
+    ("train device=gpu", "device=gpu: no such choice; did you mean device=cuda? choices: auto,"),
+    ("train metric=bleu", "metric=bleu: no such choice; choices: rouge"),
+    ("train tracker=wandbb", "tracker=wandbb: no such choice; did you mean tracker=wandb?"),
+    ("train foo/bar=1", "foo/bar: no such group; the groups are: batch, data, model,"),
+    # Keys
+    ("train modle=tiny", "modle: no such key; did you mean model? the keys are: batch, "),
+    ("train sed=3", "sed: no such key; did you mean seed?"),
+    ("train +sed=3", "sed: no such key; did you mean seed?"),
+    ("train per_device_train_batch_size=8", "did you mean batch.per_device_train_batch_size?"),
+    ("train batch_size=8", "did you mean batch.per_device_train_batch_size?"),
+    ("train learning_rate=1e-4", "learning_rate: no such key; did you mean training.learning_rate"),
+    ("train lr=1e-4", "lr: no such key; did you mean training.learning_rate?"),
+    ("train training.lr=1e-4", "training.lr: no such key; did you mean training.learning_rate?"),
+    ("train training.epochs=3", "did you mean training.num_train_epochs? training has: "),
+    ("train training.fp16=true", "did you mean training.precision? training has: "),
+    ("train data.train_file=a.csv", "did you mean data=files data.train_file? data has: language"),
+    ("train model.name_or_path=x", "did you mean model=pretrained model.name_or_path? model has"),
+    ("train +batch.foo=1", "batch.foo: no such key; batch has: auto, effective_batch_size"),
+    ("train ~seed", "seed cannot be removed; set it instead"),
+    ("train hydra.foo=1", "hydra.foo: no such key; hydra has: callbacks, "),
+    # Values
+    ("train seed=one", "seed is one; it must be a whole number"),
+    ("train seed=-1", "seed is -1; it must be 0 or more"),
+    ("train seed=null", "seed is null; it must have a value"),
+    ("train training.learning_rate=fast", "training.learning_rate is fast; it must be a number"),
+    ("train training.learning_rate=0", "training.learning_rate is 0.0; it must be greater than 0"),
+    ("train training.num_train_epochs=1.5", "is 1.5; it must be a whole number"),
+    ("train training.gradient_checkpointing=maybe", "is maybe; it must be true or false"),
+    ("train training.precision=half", "is half; it must be one of auto, fp32, bf16, fp16"),
+    ("train training.label_smoothing=1", "is 1.0; it must be from 0 up to, not including, 1"),
+    ("train training.lr_scheduler_type=step", "is step; it must be one of linear, cosine,"),
+    ("train batch.packing=zip", "is zip; it must be one of none, sorted, balanced, packed"),
+    ("train metric.tokenizer=mecab", "metric.tokenizer is mecab; it must be one of auto, kiwi,"),
+    ("train model.d_model=30", "model.d_model is 30; it must be a multiple of model.attention_he"),
+    ("train on_oom=half", "on_oom is half; it must be one of record, halve, checkpoint_then_halve"),
+    ("train run.timeout_min=10min", "run.timeout_min is 10min; it must be a number"),
+    ("train 'sweep.retry=[faild]'", "sweep.retry is faild; it must be a list of missing,"),
+    (f"train {COLUMNS} data.summary_columns=b", "must be a list, as in 'data.summary_columns=[NA"),
+    ("train objective=rouge", "objective is rouge; did you mean rouge"),
+    # The batch
+    (
+        "train batch.per_device_train_batch_size=7",
+        "batch.per_device_train_batch_size (7) does not divide batch.effective_batch_size (64); "
+        "pairs that reach it: 1 x 64, 2 x 32, 4 x 16, 8 x 8, 16 x 4, 32 x 2, 64 x 1",
+    ),
+    (
+        "train batch.per_device_train_batch_size=8 batch.gradient_accumulation_steps=4",
+        "is 8 x 4 = 32, and batch.effective_batch_size is 64; name only one of the two",
+    ),
+    ("train batch.effective_batch_size=100", "(16) does not divide batch.effective_batch_size"),
+    ("train batch.per_device_train_batch_size=0", "is 0; it must be 1 or more"),
+    ("train batch=custom", "are both null; set one, the other follows"),
+    ("train batch=auto batch.per_device_train_batch_size=8", "batch=auto chooses it"),
+    ("train batch.max_tokens_per_micro_batch=9", "unless batch.packing=packed, which alone uses"),
+    # Data and model
+    ("train data=files", "data.train_file must be given, as in data.train_file=…"),
+    ("train data=hub", "data.name must be given, as in data.name=…"),
+    ("train model=pretrained", "model.name_or_path must be given, as in model.name_or_path=…"),
+    ("train model=pretrained model.name_or_path=''", "model.name_or_path is ; it must be not e"),
+    ("train data=files data.train_file=no.csv", "data.train_file: no.csv: there is no such file"),
+    ("train data=files data.train_file=.", "data.train_file: .: this is a folder; name one file"),
+    ("train data=files data.train_file=a.xlsx", "a.xlsx: the suffix '.xlsx' is not known; convert"),
+    ("train data=files data.train_file=empty.csv", "empty.csv: the file is empty"),
+    (
+        f"train {COLUMNS}",
+        "columns.csv: there is no column 'dialogue', only 'text', 'summary'; set "
+        "data.dialogue_column to what it is called",
+    ),
+    (f"train {COLUMNS} data.dialogue_column=text", "line 3: the column 'summary' is empty; fill"),
+    # The other commands
+    ("status nowhere", "SWEEP: nowhere is not a directory; name a sweep"),
+    ("status . watch=yes", "watch is yes; it must be true or false"),
+    ("resume nowhere", "is no sweep (it has no sweep.json) and no run"),
+    ("resume a b", "name one sweep or run at a time"),
+    ("verify batch=05d", "batch=05d: no such choice; did you mean batch=05c?"),
+    ("probe --jsn x", "--jsn"),
+    ("doctor --watch", "unrecognized arguments: --watch; --help shows what there is"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a few files of a newcomer's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "a.xlsx").write_text("x")
+    (tmp_path / "columns.csv").write_text("text,summary\na,b\nc,\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "expected"), MISTAKES)
+def test_a_mistake_is_answered_in_one_line(command, expected, folder, monkeypatch, capsys):
+    name, *words = shlex.split(command)
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    module = importlib.import_module(f"batchopt.{name}")
+    if not hasattr(module, "main"):  # a folder with a __main__.py
+        module = importlib.import_module(f"batchopt.{name}.__main__")
+    code = answer(module.main)
+    printed = capsys.readouterr().err
+    assert code == 2, printed
+    (line,) = printed.splitlines()
+    assert line.startswith("batchopt: ")
+    assert expected in line
+    assert sorted(folder.rglob("*")) == before, "a refused request writes nothing"
+
+
+def test_the_same_through_the_real_command_line(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "batchopt.train", "batch=05d"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("batchopt: batch=05d: no such choice; did you mean batch=05c?")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("batch=", {"batch=05a", "batch=05b", "batch=05c", "batch=auto", "batch=custom"}),
+        ("batch=05", {"batch=05a", "batch=05b", "batch=05c"}),
+        ("mod", {"model=", "model."}),
+        ("model=k", {"model=kobart"}),
+        ("data=", {"data=files", "data=hub", "data=sample"}),
+        ("hydra/launcher=sl", {"hydra/launcher=slurm"}),
+        ("training.gradient_", {"training.gradient_checkpointing="}),
+        ("batch=05a batch.per", {"batch.per_device_train_batch_size="}),
+    ],
+)
+def test_the_shell_completes_groups_choices_and_keys(typed, offered, tmp_path):
+    """Through Hydra's own entry, as `eval "$(python -m batchopt.train -sc install=bash)"` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "batchopt.train", "-sc", "query=bash"],
+        cwd=tmp_path,
+        env={
+            "COMP_LINE": f"python -m batchopt.train {typed}",
+            "COMP_POINT": str(len(f"python -m batchopt.train {typed}")),
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": ":".join(path for path in sys.path if path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert offered <= set(done.stdout.split()), done.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,159 @@
+"""Sweeps beyond three presets: every divisor, a pair of one's own, and searches by an objective."""
+
+import importlib.util
+import json
+
+import pytest
+import yaml
+from support.runs import records, train
+
+from batchopt.errors import RequestError
+from batchopt.record.metrics import METRICS
+from batchopt.request.compose import compose_run, preset_plans
+from batchopt.request.objective import directions, read_objectives
+from batchopt.request.sweep import compose_sweep
+from batchopt.request.words import name_divisors
+from batchopt.sweeps.search import WORST, value_of
+
+needs_optuna = pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None,
+    reason="pip install 'batchopt[optuna]'",
+)
+
+
+def plans(*words):
+    return [str(job.request.plan) for job in compose_sweep(name_divisors(words)).jobs]
+
+
+def test_one_word_sweeps_every_divisor_of_the_effective_batch():
+    assert plans("batch=divisors") == [
+        "1 x 64",
+        "2 x 32",
+        "4 x 16",
+        "8 x 8",
+        "16 x 4",
+        "32 x 2",
+        "64 x 1",
+    ]
+    assert plans("batch=divisors", "batch.effective_batch_size=6") == [
+        *("1 x 6", "2 x 3", "3 x 2", "6 x 1")
+    ]
+    assert len(plans("seed=1,2", "batch=divisors", "training.learning_rate=1e-4,3e-4")) == 28
+
+
+def test_a_pair_of_ones_own_is_named_by_the_pair():
+    request = compose_run(["batch=custom", "batch.per_device_train_batch_size=32"])
+    assert (request.preset, str(request.plan)) == ("32x2", "32 x 2")
+    request = compose_run(["batch=custom", "batch.gradient_accumulation_steps=32"])
+    assert (request.preset, str(request.plan)) == ("2x32", "2 x 32")
+    sweep = compose_sweep(["batch=custom", "batch.per_device_train_batch_size=2,4"])
+    assert [job.request.preset for job in sweep.jobs] == ["2x32", "4x16"]
+    named = ["batch=custom", "batch.per_device_train_batch_size=32", "seed=2"]
+    assert list(preset_plans(named)) == ["05a", "05b", "05c", "32x2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["batch.per_device_train_batch_size=8"], "leave batch.per_device_train_batch_size out"),
+        (["batch.effective_batch_size=64,128"], "one whole number"),
+        (["batch.effective_batch_size=0"], "one whole number"),
+    ],
+)
+def test_every_divisor_is_refused_beside_what_contradicts_it(words, expected):
+    with pytest.raises(RequestError, match=expected):
+        name_divisors(["batch=divisors", *words])
+
+
+def test_a_sweep_of_nothing_names_its_run_by_the_batch():
+    assert [job.run_dir for job in compose_sweep([]).jobs] == ["0_batch=05b"]
+    assert [job.run_dir for job in compose_sweep(["training.max_steps=3"]).jobs] == ["0_batch=05b"]
+    assert [job.run_dir for job in compose_sweep(["batch=05a"]).jobs] == ["0_batch=05a"]
+    own = compose_sweep(["hydra.sweep.subdir=mine"])
+    assert [job.run_dir for job in own.jobs] == ["mine"]
+
+
+def test_an_objective_is_a_metric_and_knows_which_way_is_better():
+    assert read_objectives(None) == ()
+    assert read_objectives("rouge_f1") == ("rouge_f1",)
+    names = read_objectives(["steps_per_second", "peak_memory_bytes"])
+    assert directions(names) == ["maximize", "minimize"]
+    for wrong in ("rouge", "memory_source", ["rouge_f1", "speed"]):
+        with pytest.raises(RequestError, match="objective is"):
+            read_objectives(wrong)
+
+
+def test_a_run_without_its_objective_is_worth_the_worst(tmp_path):
+    def worth(record, *names):
+        (tmp_path / "record.json").write_text(json.dumps(record))
+        return value_of(tmp_path, names)
+
+    metrics = {"rouge_f1": 0.5, "peak_memory_bytes": 7}
+    done = {"status": "completed", "metrics": metrics}
+    assert worth(done, "rouge_f1") == 0.5
+    assert worth(done, "rouge_f1", "peak_memory_bytes") == (0.5, 7.0)
+    assert worth(done, "energy_j") == WORST
+    assert worth({"status": "oom", "metrics": metrics}, "rouge_f1", "peak_memory_bytes") == (
+        -WORST,
+        WORST,
+    )
+    assert value_of(tmp_path / "nowhere", ["train_loss"]) == WORST
+
+
+def test_every_metric_is_described():
+    for name, metric in METRICS.items():
+        assert metric.text.endswith("."), name
+        for ending, unit in (("_bytes", "bytes"), ("_s", "s"), ("_w", "W"), ("_j", "J")):
+            if name.endswith(ending):
+                assert metric.unit == unit, name
+
+
+SEARCH = [
+    *("-m", "hydra/sweeper=optuna", "batch=05a,05b", "hydra.sweep.dir=sweep", "verify=false"),
+    *("training.learning_rate=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=2"),
+    *("hydra.sweeper.n_jobs=1", "training.max_steps=2", "training.eval_steps=100"),
+]
+
+
+@needs_optuna
+def test_a_search_checks_every_value_that_is_named_before_it_begins():
+    words = [word for word in SEARCH if word != "-m"]
+    sweep = compose_sweep([*words, "objective=rouge_f1"])
+    assert sweep.search
+    rates = {job.request.config.training.learning_rate for job in sweep.jobs}
+    assert rates == {1e-4, 1e-2}
+    assert {job.request.preset for job in sweep.jobs} == {"05a", "05b"}
+    assert "hydra.sweeper.direction=[maximize]" in sweep.hydra_overrides
+    for wrong, expected in (
+        ([], "objective must be given"),
+        (["objective=rouge_f1", "seed=1,x"], "seed"),
+        (["objective=rouge_f1", "hydra.sweeper.direction=minimize"], "leave it out"),
+        (["objective=rouge_f1", "hydra.sweeper.custom_search_space=os.system"], "may be named"),
+    ):
+        with pytest.raises(RequestError, match=expected):
+            compose_sweep([*words, *wrong])
+
+
+@needs_optuna
+@pytest.mark.parametrize("objective", ["rouge_f1", "[steps_per_second,peak_memory_bytes]"])
+def test_a_search_runs_by_the_objective_and_leaves_an_ordinary_sweep(objective, tmp_path, cache):
+    done = train(*SEARCH, f"objective={objective}", cwd=tmp_path, cache=cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    planned = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["jobs"]
+    found = records(tmp_path)
+    assert [job["run_dir"] for job in planned] == list(found)
+    assert len(found) == 2
+    assert {record["status"] for record in found.values()} == {"completed"}
+    result = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    if objective == "rouge_f1":
+        scores = [record["metrics"]["rouge_f1"] for record in found.values()]
+        assert result["best_value"] == max(scores)
+        assert "best: " in done.stdout
+    else:
+        values = [tuple(one["values"]) for one in result["solutions"]]
+        measured = {
+            (record["metrics"]["steps_per_second"], float(record["metrics"]["peak_memory_bytes"]))
+            for record in found.values()
+        }
+        assert set(values) <= measured
+    assert train(*SEARCH, f"objective={objective}", cwd=tmp_path, cache=cache).returncode == 2
