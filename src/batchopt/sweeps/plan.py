@@ -8,15 +8,12 @@ from typing import Any
 
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP, write_json
+from batchopt.record.keys import Word, changes_no_number
 from batchopt.record.read import read_plan
 from batchopt.request.compose import RunRequest
 from batchopt.request.sweep import Sweep
 
 SCHEMA_VERSION = 1
-
-
-_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "objective", "hydra")
-"""What a resumed sweep may set anew."""
 
 
 def write_plan(sweep: Sweep, command: str) -> bool:
@@ -98,7 +95,7 @@ def _what_runs(jobs: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [
         (
             job["run_dir"],
-            [word for word in job["overrides"] if not word.startswith(_CHANGES_NO_RUN)],
+            [word for word in job["overrides"] if not changes_no_number(Word.parse(word).key)],
         )
         for job in jobs
     ]
