@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from batchopt.sweeps.results import exit_code, read_results
 
 from batchopt.errors import RequestError
 from batchopt.record import files
@@ -15,7 +16,6 @@ from batchopt.request.sweep import compose_sweep
 from batchopt.request.words import quoted
 from batchopt.sweeps.left import is_kept, reopen, what_is_left
 from batchopt.sweeps.plan import write_plan
-from batchopt.sweeps.results import exit_code, read_results
 from batchopt.sweeps.tables import print_summary
 
 VERSION_1 = {

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from batchopt.sweeps.results import read_results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from batchopt.request.sweep import compose_sweep
 from batchopt.request.words import accept_plus
 from batchopt.sweeps.left import is_over, what_is_left
 from batchopt.sweeps.plan import write_plan
-from batchopt.sweeps.results import read_results
 
 few = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),

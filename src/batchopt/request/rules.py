@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from batchopt.errors import RequestError
+from batchopt.record.statuses import Status
 from batchopt.request.config import (
     Config,
     Packing,
@@ -22,7 +23,7 @@ SCHEDULES = (
 """Schedules of the installed transformers that need nothing but the number of steps."""
 
 
-RETRY = ("missing", "interrupted", "failed", "stale", "oom", "killed", "timeout", "completed")
+RETRY = ("stale", *(status for status in Status if status is not Status.running))
 """Why a run of a sweep may be run again."""
 
 
