@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from batchopt.sweeps.results import read_results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from batchopt.errors import RequestError
 from batchopt.errors import RequestError as AnalysisRequestError
 from batchopt.record import files
 from batchopt.record.attempts import earlier_attempts
+from batchopt.record.read import read_sweep
 from batchopt.request.compose import GROUPS, compose_run
 from batchopt.request.config import FilesDataConfig
 from batchopt.request.sweep import compose_sweep
@@ -166,7 +166,7 @@ def test_a_record_is_read_or_refused_in_one_line(planned, tmp_path, content, tor
     run_dir.mkdir(exist_ok=True)
     (run_dir / files.RECORD).write_bytes(content[: len(content) // 2] if torn else content)
     write_plan(sweep, "the command")
-    results = read_results(sweep.directory)
+    results = read_sweep(sweep.directory)
     assert [result.name for result in results] == [job.run_dir for job in sweep.jobs]
     from batchopt.sweeps.tables import print_summary
 

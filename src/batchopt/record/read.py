@@ -152,18 +152,16 @@ def read_planned_run(folder: Path, planned: PlannedRun | None = None) -> RunReco
         metrics={},
     )
     try:
-        # In this order: whoever removes running.json has written the record before.
-        running = read_running(folder)
         if (ended := _with_record(found)) is not None:
             return ended
-        if running is None:
-            return found
-        found = replace(found, running=running, status=Status.running, cause=_since(running))
-        dead = why_dead(running, [folder / files.RUNNING, folder / files.MEMORY], SILENT_AFTER_S)
-        if dead is None:
-            return found
-        # It may have ended in order since the first look.
-        return _with_record(found) or replace(found, status=Status.killed, cause=dead)
+        running = read_running(folder)
+        if running is not None:
+            signs = [folder / files.RUNNING, folder / files.MEMORY]
+            dead = why_dead(running, signs, SILENT_AFTER_S)
+            if dead is None:
+                return replace(found, running=running, status=Status.running, cause=_since(running))
+            found = replace(found, running=running, status=Status.killed, cause=dead)
+        return _with_record(found) or found  # it may have ended in order since the first look
     except RequestError as error:
         return replace(found, status=Status.failed, cause=str(error))
 
