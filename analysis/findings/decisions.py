@@ -21,6 +21,7 @@ from analysis.findings.facts import (
 )
 from analysis.findings.statistics import pairs_to_equate, pairs_to_tell
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 KNEE_TOLERANCE = 0.05
 """Of the fastest's speed: what one may give up for less memory."""
@@ -130,7 +131,7 @@ def find_budget(costs: Iterable[Costs], gib: float, endings: Mapping[str, Sequen
         choice=max(fitting, key=_speed, default=None),
         fitting=len(fitting),
         too_large=tuple(one for one in measured if _memory(one) > gib),
-        out_of_memory=tuple(label for label, own in endings.items() if "oom" in own),
+        out_of_memory=tuple(label for label, own in endings.items() if Status.oom in own),
     )
 
 

@@ -37,6 +37,7 @@ from analysis.findings.statistics import (
     welch_test,
 )
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 CONFIDENCE = 0.95
 """Of one interval; the p-values are corrected for all pairs of an aim."""
@@ -300,4 +301,4 @@ def _inside(interval: Interval | None, margin: float) -> bool:
 
 
 def _unfinished(statuses: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    return tuple(Counter(status for status in statuses if status != "completed").items())
+    return tuple(Counter(status for status in statuses if status != Status.completed).items())

@@ -5,7 +5,9 @@ from typing import Any
 
 from analysis.findings.comparisons import _BYTES_PER_GIB, Facets, effective_batch, pair_of
 from analysis.findings.facts import Limit
-from analysis.reading.runs import SCHEMA_VERSION, Run
+from analysis.reading.runs import Run
+from batchopt.record.documents import RECORD_VERSION
+from batchopt.record.statuses import Status
 
 SHARED_GPU_GIB = 1.0
 """Memory held on a GPU before the run that suggests that somebody else uses it."""
@@ -93,14 +95,14 @@ def limits_of_all(
     runs: Sequence[Run], labels: Sequence[str], groups: Sequence[tuple[Facets, list[int]]]
 ) -> Iterator[Limit]:
     """Limits that concern all runs, or some of them whatever they are compared with."""
-    still = sum(run.status == "running" for run in runs)
+    still = sum(run.status == Status.running for run in runs)
     if still:
         yield Limit("running", {"count": still, "all": len(runs)})
     newer = [run.newer_schema for run in runs if run.newer_schema is not None]
     if newer:
         yield Limit(
             "newer_records",
-            {"count": len(newer), "newest": max(newer), "known": SCHEMA_VERSION},
+            {"count": len(newer), "newest": max(newer), "known": RECORD_VERSION},
         )
     yield from _unequal_batches(runs, labels, groups)
     for run, label in zip(runs, labels, strict=True):

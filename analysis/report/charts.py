@@ -17,6 +17,7 @@ from analysis.findings.frame import BYTES_PER_GIB, SECONDS_PER_MINUTE, TARGET_FR
 from analysis.reading.runs import Run
 from analysis.words import labels as say
 from analysis.words.labels import Language
+from batchopt.record.statuses import Status
 
 MAX_SETTINGS = 30
 """More than this nobody can tell apart in one chart."""
@@ -194,7 +195,7 @@ def memory_vs_speed(settings: Sequence[Setting], language: Language) -> XYChart:
         y=("peak_memory_gib", say.PEAK_MEMORY),
         spread=_speed_quartiles,
     )
-    failed = [one for one in settings if any(run.status == "oom" for run in one.runs)]
+    failed = [one for one in settings if any(run.status == Status.oom for run in one.runs)]
     return replace(chart, failed=tuple((one.name, one.look) for one in failed))
 
 
@@ -356,7 +357,7 @@ def _plane(
                 ),
             )
             for run, row in zip(setting.runs, setting.rows, strict=True)
-            if run.status != "oom" and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
+            if run.status != Status.oom and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
         ]
         # As in the findings: what was disturbed counts only where there is nothing else.
         completed = [(run, point) for run, point in measured if run.completed]
@@ -441,7 +442,7 @@ def _curves(
         ends = [
             course[-1][1:]
             for run, course in courses
-            if course and run.status not in ("completed", "running")
+            if course and run.status not in (Status.completed, Status.running)
         ]
         points = tuple(
             Point(
@@ -478,7 +479,7 @@ def _memory_course(setting: Setting) -> Series:
         max(samples[start : start + size], key=lambda sample: sample[1])
         for start in range(0, len(samples), size)
     ]
-    ended = run.status not in ("completed", "running")
+    ended = run.status not in (Status.completed, Status.running)
     return Series(
         setting.name,
         setting.look,

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
 from batchopt.step.batches import Row, StepCollator, pad_batch
@@ -80,9 +81,9 @@ def main() -> int:
     recorder = Recorder(arguments.run_dir, events, time.monotonic())
     outcome: dict[str, Any] = {"metrics": {}}
     try:
-        recorder.phase("load")
+        recorder.phase(Phase.load)
         _probe(arguments, recorder, outcome)
-        outcome |= {"status": "completed", "cause": ""}
+        outcome |= {"status": Status.completed, "cause": ""}
     except Exception as error:  # whether it fits is what is asked
         status, cause = describe(error)
         outcome |= {"status": status, "cause": cause, "traceback": traceback.format_exc()}

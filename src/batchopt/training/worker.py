@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchopt.machine import host_memory
 from batchopt.record.files import TRAIN_LOG
+from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.read_back import read_run
 from batchopt.training import checkpoints
@@ -50,7 +51,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
     outcome: dict[str, Any] = {"metrics": {}, "traceback": None}
     signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
     try:
-        recorder.phase("load")
+        recorder.phase(Phase.load)
         request = read_run(recorder.run_dir)
         plan = BatchPlan(
             arguments.per_device_train_batch_size, request.config.batch.effective_batch_size
@@ -65,10 +66,10 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
         )
         train(trainer, outcome)
         outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
-        if outcome["status"] == "completed":
+        if outcome["status"] == Status.completed:
             checkpoints.keep_weights_only(recorder.run_dir)
     except StopRequested:
-        outcome |= {"status": "interrupted", "cause": "stopped before the training began"}
+        outcome |= {"status": Status.interrupted, "cause": "stopped before the training began"}
     except Exception as error:  # whatever it is, it belongs into the record
         host_memory.lift_limit()
         status, cause = describe(error)
@@ -83,8 +84,8 @@ def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
     """How a training that came back ended; early stopping is an end as planned."""
     done = len(recorder.steps)
     if recorder.stop_requested and done < planned:
-        return {"status": "interrupted", "cause": f"stopped after step {done} of {planned}"}
-    return {"status": "completed", "cause": f"completed {done} optimizer steps"}
+        return {"status": Status.interrupted, "cause": f"stopped after step {done} of {planned}"}
+    return {"status": Status.completed, "cause": f"completed {done} optimizer steps"}
 
 
 def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
