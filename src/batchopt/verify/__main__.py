@@ -19,6 +19,8 @@ from rich.table import Table
 from transformers import __version__ as transformers_version
 
 from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.data import tokenized
+from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run, preset_plans
@@ -47,6 +49,7 @@ def main(words: list[str]) -> int:
         raise RequestError(f"--steps is {arguments.steps}; it must be 1 or more")
     overrides = read_words(arguments.overrides)
     request, plans = compose_run(overrides), preset_plans(overrides)
+    tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     setting = prepare(request, steps=arguments.steps)
     checks = verify(setting, plans, list(Packing))
     exact = exact_gradient(setting, plans)
