@@ -441,7 +441,6 @@ def test_the_newest_sweep_is_analysed_from_any_directory(tmp_path: Path) -> None
         "batch_optimization_results.csv",
         "memory_vs_speed.png",
         "padding.png",
-        "pareto.png",
         "recommendation.json",
         "summary_table.png",
         "training_curves.png",
