@@ -63,7 +63,8 @@ NOT_HERE = [
     Lack(r"^scancel", "SLURM"),
     Lack(r"hydra/launcher=ours", "a profile in /shared; composed with the page's file instead"),
     Lack(r"^export BATCHOPT_CONF=file:///shared/", "a folder in /shared"),
-    Lack(r"model=(kobart|bart|pegasus)|=facebook/", "the Hugging Face hub", "model.name_or_path"),
+    Lack(r"data=hub", "the Hugging Face hub", "data.name"),
+    Lack(r"model=(kobart|pegasus)|=facebook/", "the Hugging Face hub", "model.name_or_path"),
     Lack(r"=/path/to/model|=/models/mine", "a model of one's own", "model.name_or_path"),
     Lack(r"DATE/TIME", "the name of a sweep; the command without it takes the newest"),
     Lack(r"^make (setup|demo)$", "a bare machine; the two commands of demo run one by one"),
@@ -196,10 +197,9 @@ def check(command: str, checkout: Checkout) -> str:
         demand(code in {130, 2}, code, output)  # 2 is make's own
         return "ok, stopped after a run"
     if command.startswith("make adopt") and code:
-        # A few steps decide nothing; the refusal names the word that takes the best all the same.
-        demand("adopt_anyway=true" in output, code, output)
-        aim = command.partition("AIM=")[2] or "fastest"
-        code, output, _ = checkout.run(f"python -m analysis adopt={aim} adopt_anyway=true")
+        # A few steps decide nothing. Then the refusal says so, and the best observed goes on.
+        demand("analysis: adopt=" in output, code, output)
+        code, output, _ = checkout.run("python -m analysis adopt=least_memory adopt_anyway=true")
     demand(code == 0, code, output)
     return "ok"
 
