@@ -18,7 +18,7 @@ from batchopt.record.read import read_sweep
 from batchopt.request.compose import GROUPS, compose_run
 from batchopt.request.config import FilesDataConfig
 from batchopt.request.sweep import compose_sweep
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 from batchopt.sweeps.left import is_over, what_is_left
 from batchopt.sweeps.plan import write_plan
 
@@ -70,7 +70,7 @@ def one_line(refusal):
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_run_or_one_line(words):
     try:
-        compose_run([accept_plus(word) for word in words])
+        compose_run(read_words(words))
     except RequestError as error:
         one_line(error)
 
@@ -79,7 +79,7 @@ def test_words_make_a_run_or_one_line(words):
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_sweep_or_one_line(words):
     try:
-        compose_sweep(["batch=05a,05b", *(accept_plus(word) for word in words)])
+        compose_sweep(["batch=05a,05b", *read_words(words)])
     except RequestError as error:
         one_line(error)
 

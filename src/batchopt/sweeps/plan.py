@@ -9,12 +9,10 @@ from typing import Any
 from batchopt.errors import RequestError
 from batchopt.record.documents import PlannedRun, SweepPlan
 from batchopt.record.files import SWEEP, now, read_json, write_json
+from batchopt.record.keys import Word, changes_no_number
 from batchopt.record.read import read_plan
 from batchopt.request.compose import RunRequest
 from batchopt.request.sweep import Sweep
-
-_CHANGES_NO_RUN = ("sweep.", "run.", "verify", "cache_dir", "objective", "hydra")
-"""What a resumed sweep may set anew."""
 
 
 def write_plan(sweep: Sweep, command: str) -> bool:
@@ -84,6 +82,9 @@ def planned_run(request: RunRequest, number: int | None, run_dir: str) -> Planne
 
 def _what_runs(jobs: Sequence[PlannedRun]) -> list[Any]:
     return [
-        (job.run_dir, [word for word in job.overrides if not word.startswith(_CHANGES_NO_RUN)])
+        (
+            job.run_dir,
+            [word for word in job.overrides if not changes_no_number(Word.parse(word).key)],
+        )
         for job in jobs
     ]
