@@ -21,8 +21,10 @@ from transformers import __version__ as transformers_version
 from batchopt.cli import OK, SOME_FAILED, Parser, answer
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
-from batchopt.request.compose import RunRequest, compose_run, preset_plans
+from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Packing
+from batchopt.request.paths import check_writable
+from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
 from batchopt.verify.proof import SHORT, Check, prepare, verify
 from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
@@ -45,9 +47,12 @@ def main(words: list[str]) -> int:
         return verify_sweep(arguments.sweep)
     if arguments.steps < 1:
         raise RequestError(f"--steps is {arguments.steps}; it must be 1 or more")
-    overrides = read_words(arguments.overrides)
-    request, plans = compose_run(overrides), preset_plans(overrides)
-    setting = prepare(request, steps=arguments.steps)
+    presets = compose_presets(read_words(arguments.overrides))
+    plans = presets.plans
+    if presets.left_out:
+        print(presets.left_out)
+    check_writable("cache_dir", Path(presets.request.config.cache_dir))
+    setting = prepare(presets.request, steps=arguments.steps)
     checks = verify(setting, plans, list(Packing))
     exact = exact_gradient(setting, plans)
     stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
