@@ -18,9 +18,6 @@ PACKING = "batch.packing"
 _COMPARED = ("batch", "seed", "device")
 """Keys and groups that set no runs apart because they are what is compared, or blocks rankings."""
 
-_BYTES_PER_GIB = 2**30
-
-
 Facets = tuple[tuple[str, str], ...]
 
 
@@ -145,6 +142,21 @@ def _partition(values: Sequence[str]) -> tuple[int, ...]:
     """Numbers equal values alike, in the order of their first appearance."""
     numbers: dict[str, int] = {}
     return tuple(numbers.setdefault(value, len(numbers)) for value in values)
+
+
+def setting_words(run: Run) -> list[str]:
+    """The overrides that make a run's setting, whatever the seed."""
+    return [*([f"batch={run.preset}"] if run.preset else []), *other_words(run)]
+
+
+def other_words(run: Run) -> list[str]:
+    """The overrides of a run beside its preset and its seed."""
+    return [word for word in run.overrides if override_key(word) not in ("batch", "seed")]
+
+
+def override_key(word: str) -> str:
+    """The key of an override."""
+    return word.lstrip("+~").split("=", 1)[0]
 
 
 def _overrides(run: Run) -> dict[str, str]:

@@ -40,8 +40,8 @@ def main(words: list[str]) -> int:
     overrides = [word for word in words if word not in named]
     plan = read_plan(directory)
     if plan is not None:
-        began = _words(plan["command"], directory / SWEEP)
-        _go_to(plan.get("cwd") or ".", directory / SWEEP)
+        began = _words(plan.command, directory / SWEEP)
+        _go_to(plan.cwd or ".", directory / SWEEP)
         own = quoted("hydra.sweep.dir", directory)
         return train.main([*_without(began, overrides), *overrides, own])
     if (directory / ".hydra" / "overrides.yaml").is_file():

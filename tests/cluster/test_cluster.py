@@ -12,7 +12,7 @@ from cluster import GPUS, NODES
 from conftest import NEVER, Site, Submitted
 
 from batchopt.slurm.jobs import job_states
-from batchopt.slurm.missing_records import settle
+from batchopt.slurm.missing_records import write_missing_records
 
 PRESETS = "batch=05a,05b,05c"
 
@@ -219,11 +219,13 @@ def test_submitting_without_waiting_returns_with_the_jobs_in_the_queue(site, cle
         "a reason", lambda: {job_states(jobs)[job].reason for job in jobs} == {"BeginTime"}, sweep
     )
     assert str(sweep.folder.relative_to(tmp_path)) in sweep.output
-    assert settle(sweep.folder) == []
+    assert write_missing_records(sweep.folder) == []
     site.cluster.ask("scancel", jobs[0])
-    (settled,) = site.wait_for("the cancelled job", lambda: settle(sweep.folder), sweep)
+    (settled,) = site.wait_for(
+        "the cancelled job", lambda: write_missing_records(sweep.folder), sweep
+    )
     assert settled == sweep.run_dirs[0]
-    assert settle(sweep.folder) == []
+    assert write_missing_records(sweep.folder) == []
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,10 @@ def sweep(tmp_path):
 def test_the_dead_are_settled_once_and_the_living_left_alone(sweep, commands):
     commands("squeue", "17_3|RUNNING|None|n1|0:04\n")
     commands("sacct", "17_1|NODE_FAIL|None|n2|60\n17_2|CANCELLED by 7|None|None assigned|0\n")
-    assert [path.name for path in missing_records.settle(sweep)] == ["1_batch=05b", "2_batch=05c"]
+    assert [path.name for path in missing_records.write_missing_records(sweep)] == [
+        "1_batch=05b",
+        "2_batch=05c",
+    ]
     records = {
         path.parent.name: json.loads(path.read_text()) for path in sweep.rglob("record.json")
     }
@@ -250,17 +253,17 @@ def test_the_dead_are_settled_once_and_the_living_left_alone(sweep, commands):
     assert "by 7, before it started" in records["2_batch=05c"]["cause"]
     assert "3_batch=05a" not in records
     assert not (sweep / "1_batch=05b" / "running.json").exists()
-    assert missing_records.settle(sweep) == []
+    assert missing_records.write_missing_records(sweep) == []
 
 
 def test_a_slurm_that_does_not_answer_settles_nothing(sweep, commands):
     commands("squeue", code=1, error="Unable to contact slurm controller")
-    assert missing_records.settle(sweep) == []
+    assert missing_records.write_missing_records(sweep) == []
     assert len(list(sweep.rglob("record.json"))) == 1
 
 
 def test_a_directory_that_is_no_sweep_is_left_alone(tmp_path, commands):
-    assert missing_records.settle(tmp_path) == []
+    assert missing_records.write_missing_records(tmp_path) == []
 
 
 @pytest.fixture

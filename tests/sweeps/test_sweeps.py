@@ -90,7 +90,7 @@ def test_a_run_without_its_objective_is_worth_the_worst(tmp_path):
         return value_of(tmp_path, names)
 
     metrics = {"rouge_f1": 0.5, "peak_memory_bytes": 7}
-    done = {"status": "completed", "metrics": metrics}
+    done = {"schema_version": 2, "status": "completed", "metrics": metrics}
     assert worth(done, "rouge_f1") == 0.5
     assert worth(done, "rouge_f1", "peak_memory_bytes") == (0.5, 7.0)
     assert worth(done, "energy_j") == WORST

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from batchopt.record.statuses import Status
 from batchopt.request.constraints import at_least, list_of, not_empty, one_of, path, positive, share
 
 SCHEDULES = (
@@ -26,7 +27,7 @@ SCHEDULES = (
 )
 """Schedules of the installed transformers that need nothing but the number of steps."""
 
-RETRY = ("missing", "interrupted", "failed", "stale", "oom", "killed", "timeout", "completed")
+RETRY = ("stale", *(status for status in Status if status is not Status.running))
 """Why a run of a sweep may be run again."""
 
 

@@ -150,7 +150,8 @@ def invalid(key: str | None, message: str, typed: str | None = None) -> str:
         typed: The value on the command line; None if it came from elsewhere.
     """
     if key and "is not a ListConfig" in message:
-        return f"{key} must be a list, as in {shlex.quote(f'{key}=[{typed or "NAME"}]')}"
+        word = shlex.quote(f"{key}=[{typed or 'NAME'}]")
+        return f"{key} must be a list, as in {word}"
     for pattern, rule in _RULES:
         found = re.search(pattern, message)
         if key and found:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from batchopt.errors import RequestError
 from batchopt.record.files import RECORD, RUNNING, SLURM_JOBS, SWEEP, read_json, write_json
+from batchopt.record.statuses import Status
 
 TIMEOUT_S = 30.0
 """Seconds that one of SLURM's commands may take."""
@@ -154,7 +155,7 @@ def own_job_id(environ: Mapping[str, str]) -> str | None:
     return environ.get("SLURM_JOB_ID")
 
 
-def why_stopped(environ: Mapping[str, str], number: int) -> tuple[str, str] | None:
+def why_stopped(environ: Mapping[str, str], number: int) -> tuple[Status, str] | None:
     """Asks SLURM why it sent this job a signal.
 
     Returns:
@@ -169,29 +170,29 @@ def why_stopped(environ: Mapping[str, str], number: int) -> tuple[str, str] | No
     if state is not None and state.ended:
         return ending(state)
     if number == signal.SIGUSR2 and is_launched(environ):
-        return "timeout", "the job's time limit is near (hydra.launcher.timeout_min)"
+        return Status.timeout, "the job's time limit is near (hydra.launcher.timeout_min)"
     return None
 
 
-def ending(state: JobState) -> tuple[str, str]:
+def ending(state: JobState) -> tuple[Status, str]:
     """Translates the end of a job into the status and cause of a run that left no record."""
-    status, cause = _ENDINGS.get(state.state, ("failed", "the job ended and left no record"))
+    status, cause = _ENDINGS.get(state.state, (Status.failed, "the job ended and left no record"))
     who = f" {state.reason}" if state.state == "CANCELLED" and state.reason else ""
     where = f" on {state.node}" if state.node else ", before it started"
     return status, f"SLURM: {state.state}{who}{where}: {cause}"
 
 
 _ENDINGS = {
-    "OUT_OF_MEMORY": ("oom", "more memory of the host than hydra.launcher.mem_gb"),
-    "TIMEOUT": ("timeout", "longer than hydra.launcher.timeout_min"),
-    "DEADLINE": ("timeout", "the job's deadline has passed"),
-    "CANCELLED": ("interrupted", "the job was cancelled"),
-    "PREEMPTED": ("interrupted", "the job had to give way to another"),
-    "REVOKED": ("interrupted", "the job was moved to another cluster"),
-    "NODE_FAIL": ("killed", "the node failed"),
-    "BOOT_FAIL": ("killed", "the node did not start"),
-    "LAUNCH_FAILED": ("killed", "the job could not be started"),
-    "RECONFIG_FAIL": ("killed", "the node could not be set up"),
+    "OUT_OF_MEMORY": (Status.oom, "more memory of the host than hydra.launcher.mem_gb"),
+    "TIMEOUT": (Status.timeout, "longer than hydra.launcher.timeout_min"),
+    "DEADLINE": (Status.timeout, "the job's deadline has passed"),
+    "CANCELLED": (Status.interrupted, "the job was cancelled"),
+    "PREEMPTED": (Status.interrupted, "the job had to give way to another"),
+    "REVOKED": (Status.interrupted, "the job was moved to another cluster"),
+    "NODE_FAIL": (Status.killed, "the node failed"),
+    "BOOT_FAIL": (Status.killed, "the node did not start"),
+    "LAUNCH_FAILED": (Status.killed, "the job could not be started"),
+    "RECONFIG_FAIL": (Status.killed, "the node could not be set up"),
 }
 
 

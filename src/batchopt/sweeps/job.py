@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from batchopt.errors import RequestError
 from batchopt.probe.choose import choose
+from batchopt.record.statuses import Status
 from batchopt.request.objective import read_objectives
 from batchopt.request.read_back import read_run
 from batchopt.run.supervisor import supervise
@@ -24,7 +25,7 @@ from batchopt.training import trackers
 
 logger = logging.getLogger(__name__)
 
-CUT_SHORT = ("interrupted", "killed", "timeout")
+CUT_SHORT = (Status.interrupted, Status.killed, Status.timeout)
 """Statuses with which a run goes on when SLURM starts its job once more."""
 
 
@@ -56,7 +57,7 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
         return value_of(run_dir, objectives) if objectives else status
     except (RequestError, OSError) as error:  # a full disk, files that are damaged
         logger.error("%s cannot be run: %s", run_dir, error)
-        return "failed"
+        return Status.failed
     except Exception:  # a bug of batchopt, not of the run; the run stays without a record
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
-        return "failed"
+        return Status.failed

@@ -30,11 +30,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from batchopt.machine.device import is_allocated, lease_name, visible_devices, why_busy
 from batchopt.machine.lease import POLL_S, Lease, Ticket
 from batchopt.machine.nvml import DeviceInfo, NvmlError
+from batchopt.record.read import read_planned_run
 from batchopt.request.config import DeviceConfig
 from batchopt.request.objective import read_objectives
 from batchopt.run.child_process import DEBOUNCE_S, Stop
 from batchopt.sweeps.left import is_over
-from batchopt.sweeps.results import read_result
 from batchopt.sweeps.search import value_of
 from batchopt.sweeps.tables import in_words
 
@@ -212,10 +212,10 @@ class Launcher:
         assert run.child.stdin is not None
         with suppress(BrokenPipeError):
             run.child.stdin.close()
-        result = read_result(run.job.run_dir, run.job.name)
+        result = read_planned_run(run.job.run_dir)
         self._return(run.job.number, run.job.name, run.job.overrides, result.status)
         _say(f"{run.job.name}: {in_words(result)}")
-        if result.status == "missing":
+        if result.final is None:
             printed = os.pread(run.output, 1 << 20, 0).decode(errors="replace")
             words = printed.splitlines()[-LAST_WORDS:]
             _say("\n  ".join([f"{run.job.name}: exit code {run.child.returncode}", *words]))

@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from batchopt.record.files import RECORD, SWEEP, read_json
+from batchopt.record.read import read_planned_run
 from batchopt.sweeps.progress import PHASES, span, time_left
-from batchopt.sweeps.results import read_result
 from batchopt.sweeps.tables import in_words
 
 REFRESHES_PER_SECOND = 2
@@ -82,7 +82,7 @@ def show_run(run_dir: Path, plan: str, trials: int | None = None) -> Iterator["S
         ):
             screen.say = lambda text: live.console.print(text, markup=False)
             yield screen
-    print(f"{name}: {in_words(read_result(run_dir, name))}", flush=True)
+    print(f"{name}: {in_words(read_planned_run(run_dir))}", flush=True)
 
 
 def is_live(console: Console) -> bool:
@@ -168,6 +168,8 @@ class Screen:
         if self.left_s is not None:
             cells.append(Text(f"{span(self.left_s)} left", style="dim"))
         line.add_row(*cells)
+        for column, cell in zip(line.columns, cells, strict=True):
+            column.no_wrap = isinstance(cell, Text)  # in a narrow terminal the bar shrinks first
         yield line
         if self.place.runs != 0:
             yield Text(self._sweep_line(), style="dim")

@@ -14,6 +14,7 @@ from batchopt.machine.device import find_device
 from batchopt.machine.environment import code_hash
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import RECORD, SWEEP, VERIFY
+from batchopt.record.read import read_planned_run, read_sweep
 from batchopt.request.compose import RunRequest, compose_run, conf_dir, register_schemas
 from batchopt.request.objective import read_objectives
 from batchopt.request.paths import check_writable
@@ -21,12 +22,11 @@ from batchopt.request.sweep import Sweep, compose_sweep
 from batchopt.request.words import quoted
 from batchopt.slurm import preflight
 from batchopt.slurm.jobs import masters, sweep_jobs
-from batchopt.slurm.missing_records import settle
+from batchopt.slurm.missing_records import write_missing_records
 from batchopt.sweeps.job import run_job
 from batchopt.sweeps.left import Left, look_at, reopen, what_is_left
 from batchopt.sweeps.plan import write_plan
-from batchopt.sweeps.results import exit_code, read_result, read_results
-from batchopt.sweeps.tables import print_best, print_plan, print_summary
+from batchopt.sweeps.tables import exit_code, print_best, print_plan, print_summary
 from batchopt.training import trackers
 from batchopt.training.prepare import check_disk, prepare_shared
 
@@ -50,7 +50,7 @@ def run_single(words: list[str], overrides: list[str]) -> int:
     if request.run_dir.exists():
         _reopen(request.run_dir.parent, [look_at(request, fingerprints[0], code_hash())])
     code = run_hydra([*words, quoted("hydra.run.dir", request.run_dir)])
-    result = read_result(request.run_dir, str(request.run_dir))
+    result = read_planned_run(request.run_dir)
     print_summary([result])
     print(f"record: {request.run_dir / RECORD}")
     return code or exit_code([result])
@@ -80,7 +80,7 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
             print(f"follow: python -m batchopt.status {sweep.directory}")
             print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
             return code
-        settle(sweep.directory)
+        write_missing_records(sweep.directory)
     summarised = _summarise(sweep)
     return code or summarised
 
@@ -142,7 +142,7 @@ def _check_cluster(sweep: Sweep) -> None:
             f"{len(live)} runs of {sweep.directory} are still SLURM's (squeue --job={ids}); wait "
             f"for them, or end them with: scancel {ids}"
         )
-    settle(sweep.directory)
+    write_missing_records(sweep.directory)
     configs = [job.request.config for job in sweep.jobs]
     found = preflight.problems(
         sweep.launcher.options, {config.device.kind.value for config in configs}, sweep.batch_size
@@ -210,7 +210,7 @@ def _reopen(directory: Path, left: Sequence[Left]) -> None:
 
 def _summarise(sweep: Sweep) -> int:
     """Prints the results of a sweep; returns the exit code that they give."""
-    results = read_results(sweep.directory)
+    results = read_sweep(sweep.directory)
     print_summary(results)
     for objective in read_objectives(sweep.jobs[0].request.config.objective):
         print_best(results, objective)

@@ -19,6 +19,8 @@ from rich.table import Table
 from transformers import __version__ as transformers_version
 
 from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.data import tokenized
+from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
@@ -48,11 +50,12 @@ def main(words: list[str]) -> int:
     if arguments.steps < 1:
         raise RequestError(f"--steps is {arguments.steps}; it must be 1 or more")
     presets = compose_presets(read_words(arguments.overrides))
-    plans = presets.plans
+    request, plans = presets.request, presets.plans
     if presets.left_out:
         print(presets.left_out)
-    check_writable("cache_dir", Path(presets.request.config.cache_dir))
-    setting = prepare(presets.request, steps=arguments.steps)
+    check_writable("cache_dir", Path(request.config.cache_dir))
+    tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
+    setting = prepare(request, steps=arguments.steps)
     checks = verify(setting, plans, list(Packing))
     exact = exact_gradient(setting, plans)
     stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
