@@ -186,7 +186,7 @@ def check(command: str, checkout: Checkout) -> str:
         demand(code == 0 and "constraint: a100" in output, code, output)
     if lack and not lack.refusal:
         return f"not run: needs {lack.needs}"
-    trains = command.startswith("python -m batchopt.train ") and "--help" not in command
+    trains = f"{command} ".startswith("python -m batchopt.train ") and "--help" not in command
     sweeps = command.startswith(("python -m batchopt.train -m ", "make resume"))
     cut = trains and not lack and "training.max_steps=" not in command
     code, output, stopped = checkout.run(
