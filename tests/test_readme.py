@@ -12,7 +12,7 @@ from support import TOP, pages
 
 from batchopt.request.compose import compose_run, conf_dir
 from batchopt.request.sweep import compose_sweep
-from batchopt.request.words import accept_plus, name_divisors
+from batchopt.request.words import read_words
 
 README = pages.README.read_text(encoding="utf-8")
 KOREAN = pages.KOREAN.read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def test_a_train_command_composes(command):
     lacking = [need for word, need in NEEDS.items() if word in command]
     if lacking and not (lacking == ["batch=best"] and (conf_dir() / "batch/best.yaml").exists()):
         pytest.skip(f"needs {lacking[0]}")
-    words = name_divisors([accept_plus(word) for word in shlex.split(command)[3:]])
+    words = read_words(shlex.split(command)[3:])
     if "-m" in words:
         assert len(compose_sweep([word for word in words if word != "-m"]).jobs) >= 2
     else:

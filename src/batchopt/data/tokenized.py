@@ -1,7 +1,11 @@
 """The corpus as token ids: made once, kept on disk, shared by all runs that ask for the same.
 
-The folder's name is a hash of everything that decides its content, so nothing is ever stale.
-Finding the folder needs no torch; making it imports transformers and datasets.
+The name of a folder is a hash of everything that decides its content, so no content is ever stale.
+Beside the tokens stand the ids and the references of the validation split, so a run needs nothing
+else of the corpus. A note says which corpus a data config names; with it a run finds its folder
+without reading the corpus.
+
+Finding a folder needs no torch; making it imports transformers and datasets.
 """
 
 import hashlib
@@ -9,25 +13,32 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from batchopt.data import Corpus, Example
-from batchopt.data.load import fingerprint
+from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.record.files import read_json, write_json
-from batchopt.request.config import Config, ModelConfig, PretrainedModelConfig, TinyModelConfig
+from batchopt.request.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    PretrainedModelConfig,
+    TinyModelConfig,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 2
-"""Version of what a folder holds; part of its name."""
+FORMAT = 3
+"""Version of the content of a folder; part of its name."""
 
 BATCH = 1000
 """Examples that are tokenised and written at a time."""
@@ -35,8 +46,10 @@ BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class TokenizedSummary:
-    """What there is to say about a tokenised corpus; lengths are in tokens, after cutting."""
+    """Facts about a tokenised corpus; lengths are in tokens, after cutting."""
 
+    fingerprint: str
+    skipped_rows: int
     train_examples: int
     validation_examples: int
     truncated_sources: int
@@ -49,7 +62,8 @@ class TokenizedSummary:
 class Tokenized:
     """A tokenised corpus.
 
-    Each row of `train` and `validation` has `input_ids` and `labels`, both without padding.
+    Each row of `train` and `validation` has `input_ids` and `labels`, both without padding. A row
+    of `validation` also has the `id` and the `references` (texts) of its example.
     """
 
     train: "Dataset"
@@ -58,25 +72,51 @@ class Tokenized:
     summary: TokenizedSummary
 
 
-def cache_folder(config: Config, corpus: Corpus) -> Path:
-    """Where the tokens of this corpus, tokenizer and these lengths are, or will be."""
+@dataclass(frozen=True, slots=True)
+class NotedCorpus:
+    """The facts about a corpus that the name of its folder needs."""
+
+    fingerprint: str
+    skipped_rows: int
+
+
+def cache_folder(config: Config, corpus: Corpus | NotedCorpus) -> Path:
+    """Returns the folder for the tokens of this corpus, with this tokenizer and these lengths."""
     facts = {
         "format": FORMAT,
-        "corpus": fingerprint(corpus),
+        "corpus": corpus.fingerprint,
+        "skipped_rows": corpus.skipped_rows,
         "tokenizer": _tokenizer_identity(config.model),
         "max_source_length": config.data.max_source_length,
         "max_target_length": config.data.max_target_length,
     }
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
-    return Path(config.cache_dir) / f"tokens-{name}"
+    return Path(config.cache_dir) / f"tokens-{_hash(facts)}"
 
 
-def prepare(config: Config, corpus: Corpus) -> Path:
+def note(config: Config, corpus: Corpus) -> None:
+    """Writes down which corpus `config.data` names now, for the runs that follow."""
+    noted = NotedCorpus(corpus.fingerprint, corpus.skipped_rows)
+    write_json(_note_file(config), asdict(noted))
+
+
+def prepare(config: Config, corpus: Corpus | None = None) -> Path:
     """Tokenises the corpus unless that was done before, and returns the folder.
 
+    Args:
+        config: The tokenizer, the lengths and the cache.
+        corpus: None: the corpus that `config.data` names. It is read only where no note of it is
+            there, or where the noted tokens are gone.
+
     Raises:
-        RequestError: The model's tokenizer cannot be loaded.
+        RequestError: The data cannot be used, or the tokenizer of the model cannot be loaded.
     """
+    if corpus is None:
+        noted = read_json(_note_file(config))
+        if noted is not None:
+            folder = cache_folder(config, NotedCorpus(**noted))
+            if folder.exists():
+                return folder
+        corpus = load_corpus(config.data)
     folder = cache_folder(config, corpus)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -89,11 +129,12 @@ def prepare(config: Config, corpus: Corpus) -> Path:
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)
                 raise
+    note(config, corpus)
     return folder
 
 
 def load(folder: Path) -> Tokenized:
-    """Opens what `prepare` made; the rows are mapped from disk, not read."""
+    """Opens a folder that `prepare` made; the rows are mapped from disk, not read."""
     from datasets import Dataset
     from transformers import AutoTokenizer
 
@@ -103,6 +144,39 @@ def load(folder: Path) -> Tokenized:
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         summary=TokenizedSummary(**read_json(folder / "summary.json")),
     )
+
+
+def _note_file(config: Config) -> Path:
+    name = _hash([repr(config.data), _files_named_by(config.data)])
+    return Path(config.cache_dir) / f"corpus-{name}.json"
+
+
+def _files_named_by(data: DataConfig) -> list[object]:
+    """Every value of the config that is the path of a file or folder, with its state.
+
+    The size and the time of change are there so that no note outlives the file it was made from,
+    the whole path so that two folders can share a cache.
+    """
+    found: list[object] = []
+    values: list[Any] = [asdict(data)]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+        elif isinstance(value, str):
+            with suppress(
+                OSError, ValueError, RuntimeError
+            ):  # most values are not the path of a file
+                path = Path(value).expanduser().resolve(strict=True)
+                state = path.stat()
+                found.append([str(path), state.st_size, state.st_mtime_ns])
+    return found
+
+
+def _hash(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _build(config: Config, corpus: Corpus, folder: Path) -> None:
@@ -127,7 +201,7 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         longest[column] = max(longest[column], *(len(row) for row in rows))
         return rows
 
-    def batches(examples: Sequence[Example]) -> Iterator[dict[str, list[list[int]]]]:
+    def batches(examples: Sequence[Example]) -> Iterator[dict[str, Sequence[Any]]]:
         for start in range(0, len(examples), BATCH):
             part = examples[start : start + BATCH]
             sources = tokenize(
@@ -138,17 +212,29 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
             targets = tokenize(
                 [example.summaries[0] for example in part], "labels", config.data.max_target_length
             )
-            yield {"input_ids": sources, "labels": targets}
+            yield {
+                "input_ids": sources,
+                "labels": targets,
+                "id": [example.id for example in part],
+                "references": [example.summaries for example in part],
+            }
 
     tokens = pyarrow.list_(pyarrow.int32())
-    schema = pyarrow.schema({"input_ids": tokens, "labels": tokens})
-    for name, examples in (("train", corpus.train), ("validation", corpus.validation)):
-        # The stream that `Dataset.from_file` maps into memory; no more than a batch is held here.
+    rows = {"input_ids": tokens, "labels": tokens}
+    texts = {"id": pyarrow.string(), "references": pyarrow.list_(pyarrow.string())}
+    for name, examples, schema in (
+        ("train", corpus.train, pyarrow.schema(rows)),
+        ("validation", corpus.validation, pyarrow.schema(rows | texts)),
+    ):
+        # The stream that `Dataset.from_file` maps into memory; at most one batch is held here.
         with pyarrow.ipc.new_stream(str(folder / f"{name}.arrow"), schema) as file:
             for batch in batches(examples):
-                file.write_batch(pyarrow.record_batch(batch, schema))
+                columns = {column: batch[column] for column in schema.names}
+                file.write_batch(pyarrow.record_batch(columns, schema))
     tokenizer.save_pretrained(folder / "tokenizer")
     summary = TokenizedSummary(
+        fingerprint=corpus.fingerprint,
+        skipped_rows=corpus.skipped_rows,
         train_examples=len(corpus.train),
         validation_examples=len(corpus.validation),
         truncated_sources=cut["input_ids"],
