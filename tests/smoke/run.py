@@ -2,8 +2,9 @@
 
 Two lanes run side by side, the README and the pages of docs/. Each has a copy of the checkout and
 runs its commands there in their order, one after the other, as a person would. Two things are cut:
-a training to a few steps (CUT), and a sweep after its first completed run, by Ctrl-C (WHOLE lists
-the sweeps that run to their end). NOT_HERE lists the commands that need what a test machine lacks.
+a training to a few steps (CUT), and a sweep by Ctrl-C: one of the README in its second run, one of
+another page in its first, when it is planned, verified and begun. WHOLE lists the sweeps that run
+to their end. NOT_HERE lists the commands that need what a test machine lacks.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,13 +40,16 @@ CUT = "training.max_steps=2"
 
 WHOLE = [
     "python -m batchopt.train -m batch=05a,05b,05c",
-    "python -m batchopt.train -m batch=05a,05b,05c hydra/launcher=local_gpus",
     "python -m batchopt.train -m batch=05a,05b,05c device.memory_limit_gib=16",
 ]
-"""Sweeps that run to their end: one for each launcher here, and one that its page analyses."""
+"""Sweeps that run to their end; the pages go on with what they found."""
 
 TIMEOUT_S = 600
 """Longer than any command takes, also beside other work."""
+
+
+GIVEN_UP = threading.Event()
+"""Set by Ctrl-C: no other command starts, and those that run are killed."""
 
 
 class Lack(NamedTuple):
@@ -119,15 +124,16 @@ class Checkout:
             "OMP_NUM_THREADS": "1",  # two lanes share the cores
         }
 
-    def run(self, command: str, *, stop: bool = False) -> tuple[int, str, bool]:
+    def run(self, command: str, stop_after: int | None = None) -> tuple[int, str, bool]:
         """Runs a command here.
 
-        With `stop` it gets Ctrl-C as soon as one more run of a sweep has completed.
+        With `stop_after` it gets Ctrl-C when that many runs of its sweep have completed and the
+        next one is going.
 
         Returns:
             The exit code, what it printed, and whether it was stopped.
         """
-        before, stopped = self.completed(), False
+        enough, stopped = self.completed() + (stop_after or 0), False
         deadline = time.monotonic() + TIMEOUT_S
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8") as output,
@@ -142,16 +148,21 @@ class Checkout:
             ) as process,
         ):
             while process.poll() is None:
-                if stop and not stopped and self.completed() > before:
+                waits = stop_after is None or stopped or not self.going()
+                if not waits and self.completed() >= enough:
                     stopped = True
                     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-                if time.monotonic() > deadline:
+                if GIVEN_UP.is_set() or time.monotonic() > deadline:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
-                    raise Failed(f"it went on for more than {TIMEOUT_S} s")
+                    raise Failed(f"it went on for {TIMEOUT_S} s, or until Ctrl-C")
                 time.sleep(0.05)
             output.seek(0)
             return process.returncode, output.read(), stopped
+
+    def going(self) -> bool:
+        """Whether a run of a sweep is going on."""
+        return any(self.top.glob("multirun/*/*/*/running.json"))
 
     def completed(self) -> int:
         """How many runs of sweeps have completed."""
@@ -168,7 +179,7 @@ def typed(pages: list[Path], elsewhere: set[str]) -> Iterator[tuple[Path, str]]:
                 yield page, command
 
 
-def check(command: str, checkout: Checkout) -> str:
+def check(page: Path, command: str, checkout: Checkout) -> str:
     """Runs a command; returns what became of it.
 
     Raises:
@@ -182,24 +193,29 @@ def check(command: str, checkout: Checkout) -> str:
         demand(code == 0 and "constraint: a100" in output, code, output)
     if lack and not lack.refusal:
         return f"not run: needs {lack.needs}"
-    trains = command.startswith("python -m batchopt.train ") and "--help" not in command
+    trains = f"{command} ".startswith("python -m batchopt.train ") and "--help" not in command
     sweeps = command.startswith(("python -m batchopt.train -m ", "make resume"))
     cut = trains and not lack and "training.max_steps=" not in command
     code, output, stopped = checkout.run(
         f"{command} {CUT}" if cut else command,
-        stop=sweeps and not lack and command not in WHOLE,
+        (1 if page == README else 0) if sweeps and not lack and command not in WHOLE else None,
     )
     demand("Traceback" not in output, code, output)
     if lack and lack.refusal:
         demand(code == 2 and lack.refusal in output, code, output)
         return f"refused: needs {lack.needs}"
     if stopped:
-        demand(code in {130, 2}, code, output)  # 2 is make's own
-        return "ok, stopped after a run"
+        # make ends itself by the signal.
+        demand(code == 130 or (command.startswith("make") and code == -signal.SIGINT), code, output)
+        return "ok, then stopped"
     if command.startswith("make adopt") and code:
         # A few steps decide nothing. Then the refusal says so, and the best observed goes on.
         demand("analysis: adopt=" in output, code, output)
-        code, output, _ = checkout.run("python -m analysis adopt=least_memory adopt_anyway=true")
+        if page == README:
+            best = "python -m analysis adopt=least_memory adopt_anyway=true"
+            code, output, _ = checkout.run(best)
+        else:
+            return "refused: a few steps do not decide"
     demand(code == 0, code, output)
     return "ok"
 
@@ -215,9 +231,11 @@ def run_lane(name: str, top: Path, given: list[tuple[Path, str]]) -> list[str]:
     checkout = Checkout(top, LANES[name])
     failed = []
     for page, command in given:
+        if GIVEN_UP.is_set():
+            break
         began = time.monotonic()
         try:
-            said = check(command, checkout)
+            said = check(page, command, checkout)
         except Failed as error:
             said = f"FAILED: {error}"
             failed.append(f"{page.name}: {command}")
@@ -242,7 +260,11 @@ def main() -> int:
         for name, todo in given.items():
             (Path(top) / name).mkdir()
             tasks.append(lanes.submit(run_lane, name, Path(top) / name, todo))
-        failed = [line for task in tasks for line in task.result()]
+        try:
+            failed = [line for task in tasks for line in task.result()]
+        except KeyboardInterrupt:
+            GIVEN_UP.set()
+            return 130
     count = sum(map(len, given.values()))
     used = os.times()
     print(
