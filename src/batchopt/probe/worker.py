@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
 from batchopt.step.batches import Row, StepCollator, pad_batch
@@ -82,14 +83,15 @@ def main() -> int:
     recorder = Recorder(arguments.run_dir, events, time.monotonic())
     outcome: dict[str, Any] = {}
     try:
-        recorder.phase("load")
+        recorder.phase(Phase.load)
         trainer, worst = build_probe(arguments, recorder)
         outcome["worst"] = {
             "source_tokens": len(worst["input_ids"]),
             "target_tokens": len(worst["labels"]),
         }
         train(trainer)
-        outcome |= {"status": "completed", "cause": "", "seconds_per_step": typical_s(recorder)}
+        seconds = typical_s(recorder)
+        outcome |= {"status": Status.completed, "cause": "", "seconds_per_step": seconds}
     except Exception as error:  # the probe asks whether it fits: an OOM is an answer
         status, cause = describe(error)
         outcome |= {"status": status, "cause": cause, "traceback": traceback.format_exc()}

@@ -18,12 +18,12 @@ from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Config
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 
 
 def main(words: list[str]) -> int:
     """Prepares the data of one run and prints where they are."""
-    request = compose_run([accept_plus(word) for word in words])
+    request = compose_run(read_words(words))
     corpus = load_corpus(request.config.data)
     folder = tokenized.prepare(request.config, corpus)
     data = tokenized.load(folder)

@@ -21,7 +21,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from batchopt.evaluation.evaluator import Evaluation
 from batchopt.machine import host_memory
-from batchopt.record.files import METRICS, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.record.files import METRICS_JSONL, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.record.statuses import Phase
 from batchopt.step.noise_scale import NoiseScale
 from batchopt.training import checkpoints
 from batchopt.training.step_times import PARTS, WARMUP_STEPS, StepClock, StepTiming, steady_steps
@@ -76,7 +77,7 @@ class Recorder(TrainerCallback):
 
     def phase(self, name: str) -> None:
         """Says that a phase begins."""
-        self.on_phase("first_steps" if name == "train" and self._is_warming_up() else name)
+        self.on_phase("first_steps" if name == Phase.train and self._is_warming_up() else name)
         self.events.phase(name)
 
     def request_stop(self) -> None:
@@ -115,7 +116,7 @@ class Recorder(TrainerCallback):
         }
         self.evaluations.append(row)
         self.events.tell(evaluation=row)
-        append_jsonl(self.run_dir / METRICS, row)
+        append_jsonl(self.run_dir / METRICS_JSONL, row)
         write_jsonl(self.run_dir / PREDICTIONS, result.predictions)
         logger.info(
             "step %d: eval_loss %.3f, rouge_f1 %.3f", step, row["eval_loss"], row["rouge_f1"]
@@ -182,7 +183,7 @@ class Recorder(TrainerCallback):
         self.train_loss = _checked("training", loss, state.global_step)
         self.events.tell(loss=loss)
         append_jsonl(
-            self.run_dir / METRICS,
+            self.run_dir / METRICS_JSONL,
             {
                 "kind": "train",
                 "step": state.global_step,
@@ -221,7 +222,7 @@ class Recorder(TrainerCallback):
 
     def begin_anew(self) -> None:
         """Removes the files of an earlier attempt that left no checkpoint."""
-        for name in (METRICS, PREDICTIONS):
+        for name in (METRICS_JSONL, PREDICTIONS):
             (self.run_dir / name).unlink(missing_ok=True)
 
     def restore(self, folder: Path) -> None:
@@ -235,7 +236,7 @@ class Recorder(TrainerCallback):
         self.largest_micro_batch_tokens = state["largest_micro_batch_tokens"]
         self.noise_scale.restore(state["noise_scale"])
         self._losses = [torch.tensor(value) for value in state["losses"]]
-        path, step = self.run_dir / METRICS, len(self.steps)
+        path, step = self.run_dir / METRICS_JSONL, len(self.steps)
         write_jsonl(path, [row for row in list(read_jsonl(path)) if row["step"] <= step])
 
     def _state(self) -> dict[str, Any]:
@@ -322,7 +323,7 @@ class Recorder(TrainerCallback):
             self._snapshot_at = now + 100 * (time.monotonic() - now)
 
     def _resume_training(self) -> None:
-        self.phase("train")
+        self.phase(Phase.train)
         self._mark = time.perf_counter()
         self.clock.start()
 

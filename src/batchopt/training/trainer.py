@@ -26,6 +26,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from batchopt.evaluation.evaluator import Evaluator
 from batchopt.record.files import CHECKPOINTS
+from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
@@ -151,7 +152,7 @@ class ExactTrainer(Seq2SeqTrainer):
         if not self._evaluation_is_due():
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
-        self.recorder.phase("evaluate")
+        self.recorder.phase(Phase.evaluate)
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -180,7 +181,7 @@ class ExactTrainer(Seq2SeqTrainer):
         return step % every == 0 or step >= self.state.max_steps
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self.recorder.phase("save")
+        self.recorder.phase(Phase.save)
         super()._save_checkpoint(model, trial)
         self.recorder.complete_checkpoint(
             self.state.global_step, keep=self.config.training.keep_checkpoints

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchopt.machine import host_memory
 from batchopt.record.files import TRAIN_LOG
+from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.read_back import read_run
 from batchopt.training import checkpoints
@@ -51,7 +52,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
     outcome: dict[str, Any] = {"traceback": None}
     signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
     try:
-        recorder.phase("load")
+        recorder.phase(Phase.load)
         request = read_run(recorder.run_dir)
         plan = BatchPlan(
             arguments.per_device_train_batch_size, request.config.batch.effective_batch_size
@@ -66,10 +67,10 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
         outcome |= asdict(facts)
         train(trainer)
         outcome |= _ended(recorder, facts.plan.optimizer_steps)
-        if outcome["status"] == "completed":
+        if outcome["status"] == Status.completed:
             checkpoints.keep_weights_only(recorder.run_dir)
     except StopRequested:
-        outcome |= {"status": "interrupted", "cause": "stopped before the training began"}
+        outcome |= {"status": Status.interrupted, "cause": "stopped before the training began"}
     except Exception as error:  # any error belongs into the record
         host_memory.lift_limit()
         status, cause = describe(error)
@@ -84,8 +85,8 @@ def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
     """The status and cause of a training that returned; early stopping completes it."""
     done = len(recorder.steps)
     if recorder.stop_requested and done < planned:
-        return {"status": "interrupted", "cause": f"stopped after step {done} of {planned}"}
-    return {"status": "completed", "cause": f"completed {done} optimizer steps"}
+        return {"status": Status.interrupted, "cause": f"stopped after step {done} of {planned}"}
+    return {"status": Status.completed, "cause": f"completed {done} optimizer steps"}
 
 
 def train(trainer: "ExactTrainer") -> None:
