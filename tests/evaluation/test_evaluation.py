@@ -29,8 +29,8 @@ from batchopt.evaluation.evaluator import (
     MOST_EXAMPLES,
     Evaluator,
     fitting_batch_size,
-    generation_config,
 )
+from batchopt.evaluation.generation import plan_generation
 from batchopt.evaluation.rouge import Scorer, make_tokenizer, mean_scores
 from batchopt.evaluation.rouge_process import RougeProcess
 from batchopt.request.compose import compose_run
@@ -190,6 +190,12 @@ def test_the_training_process_holds_no_scorer():
     assert {"kiwipiepy", "nltk", "rouge_score", "evaluate"} & set(done.stdout.split()) == set()
 
 
+def plan(model, max_new_tokens, num_beams):
+    """The settings of an evaluation of this model."""
+    own = model.generation_config.to_dict()
+    return plan_generation(model, own, max_new_tokens=max_new_tokens, num_beams=num_beams).config
+
+
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
     """An evaluator of 12 examples in batches of 5, 5 and 2, and a model for it."""
@@ -198,7 +204,7 @@ def setting(tmp_path_factory):
     config = compose_run([*words, f"cache_dir={tmp_path_factory.mktemp('cache')}"]).config
     data = tokenized.load(tokenized.prepare(config))
     model = build_model(config, data.tokenizer).eval()
-    generation = generation_config(model, max_new_tokens=16, num_beams=1)
+    generation = plan(model, 16, 1)
     return data, model, generation
 
 
@@ -240,7 +246,7 @@ def test_an_evaluation_takes_as_many_examples_as_its_memory_holds(kind, num_beam
         "t5": lambda: T5ForConditionalGeneration(T5),
         "bert": lambda: EncoderDecoderModel(ONE_OF_TWO),
     }[kind]()
-    generation = generation_config(model, max_new_tokens=10, num_beams=num_beams)
+    generation = plan(model, 10, num_beams)
 
     def fits(budget):
         return fitting_batch_size(model, generation, longest_source=30, budget_bytes=budget)
@@ -255,7 +261,7 @@ def test_an_evaluation_takes_as_many_examples_as_its_memory_holds(kind, num_beam
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_it_finds_what_the_plain_way_finds(setting, sliced, num_beams):
     data, model, _ = setting
-    generation = generation_config(model, max_new_tokens=16, num_beams=num_beams)
+    generation = plan(model, 16, num_beams)
     evaluation = evaluator(setting, generation=generation, sliced=sliced)
     found = evaluation.evaluate(model, contextlib.nullcontext)
     loss, tokens, texts = 0.0, 0, {}

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from batchopt.data import Corpus, Example
+from batchopt.data.ends import Ends, find_ends
 from batchopt.data.load import load_corpus
-from batchopt.errors import RequestError
+from batchopt.data.pretrained import load_tokenizer
 from batchopt.record.files import read_json, write_json
 from batchopt.request.config import (
     Config,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 3
+FORMAT = 4
 """Version of the content of a folder; part of its name."""
 
 BATCH = 1000
@@ -56,14 +57,39 @@ class TokenizedSummary:
     truncated_targets: int
     longest_source: int
     longest_target: int
+    end_token: str
+    end_token_id: int
+    """The token that ends every label, as the model ends a generation."""
+    ended_labels: int
+    """Labels that had it from the tokenizer; it was added to the others."""
+    source_ends: str
+    """The tokens around every source, such as `<s> … </s>`."""
+    complete_sources: int
+    """Sources that had them from the tokenizer; they were added to the others."""
+
+    def additions(self) -> list[str]:
+        """Says in a sentence each what was added to the tokens of the tokenizer."""
+        rows = self.train_examples + self.validation_examples
+        said = []
+        if self.ended_labels < rows:
+            said.append(
+                f"{self.ended_labels} of {rows} summaries ended with {self.end_token}; added"
+            )
+        if self.complete_sources < rows:
+            said.append(
+                f"{self.complete_sources} of {rows} dialogues had the ends {self.source_ends} that "
+                "the encoder expects; added"
+            )
+        return said
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
     """A tokenised corpus.
 
-    Each row of `train` and `validation` has `input_ids` and `labels`, both without padding. A row
-    of `validation` also has the `id` and the `references` (texts) of its example.
+    Each row of `train` and `validation` has `input_ids` and `labels`, both without padding and
+    complete: a label ends with the end token of the model, also where it is cut. A row of
+    `validation` also has the `id` and the `references` (texts) of its example.
     """
 
     train: "Dataset"
@@ -183,20 +209,25 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
     import pyarrow
 
     tokenizer = _tokenizer(config.model, corpus.train)
+    ends = find_ends(config.model, tokenizer)
     prefix = getattr(config.model, "source_prefix", "")
     longest = {"input_ids": 0, "labels": 0}
     cut = {"input_ids": 0, "labels": 0}
+    complete = {"input_ids": 0, "labels": 0}
 
     def tokenize(texts: Sequence[str], column: str, limit: int) -> list[list[int]]:
-        # Whole, since only so is it known what is cut; cut by the tokenizer, which knows the end.
+        # First whole, to count what is cut. Then the tokenizer cuts, since it keeps its own ends.
         kind = "text_target" if column == "labels" else "text"
-        rows: list[list[int]] = tokenizer(**{kind: list(texts)}, verbose=False)["input_ids"]
+        finish = ends.complete_label if column == "labels" else ends.complete_source
+        own: list[list[int]] = tokenizer(**{kind: list(texts)}, verbose=False)["input_ids"]
+        rows = [finish(row) for row in own]
+        complete[column] += sum(len(row) == len(more) for row, more in zip(own, rows, strict=True))
         long = [index for index, row in enumerate(rows) if len(row) > limit]
         if long:
             again = {kind: [texts[index] for index in long]}
             shorter = tokenizer(**again, truncation=True, max_length=limit)["input_ids"]
             for index, row in zip(long, shorter, strict=True):
-                rows[index] = row
+                rows[index] = finish(row, limit)
         cut[column] += len(long)
         longest[column] = max(longest[column], *(len(row) for row in rows))
         return rows
@@ -241,6 +272,11 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         truncated_targets=cut["labels"],
         longest_source=longest["input_ids"],
         longest_target=longest["labels"],
+        end_token=str(tokenizer.convert_ids_to_tokens(ends.label_end)),
+        end_token_id=ends.label_end,
+        ended_labels=complete["labels"],
+        source_ends=_shown(ends, tokenizer),
+        complete_sources=complete["input_ids"],
     )
     write_json(folder / "summary.json", asdict(summary))
 
@@ -249,15 +285,31 @@ def _tokenizer_identity(model: ModelConfig) -> list[object]:
     if isinstance(model, TinyModelConfig):
         return ["tiny", model.vocab_size, model.extra_tokens]
     assert isinstance(model, PretrainedModelConfig)
+    # Whatever a tokenizer reads (vocabulary, merges, templates, code), and the end tokens of the
+    # model's configs: every file of the folder but the weights.
     local = Path(model.name_or_path)
-    files = sorted(local.glob("*token*")) + sorted(local.glob("*.model")) if local.is_dir() else []
+    files = sorted(local.iterdir()) if local.is_dir() else []
     return [
         model.name_or_path,
         model.revision,
         model.extra_tokens,
         model.source_prefix,
-        [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files],
+        [
+            [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
+            for file in files
+            if file.is_file() and file.suffix not in _WEIGHTS
+        ],
     ]
+
+
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"}
+
+
+def _shown(ends: Ends, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The ends of a source in tokens: `<s> … </s>`."""
+    begin = [] if ends.source_begin is None else [ends.source_begin]
+    tokens = [*tokenizer.convert_ids_to_tokens(begin), "…"]
+    return " ".join([*tokens, *tokenizer.convert_ids_to_tokens([ends.source_end])])
 
 
 def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedTokenizerBase":
@@ -265,7 +317,7 @@ def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedToken
         tokenizer = _train_tokenizer(model, train)
     else:
         assert isinstance(model, PretrainedModelConfig)
-        tokenizer = _pretrained_tokenizer(model)
+        tokenizer = load_tokenizer(model)
     tokenizer.add_tokens(model.extra_tokens)
     return tokenizer
 
@@ -294,33 +346,4 @@ def _train_tokenizer(model: TinyModelConfig, train: Sequence[Example]) -> "PreTr
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
-    )
-
-
-def _pretrained_tokenizer(model: PretrainedModelConfig) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(
-            model.name_or_path,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise RequestError(unloadable(model, error)) from error
-
-
-def unloadable(model: PretrainedModelConfig, error: Exception) -> str:
-    """Says in one line why a pretrained model cannot be had, and what to do."""
-    reason = str(error).strip().splitlines()[0]
-    if Path(model.name_or_path).is_dir():
-        return (
-            f"model.name_or_path: the folder {model.name_or_path} cannot be loaded ({reason}); it "
-            "must hold what save_pretrained writes: config.json, model.safetensors and the "
-            "tokenizer's files"
-        )
-    return (
-        f"model.name_or_path: {model.name_or_path} is no local folder and cannot be had from the "
-        f"hub ({reason}); check the name, or fetch it where there is a network (hf download "
-        f"{model.name_or_path} --local-dir DIR) and set model.name_or_path=DIR"
     )

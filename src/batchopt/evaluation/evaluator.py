@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from batchopt.evaluation.generation import decode
 from batchopt.evaluation.rouge import mean_scores
 from batchopt.evaluation.rouge_process import RougeProcess
 from batchopt.step.batches import Row, pad_batch
@@ -147,8 +148,7 @@ class Evaluator:
                     generation_config=self.generation,
                 )
             tokens += int((batch["labels"] != IGNORED).sum())
-            decoded = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
-            texts = [text.strip() for text in decoded]
+            texts = decode(self.tokenizer, generated.tolist(), self.generation)
             references = [self.rows[index]["references"] for index in indices]
             pending.append((indices, texts, self.rouge.submit(texts, references)))
         found = {
@@ -173,15 +173,3 @@ class Evaluator:
                 for index, row in enumerate(self.rows)
             ],
         )
-
-
-def generation_config(model: Any, *, max_new_tokens: int, num_beams: int) -> GenerationConfig:
-    """The generation settings of the model, with our length and number of beams."""
-    settings = model.generation_config.to_dict()
-    # Settings of beam search are meaningless, and warned about, in a greedy search.
-    if num_beams == 1:
-        settings |= {"early_stopping": False, "length_penalty": 1.0}
-    # The lengths of the pretraining task are not the lengths of this data.
-    settings |= {"max_length": None, "min_length": 0, "max_new_tokens": max_new_tokens}
-    settings |= {"num_beams": num_beams, "do_sample": False}
-    return GenerationConfig.from_dict(settings)

@@ -1,6 +1,8 @@
 """Loads data and model and joins them to a trainer."""
 
+import copy
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +10,17 @@ from batchopt.errors import RequestError
 from batchopt.machine import host_memory
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import Config, DeviceKind
+from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig
 from batchopt.training import trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
 
 if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
     from batchopt.data.tokenized import Tokenized
     from batchopt.evaluation.evaluator import Evaluator
+    from batchopt.evaluation.generation import Generation
     from batchopt.evaluation.rouge_process import RougeProcess
     from batchopt.training.trainer import ExactTrainer
 
@@ -122,7 +127,10 @@ def build_trainer(
     model = build_model(config, data.tokenizer)
     set_seed(config.seed)
     sliced = use_slices(config.training, model)
-    evaluator = build_evaluator(config, data, rouge, model, sliced=sliced)
+    generation = choose_generation(config, data, model)
+    # `generate` fills gaps from the settings of the model, and checkpoints keep them.
+    model.generation_config = copy.deepcopy(generation.config)
+    evaluator = build_evaluator(config, data, rouge, model, generation.config, sliced=sliced)
     trainer = ExactTrainer(
         config=config,
         plan=plan,
@@ -147,7 +155,7 @@ def build_trainer(
         device=device,
         data_fingerprint=data.summary.fingerprint,
     )
-    _log_plan(plan, facts)
+    _log_plan(plan, facts, _notes(config, data, generation))
     recorder.events.tell(facts={**asdict(facts), "metrics": dict(recorder.other_metrics)})
     return trainer, facts
 
@@ -185,21 +193,36 @@ def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":
     return RougeProcess(tokenizer, use_stemmer=config.metric.use_stemmer)
 
 
+def choose_generation(config: Config, data: "Tokenized", model: Any) -> "Generation":
+    """Chooses how summaries are generated, from our settings and those of the checkpoint."""
+    from batchopt.data.pretrained import generation_settings
+    from batchopt.evaluation.generation import plan_generation
+
+    settings = model.generation_config.to_dict()
+    if isinstance(config.model, PretrainedModelConfig):
+        settings = generation_settings(config.model)
+    return plan_generation(
+        model,
+        settings,
+        max_new_tokens=config.data.max_target_length,
+        num_beams=config.metric.num_beams,
+        end_token_id=data.summary.end_token_id,
+    )
+
+
 def build_evaluator(
-    config: Config, data: "Tokenized", rouge: "RougeProcess", model: Any, *, sliced: bool
+    config: Config,
+    data: "Tokenized",
+    rouge: "RougeProcess",
+    model: Any,
+    generation: "GenerationConfig",
+    *,
+    sliced: bool,
 ) -> "Evaluator":
     """Makes the evaluator of the validation split, with batches that fit the device."""
-    from batchopt.evaluation.evaluator import (
-        Evaluator,
-        fitting_batch_size,
-        generation_budget,
-        generation_config,
-    )
+    from batchopt.evaluation.evaluator import Evaluator, fitting_batch_size, generation_budget
     from batchopt.training.trainer import use_cuda
 
-    generation = generation_config(
-        model, max_new_tokens=config.data.max_target_length, num_beams=config.metric.num_beams
-    )
     rows = list(data.validation)
     batch_size = config.training.per_device_eval_batch_size or fitting_batch_size(
         model,
@@ -241,12 +264,12 @@ def _data_facts(config: Config, data: "Tokenized") -> DataFacts:
     )
 
 
-def _log_plan(plan: BatchPlan, facts: Facts) -> None:
+def _log_plan(plan: BatchPlan, facts: Facts, notes: Sequence[str]) -> None:
     data = facts.data
     logger.info(
         "plan: %s = %d examples per optimizer step; %d training examples, %d steps per epoch, "
         "%d steps; %d of %d dialogues and summaries are cut at %d and %d tokens; evaluation in "
-        "batches of %d",
+        "batches of %d%s",
         plan,
         plan.effective_batch_size,
         data.train_examples,
@@ -257,7 +280,14 @@ def _log_plan(plan: BatchPlan, facts: Facts) -> None:
         data.max_source_length,
         data.max_target_length,
         facts.plan.per_device_eval_batch_size,
+        "".join(f"; {note}" for note in notes),
     )
+
+
+def _notes(config: Config, data: "Tokenized", generation: "Generation") -> list[str]:
+    """What the plan line adds about the model: tokens that were added, settings that count."""
+    settings = str(generation) if isinstance(config.model, PretrainedModelConfig) else ""
+    return [*data.summary.additions(), *([settings] if settings else [])]
 
 
 def _miss_the_gpu(kind: DeviceKind) -> None:

@@ -38,6 +38,8 @@ def main(words: list[str]) -> int:
         f"data: {summary.train_examples} training and {summary.validation_examples} validation "
         f"examples in {folder}"
     )
+    for addition in summary.additions():
+        print(f"data: {addition}")
     return 0
 
 
