@@ -286,13 +286,19 @@ class Hook(torch._C._acc.PrivateUse1Hooks):
         return True
 
 
-@functools.cache
-def _register():
-    """Makes the device known to torch, which takes one a process and never forgets it.
+def _autocast(operation, dtype, *args, **kwargs):
+    dtype = dtype or torch.get_autocast_dtype(NAME)
 
-    Returns:
-        What keeps it there.
-    """
+    def cast(x):
+        return x.to(dtype) if x.is_floating_point() and x.device.type == NAME else x
+
+    args, kwargs = pytree.tree_map_only(torch.Tensor, cast, (args, kwargs))
+    with torch.autocast(NAME, enabled=False):
+        return operation(*args, **kwargs)
+
+
+def _register():
+    """Makes the device known to torch; returns what keeps its kernels there."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, Module(), Hook())
     here = torch.library.Library("aten", "IMPL")
 
@@ -332,21 +338,14 @@ def _register():
     return here, every
 
 
-def _autocast(operation, dtype, *args, **kwargs):
-    dtype = dtype or torch.get_autocast_dtype(NAME)
-
-    def cast(x):
-        return x.to(dtype) if x.is_floating_point() and x.device.type == NAME else x
-
-    args, kwargs = pytree.tree_map_only(torch.Tensor, cast, (args, kwargs))
-    with torch.autocast(NAME, enabled=False):
-        return operation(*args, **kwargs)
+# As this is imported, which pytest does before any test runs: torch takes one such device a process
+# and never forgets it, and autograd wants to know of it before the first backward pass.
+_KERNELS = _register()
 
 
 @contextmanager
 def python_device() -> Iterator[Device]:
     """Lets accelerate and batchopt find the device instead of the CPU."""
-    _register()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DEVICE, "on", True)
         patch.setenv("ACCELERATE_TORCH_DEVICE", f"{NAME}:0")

@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Packing
-from batchopt.step.loss import IGNORED
+from batchopt.step.loss import IGNORED, target_positions
 from batchopt.step.micro_batches import padding, plan_micro_batches
 
 Row = dict[str, list[int]]
@@ -87,12 +87,17 @@ class StepCollator:
 
 
 def pad_batch(rows: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:
-    """Pads rows to one batch: `input_ids`, `attention_mask` and `labels`, each (batch, length)."""
+    """Pads rows to one batch: `input_ids`, `attention_mask` and `labels`, each (batch, length).
+
+    `target_positions` are the places of the target tokens in the flattened labels.
+    """
     sources = [row["input_ids"] for row in rows]
+    labels = pad([row["labels"] for row in rows], IGNORED)
     return {
         "input_ids": pad(sources, pad_token_id),
         "attention_mask": pad([[1] * len(source) for source in sources], 0),
-        "labels": pad([row["labels"] for row in rows], IGNORED),
+        "labels": labels,
+        "target_positions": target_positions(labels),
     }
 
 

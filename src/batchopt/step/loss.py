@@ -107,7 +107,7 @@ def loss_sum(
     Args:
         model: An encoder-decoder model; a wrapper of one where it is not `sliced`.
         batch: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
-            length).
+            length) and, unless they are to be looked for here, the `target_positions` of these.
         label_smoothing: As for `target_loss_sum`.
         sliced: Make the logits slice by slice, of the target tokens only. The parts of the model
             are called one by one then, so what wraps `model.forward` (autocast) must be around.
@@ -119,8 +119,20 @@ def loss_sum(
     states = decode(
         model, batch, encode(model, batch) if encoder_outputs is None else encoder_outputs
     )
-    real = batch["labels"] != IGNORED
-    return sliced_loss_sum(states[real], find_head(model), batch["labels"][real], label_smoothing)
+    positions = batch.get("target_positions")
+    if positions is None:
+        positions = target_positions(batch["labels"])
+    return sliced_loss_sum(
+        states.flatten(0, 1).index_select(0, positions),
+        find_head(model),
+        batch["labels"].flatten().index_select(0, positions),
+        label_smoothing,
+    )
+
+
+def target_positions(labels: Tensor) -> Tensor:
+    """Where the target tokens are in the flattened labels; a GPU makes its host wait for that."""
+    return (labels.flatten() != IGNORED).nonzero().flatten()
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = None) -> Tensor:

@@ -112,9 +112,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                     continue
                 # d loss / d logits = p - q, where q is the target's smoothed distribution
                 error = log_p.exp_()
-                error.scatter_add_(
-                    1, of_target, error.new_tensor(label_smoothing - 1).expand_as(of_target)
-                )
+                error.scatter_(1, of_target, label_smoothing - 1, reduce="add")
                 if label_smoothing:
                     error -= label_smoothing / len(weight)
                 if of_bias is not None:

@@ -29,7 +29,7 @@ from batchopt.record.files import CHECKPOINTS
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
-from batchopt.step.loss import IGNORED, micro_batch_loss
+from batchopt.step.loss import micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm
 from batchopt.training.recorder import Recorder
 
@@ -116,10 +116,11 @@ class ExactTrainer(Seq2SeqTrainer):
         model.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
-        # Each takes its turn to be the first, since the noise scale is read off the first one and
-        # the planner puts the longest examples there.
-        turn = self.state.global_step % len(micro_batches)
-        for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
+        # The norm of a part is read off the gradient so far, of another part from step to step:
+        # the planner puts the longest examples first.
+        part = 1 + self.state.global_step % max(1, len(micro_batches) // 2)
+        examples, tokens = 0, 0
+        for number, micro_batch in enumerate(micro_batches, 1):
             batch = self._prepare_inputs(micro_batch)
             # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
             with self.accelerator.autocast():
@@ -134,13 +135,10 @@ class ExactTrainer(Seq2SeqTrainer):
             self.accelerator.backward(loss)
             clock.lap("backward_s")
             step_loss += loss.detach()
-            if number == 0 and len(micro_batches) > 1:
-                share = int((batch["labels"] != IGNORED).sum()) / target_tokens
-                first = (len(batch["labels"]), gradient_norm(model) / share)
-                clock.start()
-        if len(micro_batches) > 1:
-            whole = (inputs["examples"], gradient_norm(model))
-            self.recorder.noise_scale.add(*first, *whole)
+            examples += len(batch["labels"])
+            tokens += len(batch["target_positions"])
+            if len(micro_batches) > 1 and number in (part, len(micro_batches)):
+                self.recorder.part_computed(examples, tokens / target_tokens, gradient_norm(model))
         self.recorder.step_computed(step_loss)
         return step_loss
 
@@ -186,9 +184,8 @@ class ExactTrainer(Seq2SeqTrainer):
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """The Trainer's own count, over the micro-batches."""
-        count = super().floating_point_ops
-        return sum(count(micro_batch) for micro_batch in inputs["micro_batches"])
+        """None: flops.py counts once, and the Trainer's own estimate takes time at every step."""
+        return 0
 
 
 def training_arguments(
