@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,11 +29,8 @@ from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 
 from batchopt.training import trainer
-from batchopt.verify import proof
 
 NAME = "pygpu"
-LIBRARIES = Path(torch.__file__).parents[1]
-HERE = str(Path(__file__))
 
 NEEDS_A_VALUE = {
     *("_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount"),
@@ -66,42 +62,33 @@ class Device:
 
     def __init__(self) -> None:
         self.on = False
+        self.finished = 0
+        """Number of waits ever: an event that was recorded before the last one has passed."""
         self.reset()
 
     def reset(self) -> None:
         self.waits: list[str] = []
-        """Each is `operation @ file:line`."""
+        """Each is `operation @ module:line`."""
         self.kernels: Counter[str] = Counter()
         self.bytes_to_device = self.bytes_to_host = 0
         self.calls: list[str] = []
-        """Of the functions that torch.cuda has too: synchronize, empty_cache and others."""
-        self.finished = 0
-        """Number of waits ever: an event that was recorded before the last one has passed."""
+        """Of the functions that torch.cuda has too: empty_cache and others."""
 
     def wait(self, why: str) -> None:
         self.finished += 1
         self.waits.append(f"{why} @ {_caller()}")
-
-    def waits_of(self, *packages: str) -> list[str]:
-        """The waits that a line of these packages asked for."""
-        return [wait for wait in self.waits if wait.partition(" @ ")[2].startswith(packages)]
 
 
 DEVICE = Device()
 
 
 def _caller() -> str:
-    """The innermost line outside of torch and this file; in a thread of autograd there is none."""
+    """The innermost line outside of torch and this module; a thread of autograd has none."""
     frame = sys._getframe(1)
     while frame is not None:
-        file = frame.f_code.co_filename
-        if file != HERE and not file.startswith((str(LIBRARIES / "torch" / ""), "<")):
-            path = Path(file)
-            for root in (LIBRARIES, *map(Path, sys.path)):
-                if path.is_relative_to(root):
-                    path = path.relative_to(root)
-                    break
-            return f"{path}:{frame.f_lineno}"
+        module = frame.f_globals.get("__name__", "")
+        if module != __name__ and module.partition(".")[0] != "torch":
+            return f"{module}:{frame.f_lineno}"
         frame = frame.f_back
     return "backward"
 
@@ -349,8 +336,7 @@ def python_device() -> Iterator[Device]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DEVICE, "on", True)
         patch.setenv("ACCELERATE_TORCH_DEVICE", f"{NAME}:0")
-        for module in (trainer, proof):
-            patch.setattr(module, "use_cuda", lambda config: True)
+        patch.setattr(trainer, "use_cuda", lambda config: True)
         card = SimpleNamespace(total_memory=2**33)
         patch.setattr(torch.cuda, "get_device_properties", lambda _: card)
         patch.setattr(torch.cuda, "get_device_name", lambda: "a device of pure Python")

@@ -30,9 +30,9 @@ class Evaluation:
     predictions: list[dict[str, Any]]
 
 
-MOST_EXAMPLES = 32
-"""More were slower on a CPU (docs/benchmarks.md): a batch runs as long as its longest summary. What
-a GPU would like is not measured."""
+MOST_EXAMPLES = {"cpu": 32, "cuda": 256}
+"""By device. More were slower on a CPU (docs/benchmarks.md): a batch runs as long as its longest
+summary. A GPU has the time of many more for the launches of one; how many is not measured."""
 
 CPU_BUDGET_BYTES = 2**29
 """What generating may take on a CPU, whose memory is shared with everybody."""
@@ -56,8 +56,9 @@ def fitting_batch_size(
     *,
     longest_source: int,
     budget_bytes: float,
+    most: int = MOST_EXAMPLES["cpu"],
 ) -> int:
-    """How many examples can be generated for at once, from 1 to `MOST_EXAMPLES`.
+    """How many examples can be generated for at once, from 1 to `most`.
 
     Counted are, for each beam, keys and values of the decoder's two attentions over the longest
     source and the longest summary, and three copies of the logits. It follows from the model, the
@@ -68,6 +69,7 @@ def fitting_batch_size(
         generation: Beams and the length of summaries.
         longest_source: Tokens.
         budget_bytes: What they may take.
+        most: An entry of `MOST_EXAMPLES`.
     """
     config = getattr(model.config, "decoder", model.config)  # EncoderDecoderModel has two
     names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")  # BART, T5, others
@@ -76,7 +78,7 @@ def fitting_batch_size(
     cache = 2 * layers * config.hidden_size * tokens * model.dtype.itemsize
     logits = 3 * 4 * config.vocab_size
     each = (generation.num_beams or 1) * (cache + logits)
-    return max(1, min(MOST_EXAMPLES, int(budget_bytes / each)))
+    return max(1, min(most, int(budget_bytes / each)))
 
 
 class Evaluator:

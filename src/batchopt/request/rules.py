@@ -107,6 +107,7 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
         "one of " + ", ".join(SCHEDULES),
     )
     yield at_least("training.dataloader_num_workers", training.dataloader_num_workers, 0)
+    yield at_least("training.pad_to_multiple_of", training.pad_to_multiple_of, 1)
     yield at_least("training.logging_steps", training.logging_steps, 1)
     yield at_least("training.eval_steps", training.eval_steps, 1)
     yield at_least("training.per_device_eval_batch_size", training.per_device_eval_batch_size, 1)

@@ -105,7 +105,7 @@ def loss_sum(
     """Runs encoder and decoder with teacher forcing and sums the cross-entropy.
 
     Args:
-        model: An encoder-decoder model; a wrapper of one where it is not `sliced`.
+        model: An encoder-decoder model.
         batch: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
             length) and, unless they are to be looked for here, the `target_positions` of these.
         label_smoothing: As for `target_loss_sum`.
@@ -166,15 +166,22 @@ def decode(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any) -> 
     return states
 
 
+def compile_parts(model: nn.Module) -> None:
+    """Has torch.compile compile encoder and decoder, one by one: the loss is outside of both.
+
+    `torch.compiler.set_stance("force_eager")` turns them off where shapes differ at every call.
+    """
+    unknown: Any = model
+    unknown.get_encoder().compile()
+    unknown.get_decoder().compile()
+
+
 def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
     """Whether to make the logits in slices: as configured, unless this model cannot.
 
     That its parts, called one by one, give its own logits is tried here on a few tokens.
     """
     if training.loss is not Loss.sliced:
-        return False
-    if training.torch_compile:
-        logger.warning("training.loss: torch_compile takes the model whole, so the loss is full")
         return False
     mode = model.training
     model.eval()

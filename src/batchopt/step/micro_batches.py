@@ -128,10 +128,16 @@ def plan_micro_batches(
     return sorted(map(sorted, cut), key=lambda part: (-_cost(costs, part), part))
 
 
-def padding(lengths: Sequence[Length], cut: Cut) -> Padding:
-    """Counts the tokens of a step that is cut into these micro-batches."""
-    sources = [len(part) * max(lengths[index][0] for index in part) for part in cut]
-    targets = [len(part) * max(lengths[index][1] for index in part) for part in cut]
+def padding(
+    lengths: Sequence[Length], cut: Cut, rounded: Sequence[Length] | None = None
+) -> Padding:
+    """Counts the tokens of a step that is cut into these micro-batches.
+
+    `rounded` are the lengths to which each example is padded at least; None: its own.
+    """
+    rounded = lengths if rounded is None else rounded
+    sources = [len(part) * max(rounded[index][0] for index in part) for part in cut]
+    targets = [len(part) * max(rounded[index][1] for index in part) for part in cut]
     return Padding(
         source_tokens=sum(source for source, _ in lengths),
         target_tokens=sum(target for _, target in lengths),

@@ -37,6 +37,7 @@ def build_trainer(
     from batchopt.data import tokenized
     from batchopt.data.load import fingerprint, load_corpus
     from batchopt.evaluation.evaluator import (
+        MOST_EXAMPLES,
         Evaluator,
         fitting_batch_size,
         generation_budget,
@@ -45,6 +46,7 @@ def build_trainer(
     from batchopt.evaluation.rouge import choose_tokenizer
     from batchopt.evaluation.rouge_process import RougeProcess
     from batchopt.step.loss import use_slices
+    from batchopt.training.allocator import MemoryLimit, own_device_bytes
     from batchopt.training.model import build_model
     from batchopt.training.trainer import ExactTrainer, resolve_precision, use_cuda
 
@@ -56,6 +58,10 @@ def build_trainer(
     if not cuda:
         now = host_memory.read_process_memory(os.getpid())
         outcome["metrics"]["imports_memory_bytes"] = now and now.anonymous_bytes
+    limit = None
+    if cuda and config.device.memory_limit_gib is not None:
+        limit_bytes = int(config.device.memory_limit_gib * 2**30)
+        limit = MemoryLimit(limit_bytes, torch.cuda, own_device_bytes())
     # One bar is enough, and it is not that of a checkpoint.
     disable_progress_bar()  # type: ignore[no-untyped-call]
     if config.device.threads is not None:
@@ -79,6 +85,7 @@ def build_trainer(
         generation,
         longest_source=max(len(row["input_ids"]) for row in rows),
         budget_bytes=generation_budget(config.device.memory_limit_gib, cuda=cuda),
+        most=MOST_EXAMPLES["cuda" if cuda else "cpu"],
     )
     evaluator = Evaluator(
         corpus.validation,
@@ -102,6 +109,8 @@ def build_trainer(
         # The integrations read the environment as the Trainer is made.
         tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
+    if limit is not None:
+        trainer.add_callback(limit)
     steps_per_epoch = -(-data.summary.train_examples // plan.effective_batch_size)
     steps = config.training.max_steps or steps_per_epoch * config.training.num_train_epochs
     logger.info(

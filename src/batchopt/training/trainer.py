@@ -7,6 +7,7 @@ one optimizer step, and `training_step` runs the micro-batches of it. This modul
 names to the Trainer's.
 """
 
+import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,7 +30,7 @@ from batchopt.record.files import CHECKPOINTS
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
-from batchopt.step.loss import micro_batch_loss
+from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm
 from batchopt.training.recorder import Recorder
 
@@ -76,9 +77,13 @@ class ExactTrainer(Seq2SeqTrainer):
                 packing=config.batch.packing,
                 max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
                 pad_token_id=tokenizer.pad_token_id,
+                multiple=pad_multiple(config),
+                longest=(config.data.max_source_length, config.data.max_target_length),
             ),
             callbacks=[recorder],
         )
+        if config.training.torch_compile:
+            compile_parts(model)
         self.remove_callback(PrinterCallback)
         if config.training.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
@@ -90,6 +95,7 @@ class ExactTrainer(Seq2SeqTrainer):
             batch_sampler=self.step_sampler(),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            persistent_workers=self.args.dataloader_num_workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
@@ -156,7 +162,9 @@ class ExactTrainer(Seq2SeqTrainer):
             context: AbstractContextManager[Any] = self.accelerator.autocast()
             return context
 
-        result = self.evaluator.evaluate(self.model, batch_context)
+        # Generation calls the decoder with another shape for every token.
+        with torch.compiler.set_stance("force_eager"):
+            result = self.evaluator.evaluate(self.model, batch_context)
         took = time.perf_counter() - started
         step, epoch = self.state.global_step, self.state.epoch or 0.0
         self.recorder.record_evaluation(step, epoch, result, took)
@@ -215,10 +223,11 @@ def training_arguments(
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
         activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
-        torch_compile=training.torch_compile,
         use_cpu=not use_cuda(config),
-        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_num_workers=loader_workers(config),
+        # Batches travel while the GPU computes.
         dataloader_pin_memory=use_cuda(config),
+        accelerator_config={"non_blocking": use_cuda(config)},
         logging_strategy="steps",
         logging_steps=training.logging_steps,
         logging_first_step=True,
@@ -242,6 +251,24 @@ def training_arguments(
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def loader_workers(config: Config) -> int:
+    """Resolves training.dataloader_num_workers."""
+    asked = config.training.dataloader_num_workers
+    if asked is not None:
+        return asked
+    return min(4, len(os.sched_getaffinity(0))) if use_cuda(config) else 0
+
+
+def pad_multiple(config: Config) -> int:
+    """Resolves training.pad_to_multiple_of."""
+    training = config.training
+    if training.pad_to_multiple_of is not None:
+        return training.pad_to_multiple_of
+    if training.torch_compile:
+        return 64
+    return 8 if use_cuda(config) else 1
 
 
 def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
