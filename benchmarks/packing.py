@@ -21,7 +21,7 @@ from batchopt.machine.host_memory import read_process_memory, take_peak
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest, compose_run, preset_plans
 from batchopt.request.config import Packing
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss
 from batchopt.step.micro_batches import padding, plan_micro_batches
@@ -109,7 +109,7 @@ def padded_tokens(setting: Setting, plan: BatchPlan, packing: Packing) -> int:
 
 
 def main() -> None:
-    words = [accept_plus(word) for word in sys.argv[1:] if not word.startswith("--memory=")]
+    words = read_words([word for word in sys.argv[1:] if not word.startswith("--memory=")])
     asked = [word for word in sys.argv[1:] if word.startswith("--memory=")]
     request, plans = compose_run(words), preset_plans(words)
     if asked:

@@ -9,7 +9,7 @@ from support import TOP
 
 from batchopt.request.compose import compose_run, conf_dir
 from batchopt.request.sweep import compose_sweep
-from batchopt.request.words import accept_plus, name_divisors
+from batchopt.request.words import read_words
 
 README = (TOP / "README.md").read_text(encoding="utf-8")
 KOREAN = (TOP / "README.ko.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_a_train_command_composes(command):
     lacking = [need for word, need in NEEDS.items() if word in command]
     if lacking and not (lacking == ["batch=best"] and (conf_dir() / "batch/best.yaml").exists()):
         pytest.skip(f"needs {lacking[0]}")
-    words = name_divisors([accept_plus(word) for word in shlex.split(command)[3:]])
+    words = read_words(shlex.split(command)[3:])
     if "-m" in words:
         assert len(compose_sweep([word for word in words if word != "-m"]).jobs) >= 2
     else:

@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING
 
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
+from batchopt.record.metrics import GIB
+from batchopt.record.statuses import Status
 from batchopt.slurm import jobs as slurm
 from batchopt.sweeps.progress import (
     LIVE,
+    QUEUED,
     TO_COME,
     RunStatus,
     SweepStatus,
     ask_slurm,
     find_sweep,
-    read_sweep,
     span,
+    sweep_status,
     time_left,
 )
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-GIB = 2**30
 
 REFRESH_S = 2.0
 ASK_SLURM_S = 15.0
@@ -42,9 +43,9 @@ What each run of a sweep is doing now.
   watch   true: go on until the sweep has ended (Ctrl-C ends the watching, not the sweep)
 
 States: waiting (its turn has not come), queued (SLURM has not started it), starting, loading,
-training, evaluating, saving; silent: no sign of life for two minutes; died: its process is gone and
-left no record; missing: it never started, and nothing is left that would start it; and, of its
-record or of SLURM: completed, oom, failed, killed, timeout, interrupted.
+training, evaluating, saving; missing: it never started, and nothing is left that would start it;
+completed, oom, failed, timeout, interrupted; killed: by its record or by SLURM, or its process is
+gone (from another host: no sign of life for two minutes) and left no record.
 Columns: loss is the last training loss, ROUGE the last evaluation's mean F1, GiB the peak memory of
 the training so far, left the expected time to the run's end, evaluations included.
 
@@ -61,7 +62,7 @@ def main(words: list[str]) -> int:
     if watch:
         _watch(directory)
     else:
-        _show(read_sweep(directory, ask_slurm(directory)))
+        _show(sweep_status(directory, ask_slurm(directory)))
     return OK
 
 
@@ -81,7 +82,7 @@ def _cells(run: RunStatus) -> tuple[str, ...]:
         _number(run.rouge_f1, 3),
         _number(None if run.peak_memory_bytes is None else run.peak_memory_bytes / GIB, 2),
         "" if run.left_s is None else span(run.left_s),
-        run.place,
+        run.runs_on,
     )
 
 
@@ -89,14 +90,14 @@ def _progress(sweep: SweepStatus) -> str:
     """The sweep in a line: `2 of 3 runs ended, 1 training; about 4 min left, until 14:32`."""
     ended = sum(run.ended for run in sweep.runs)
     said = [f"{ended} of {len(sweep.runs)} runs ended"]
-    for state in (*LIVE, *TO_COME, "silent"):
+    for state in (*LIVE, *TO_COME):
         count = sum(run.state == state for run in sweep.runs)
         if count:
             said.append(f"{count} {state}")
     line = f"{sweep.done:.0%}: {', '.join(said)}"
     if sweep.left_s is not None:
         line += f"; {time_left(sweep.left_s)}"
-        if any(run.state == "queued" for run in sweep.runs):
+        if any(run.state == QUEUED for run in sweep.runs):
             line += " and what the queue takes"
     return line + (f"; next: python -m analysis sweep={sweep.directory}" if sweep.ended else "")
 
@@ -132,7 +133,7 @@ def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
     from rich.text import Text
 
     colours = dict.fromkeys(LIVE, "cyan") | dict.fromkeys(TO_COME, "dim")
-    colours |= {"completed": "green", "oom": "yellow", "silent": "yellow"}
+    colours |= {Status.completed: "green", Status.oom: "yellow"}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in HEADINGS:
         table.add_column(
@@ -202,7 +203,7 @@ def _moments(directory: Path) -> Iterator[SweepStatus]:
     while True:
         if time.monotonic() - asked_at > ASK_SLURM_S:
             jobs, asked_at = ask_slurm(directory), time.monotonic()
-        sweep = read_sweep(directory, jobs)
+        sweep = sweep_status(directory, jobs)
         yield sweep
         if sweep.ended:
             return

@@ -28,7 +28,7 @@ def train(folder, cache, *words, resume_from=None, callbacks=()):
     folder.mkdir(exist_ok=True)
     request = compose_run([*SMALL, f"cache_dir={cache}", *words])
     recorder = Recorder(folder, Events(None), time.monotonic())
-    trainer = build_trainer(request, request.plan, recorder, {"metrics": {}})
+    trainer, _ = build_trainer(request, request.plan, recorder)
     if resume_from is not None:
         recorder.restore(resume_from)
     for callback in callbacks:

@@ -22,7 +22,7 @@ from batchopt.record.files import write_json
 from batchopt.request.batch_plan import BatchPlan, divisor_pairs
 from batchopt.request.compose import compose_run, preset_plans
 from batchopt.request.config import ProbeSizes
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 from batchopt.run.child_process import Stop
 from batchopt.training.prepare import prepare_shared
 
@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
     arguments = parser.parse_intermixed_args(words)
-    overrides = [accept_plus(word) for word in arguments.overrides]
+    overrides = read_words(arguments.overrides)
     request = compose_run(overrides)
     names = preset_plans(overrides)
     plans = list(names.values())

@@ -1,7 +1,8 @@
-"""From command-line words to checked requests.
+"""Composes command-line words into checked requests.
 
-This module alone knows Hydra's composition and its errors; `DictConfig` ends here. It imports no
-torch, so that a wrong request is refused in a fraction of a second.
+Only this module and `sweep` call Hydra's composition, and `messages` says its errors in one line.
+No `DictConfig` leaves them. Nothing here imports torch, so that a wrong request is refused in a
+fraction of a second.
 """
 
 import re
@@ -21,6 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from batchopt.errors import RequestError
+from batchopt.record.keys import Word
 from batchopt.request import messages
 from batchopt.request.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
 from batchopt.request.config import (
@@ -31,6 +33,7 @@ from batchopt.request.config import (
     SampleDataConfig,
     TinyModelConfig,
 )
+from batchopt.request.launcher import Launcher, read_launcher
 from batchopt.request.objective import read_objectives
 from batchopt.request.rules import check
 
@@ -38,8 +41,6 @@ GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
-
-
 MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
 
@@ -47,8 +48,8 @@ MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`, or the
-    pair, such as "32x2", of batch=custom; `plan` is None for batch=auto.
+    `overrides` are the words that made it. `preset` is the choice of the group `batch`; for
+    batch=custom it is the pair, such as "32x2". `plan` is None for batch=auto.
     """
 
     config: Config
@@ -56,22 +57,23 @@ class RunRequest:
     preset: str
     overrides: tuple[str, ...]
     run_dir: Path
+    launcher: Launcher
 
 
 def conf_dir() -> Path:
-    """The folder conf/: inside an installed package, or at the top of a checkout."""
+    """Returns the folder conf/, inside an installed package or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
 def choices_of(group: str) -> list[str]:
-    """The choices of a group, in order."""
+    """Lists the choices of a group, in order."""
     return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
 def register_schemas() -> None:
-    """Makes the schemas known to Hydra; may be called again."""
+    """Registers the schemas with Hydra; a second call changes nothing."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in DATA.items():
@@ -93,10 +95,10 @@ def compose_run(overrides: Sequence[str]) -> RunRequest:
 
 
 def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
-    """The plan of every preset of the group `batch`, with the other overrides as they are."""
+    """Plans every preset of the group `batch`, with the other overrides as they are."""
     pair = ("batch", PER_DEVICE, ACCUMULATION)
-    others = [word for word in overrides if word.split("=", 1)[0] not in pair]
-    names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
+    others = [word for word in overrides if Word.parse(word).key not in pair]
+    names = choices_of("batch")
     names.remove("custom")
     plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
     asked = compose_run(overrides)
@@ -105,7 +107,7 @@ def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
 
 
 def composing() -> initialize_config_dir:
-    """Starts Hydra's composition on conf/; a context manager."""
+    """Starts Hydra's composition on conf/, as a context manager."""
     register_schemas()
     GlobalHydra.instance().clear()
     return initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3")
@@ -115,7 +117,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Parses words as Hydra does.
 
     Raises:
-        RequestError: A word is no override.
+        RequestError: A word is not KEY=VALUE.
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(config_loader=loader)
@@ -163,7 +165,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def _no_choice(group: str) -> str:
-    """After batch=null, ~batch or batch=[05a,05b], which is a value and chooses nothing."""
+    """The message for batch=null, ~batch or batch=[05a,05b], none of which makes a choice."""
     some = choices_of(group)[:2]
     return (
         f"{group} must be one choice, as in {group}={some[0]}, or with -m several: "
@@ -180,13 +182,13 @@ def make_request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) 
     _refuse_foreign_code(composed.hydra, ())
     config = _typed(composed)
     check(config)
-    named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
-    plan = plan_batch(config.batch, named)
+    plan = plan_batch(config.batch, {Word.parse(word).key for word in overrides})
     preset = str(composed.hydra.runtime.choices.batch)
     if preset == "custom" and plan is not None:
         preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
     read_objectives(config.objective)
-    return RunRequest(config, plan, preset, tuple(overrides), run_dir)
+    launcher = read_launcher(composed.hydra)
+    return RunRequest(config, plan, preset, tuple(overrides), run_dir, launcher)
 
 
 _NAMES_CODE = {
@@ -196,11 +198,11 @@ _NAMES_CODE = {
     "class": ("logging.", "colorlog."),
     "()": ("colorlog.",),
 }
-"""Keys of Hydra's own config that name something to call, and what they may name."""
+"""Keys of Hydra's own config that name something to call, and how such a name may begin."""
 
 
 def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
-    """Hydra runs what a `_target_` names; a config from somebody else could name anything."""
+    """Refuses to call what a `_target_` names unless it is known: a stranger's config may lie."""
     if isinstance(node, DictConfig):
         for key in node:
             value = node._get_node(key)
@@ -213,7 +215,7 @@ def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
 
 
 def _typed(composed: DictConfig) -> Config:
-    """Turns a composed config, or one read back from YAML, into the classes of the schema."""
+    """Turns a config, composed or read back from YAML, into the classes of the schema."""
     plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     schema = OmegaConf.structured(Config)
     schema.data = _schema_of(plain, "data", DATA)
@@ -239,7 +241,7 @@ def _schema_of(plain: DictConfig, group: str, schemas: Mapping[str, type]) -> An
 
 
 def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) -> None:
-    """Hydra lets `+key=value` and a site's own YAML add keys; the schema is closed."""
+    """Refuses keys that `+key=value` or a site's own YAML added, since the schema is closed."""
     for key, value in plain.items():
         if key not in list(schema.keys()):
             raise RequestError(_no_such_key(".".join((*path, str(key))), schema))
@@ -271,10 +273,9 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
         return _unknown_override(missing.group(1), overrides)
     message = str(cause).splitlines()[0]
     if message.startswith("Config group override must be"):
-        chosen = [word.split("=", 1) for word in overrides if word.split("=", 1)[0] in GROUPS]
-        empty = [group for group, *choice in chosen if choice == ["null"]]
-        if empty:
-            return _no_choice(empty[0])
+        for word in map(Word.parse, overrides):
+            if word.key in GROUPS and word.value == "null":
+                return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
@@ -286,7 +287,8 @@ def _unknown_override(key: str, overrides: Sequence[str]) -> str:
     if "/" in key:
         return f"{key}: no such group; the groups are: {', '.join(GROUPS)}, hydra/launcher"
     # The choices that were made decide which keys there are.
-    choices = [word for word in overrides if word.split("=", 1)[0] in (*GROUPS, "hydra/launcher")]
+    groups = (*GROUPS, "hydra/launcher")
+    choices = [word for word in overrides if Word.parse(word).key in groups]
     defaults = compose("config", choices, return_hydra_config=key.startswith("hydra"))
     parent = key.rpartition(".")[0]
     siblings = OmegaConf.select(defaults, parent) if parent else defaults

@@ -1,7 +1,7 @@
 """Says in one line, with the remedy, what Hydra and omegaconf say in several.
 
-This module alone knows their messages. What a key or a choice was probably meant to be is found
-among the names that exist.
+No other module knows the messages of omegaconf. For a wrong key or choice it looks for the name
+that was probably meant among those that exist.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ ALIASES = {
     "grad_accum": "gradient_accumulation_steps",
     "lr": "learning_rate",
 }
-"""What people call a key or a choice that no comparison of letters would find."""
+"""Other names of keys and choices, which no comparison of letters would find."""
 
 
 def close_to(word: str, names: Collection[str]) -> str | None:
-    """The one of the names that was probably meant."""
+    """Finds the name that was probably meant."""
     if ALIASES.get(word) in names:
         return ALIASES[word]
     lower = {name.lower(): name for name in names}
@@ -35,7 +35,7 @@ def close_to(word: str, names: Collection[str]) -> str | None:
 
 
 def unreadable(word: str, choices: Mapping[str, Collection[str]]) -> str:
-    """A word of the command line that is no key=value.
+    """The message for a word of the command line that is no key=value.
 
     Args:
         word: The word.
@@ -59,7 +59,7 @@ def unreadable(word: str, choices: Mapping[str, Collection[str]]) -> str:
 
 
 def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> str:
-    """A choice that a group does not have."""
+    """The message for a choice that a group does not have."""
     path = str(error.missing_cfg_file)
     group = next((name for name in (*groups, "hydra") if path.startswith(f"{name}/")), "")
     choice = path.removeprefix(f"{group}/")
@@ -87,7 +87,7 @@ def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> st
 
 
 def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Collection[str]]) -> str:
-    """A key that its group does not have.
+    """The message for a key that its group does not have.
 
     Args:
         key: The dotted key.
@@ -116,7 +116,12 @@ def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Colle
 
 
 def invalid(key: str | None, message: str) -> str:
-    """A value that its key does not take, from the first line of omegaconf's message."""
+    """The message for a value that its key does not take.
+
+    Args:
+        key: The dotted key; None if omegaconf does not say it.
+        message: The first line of omegaconf's message.
+    """
     for pattern, rule in _RULES:
         found = re.search(pattern, message)
         if key and found:
@@ -138,9 +143,9 @@ _RULES = (
     ),
     (r"is not a ListConfig", "{key} must be a list, as in '{key}=[NAME]'"),
 )
-"""What omegaconf says of a value, and what is said here."""
+"""Patterns of omegaconf's messages, and the messages that replace them."""
 
 
 def field_names(schema: type) -> list[str]:
-    """The keys of a schema."""
+    """Lists the keys of a schema."""
     return [item.name for item in dataclasses.fields(schema)]

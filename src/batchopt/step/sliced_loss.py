@@ -1,9 +1,9 @@
 """The language-model head with its cross-entropy, a slice of positions at a time.
 
-The logits of all positions never exist together: each slice makes its own, takes the loss and at
-once the gradient from them, and drops them. So the memory of the head depends neither on the
-number of positions nor, but for the weight's own gradient, on the vocabulary. Nothing is computed
-twice: whatever comes after a sum only scales its gradient.
+The logits of all positions never exist together. Each slice makes its logits, computes the loss and
+the gradient from them at once, and drops them. So the memory of the head does not depend on the
+number of positions, and only the gradient of its weight depends on the vocabulary. Nothing is
+computed twice: an operation after a sum only scales the gradient of the sum.
 Source: Hsu et al. 2024, Liger Kernel, section 3.2, arXiv:2410.10989.
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 SLICE_BYTES = {"cpu": 2**24}
-"""Logits of one slice in float32, by device. Smaller ones are slower, larger ones no faster
-(docs/benchmarks.md)."""
+"""Bytes of the float32 logits of one slice, by device. Smaller slices are slower, larger ones no
+faster (docs/benchmarks.md)."""
 
 GPU_SLICE_BYTES = 2**28
-"""A GPU wants more to do at once."""
+"""A GPU needs more work at once."""
 
 GPU_SLICE_ROWS = 2048
 """A slice has no fewer positions on a GPU: each adds a gradient as large as the whole weight."""
@@ -32,7 +32,7 @@ deeplearning/performance/dl-performance-matrix-multiplication)."""
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What makes logits from the decoder's states: scale * states @ weight.T + bias.
+    """Makes logits from the states of the decoder: scale * states @ weight.T + bias.
 
     `weight` is (vocabulary, width), `bias` (vocabulary).
     """
@@ -43,16 +43,17 @@ class Head:
 
 
 def find_head(model: nn.Module) -> Head:
-    """The head of an encoder-decoder model, as transformers builds them.
+    """Finds the head of an encoder-decoder model of transformers.
 
     Raises:
-        TypeError: It is not a linear layer.
+        TypeError: The head is not a linear layer.
     """
     unknown: Any = model
     linear = unknown.get_output_embeddings()
     if not isinstance(linear, nn.Linear):
         raise TypeError(f"the head is {type(linear).__name__}, not a linear layer")
-    # BART's family adds a buffer to the logits; T5's scales the states where weights are tied.
+    # Models like BART add a buffer to the logits; models like T5 scale the states if weights are
+    # tied.
     added: Tensor | None = getattr(model, "final_logits_bias", None)
     bias: Tensor | None = linear.bias
     if added is not None:
@@ -67,8 +68,8 @@ def sliced_loss_sum(
     """Sums the cross-entropy over positions, each of which has a target.
 
     Args:
-        states: The decoder's last hidden states (positions, width).
-        head: What turns them into logits.
+        states: The last hidden states of the decoder (positions, width).
+        head: Turns them into logits.
         targets: (positions).
         label_smoothing: Weight of the uniform distribution over the vocabulary.
 
@@ -78,7 +79,7 @@ def sliced_loss_sum(
     if head.scale != 1:
         states = states * head.scale
     apply: Any = _SlicedCrossEntropy.apply
-    # Inside of a Function gradients are off, so that it has to be told.
+    # Inside a Function gradients are off, so it must be told.
     wanted = torch.is_grad_enabled()
     loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted)
     return loss
@@ -101,7 +102,7 @@ def _as_kernel(weight: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
-    """Takes the gradient while the logits are there; `backward` only scales it."""
+    """Computes the gradient while the logits exist; `backward` only scales it."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 - one loop; autograd passes them by position
@@ -162,7 +163,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        # Let go of here, so that autograd keeps the very tensors as gradients and copies none.
+        # No reference is kept, so that autograd takes these tensors as gradients without a copy.
         gradients, ctx.gradients = ctx.gradients, None
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
         return (*scaled, None, None, None)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from batchopt.machine import nvml
+from batchopt.record.statuses import Phase
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Allocator:
 
     def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
-        self._phase = "load"
+        self._phase: str = Phase.load
         self.peaks: dict[str, Peak] = {}
 
     def enter(self, phase: str) -> None:
@@ -50,8 +51,8 @@ class Allocator:
         """
         self._keep()
         stats = self._cuda.memory_stats()
-        training = [self.peaks[name] for name in ("first_steps", "train") if name in self.peaks]
-        evaluation = self.peaks.get("evaluate", Peak())
+        training = [self.peaks[name] for name in ("first_steps", Phase.train) if name in self.peaks]
+        evaluation = self.peaks.get(Phase.evaluate, Peak())
         allocated = max((peak.allocated for peak in training), default=None)
         reserved = max((peak.reserved for peak in training), default=None)
         return {

@@ -1,19 +1,19 @@
-"""Floating-point operations: what a micro-batch takes, and what the device can do at most.
+"""Floating-point operations: of a micro-batch, and the peak of the device.
 
-Model FLOPs utilisation is (operations per token x tokens per second) / peak. Operations are those
-of forward and backward without recomputation, over the real tokens: padding and gradient
-checkpointing are work, but no use. Source: https://arxiv.org/abs/2204.02311, appendix B.
+Model FLOPs utilisation is (operations per token x tokens per second) / peak. It counts the
+operations of forward and backward on the real tokens, without recomputation: padding and gradient
+checkpointing cost time and are no progress. Source: https://arxiv.org/abs/2204.02311, appendix B.
 """
 
 import copy
 import time
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import PreTrainedModel
 
 from batchopt.request.config import Precision
 from batchopt.step.loss import micro_batch_loss
@@ -21,7 +21,7 @@ from batchopt.step.loss import micro_batch_loss
 Shape = tuple[int, ...]
 
 SOURCE = "FlopCounterMode over a measured GEMM"
-"""How `mfu` is found."""
+"""The method behind `mfu`."""
 
 
 def _attention(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
@@ -36,17 +36,17 @@ def _attention_backward(
 
 
 CPU_ATTENTION = {
-    # The counter of torch knows the attention kernels of CUDA only.
+    # The counter of torch knows only the attention kernels of CUDA.
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 
 
-def count_flops(model: PreTrainedModel, micro_batch: dict[str, Tensor]) -> int:
-    """Counts the operations of forward and backward on one micro-batch, computing nothing.
+def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
+    """Counts the operations of forward and backward on one micro-batch, without computing them.
 
-    Tensors without content go through a model of the same configuration, so neither memory nor
-    the state of the run is touched.
+    Tensors without content go through a new model of the same configuration, so neither the memory
+    nor the state of the run changes.
     """
     config = copy.deepcopy(model.config)
     with FakeTensorMode() as fake, torch.random.fork_rng():

@@ -1,8 +1,8 @@
-"""What a run writes while it trains: metrics.jsonl, predictions.jsonl, and where it is.
+"""Writes metrics.jsonl and predictions.jsonl while a run trains, and reports its progress.
 
-The recorder owns the run's clocks. Training time is the time between the ends of two optimizer
-steps, data included; evaluations, checkpoints and logging lie outside it. Its state goes into
-every checkpoint, so that a resumed run has one history.
+The recorder owns the clocks of the run. Training time is the time between the ends of two
+optimizer steps, including the wait for data; evaluations, checkpoints and logging are left out. The
+state of the recorder goes into every checkpoint, so that a resumed run has one history.
 """
 
 import logging
@@ -22,7 +22,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from batchopt.evaluation.evaluator import Evaluation
 from batchopt.machine import host_memory
-from batchopt.record.files import METRICS, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.record.files import METRICS_JSONL, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.record.statuses import Phase
 from batchopt.step.noise_scale import NoiseScale
 from batchopt.training import checkpoints
 from batchopt.training.step_times import (
@@ -38,11 +39,11 @@ from batchopt.training.supervised import Events
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_S = 5.0
-"""Seconds between two reports of the numbers so far; a run that is killed leaves the last one."""
+"""Seconds between two reports of the metrics so far. A killed run leaves the last report."""
 
 
 class StopRequested(BaseException):
-    """The run was asked to end before it trained: there is nothing to save."""
+    """The run was asked to stop before it trained; there is nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,15 @@ class _Step:
 
 
 class Recorder(TrainerCallback):
-    """Follows a training through the Trainer's events.
+    """Follows a training through the events of the Trainer.
 
     What a step leaves on the device (loss, norms, times) is read at log lines, evaluations and
     checkpoints, of all steps together, so that a GPU does not wait for the host in between.
 
     Args:
         run_dir: Where the files go.
-        events: The way to the supervisor.
-        started: When the run started by `time.monotonic`, earlier attempts counted in.
+        events: Reports to the supervisor.
+        started: Start of the run by `time.monotonic`, moved back by the time of earlier attempts.
         attempt: Number of the attempt, from 1.
     """
 
@@ -84,7 +85,7 @@ class Recorder(TrainerCallback):
         self.started = started
         self.attempt = attempt
         self.per_device = 0
-        """Examples of a micro-batch, set with the plan."""
+        """Examples of a micro-batch; set with the plan."""
         self.stop_requested = False
         self.training = False
         self.steps: list[StepTiming] = []
@@ -94,9 +95,11 @@ class Recorder(TrainerCallback):
         self.train_time_s = 0.0
         self.largest_micro_batch_tokens = 0
         self.noise_scale = NoiseScale()
+        self.other_metrics: dict[str, Any] = {}
+        """Metrics of the record that the recorder does not measure itself."""
         self.clock = StepClock(torch.device("cpu"))
         self.on_phase: Callable[[str], None] = lambda _: None
-        """Called as each phase begins, before the supervisor is told."""
+        """Called when a phase begins, before the supervisor is told."""
         self._losses: list[float] = []
         """Of the steps since the last log line."""
         self._unread: list[_Step] = []
@@ -108,7 +111,7 @@ class Recorder(TrainerCallback):
     def phase(self, name: str) -> None:
         """Says that a phase begins."""
         self._read_steps()
-        self.on_phase("first_steps" if name == "train" and self._is_warming_up() else name)
+        self.on_phase("first_steps" if name == Phase.train and self._is_warming_up() else name)
         self.events.phase(name)
 
     def request_stop(self) -> None:
@@ -122,7 +125,7 @@ class Recorder(TrainerCallback):
         self.stop_requested = True
 
     def step_begins(self, step: dict[str, Any]) -> None:
-        """Takes the counts of the optimizer step that is about to run."""
+        """Notes the counts of the optimizer step that runs next."""
         counts = {name: value for name, value in step.items() if isinstance(value, int)}
         self._counts = counts | {"micro_batches": len(step["micro_batches"])}
         self._parts = []
@@ -134,12 +137,12 @@ class Recorder(TrainerCallback):
         self.clock.start()
 
     def step_computed(self, loss: Tensor) -> None:
-        """Takes the loss of the step, whose gradient is complete."""
+        """Notes the loss of the step; its gradient is complete."""
         self._loss = loss
         self.clock.start()
 
     def record_evaluation(self, step: int, epoch: float, result: Evaluation, took_s: float) -> None:
-        """Writes one evaluation: its line in metrics.jsonl, and predictions.jsonl anew."""
+        """Writes one evaluation: a line of metrics.jsonl, and a new predictions.jsonl."""
         self.eval_time_s += took_s
         _checked("evaluation", result.eval_loss, step)
         row = {
@@ -154,7 +157,7 @@ class Recorder(TrainerCallback):
         }
         self.evaluations.append(row)
         self.events.tell(evaluation=row)
-        append_jsonl(self.run_dir / METRICS, row)
+        append_jsonl(self.run_dir / METRICS_JSONL, row)
         write_jsonl(self.run_dir / PREDICTIONS, result.predictions)
         logger.info(
             "step %d: eval_loss %.3f, rouge_f1 %.3f", step, row["eval_loss"], row["rouge_f1"]
@@ -179,7 +182,7 @@ class Recorder(TrainerCallback):
             self.largest_micro_batch_tokens, self._counts["largest_micro_batch_tokens"]
         )
         if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
-            control.should_evaluate = True  # the last step counts, on whatever number it falls
+            control.should_evaluate = True  # the last step, also between two evaluations
         if self.stop_requested and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         self._tell_progress(state)
@@ -203,13 +206,13 @@ class Recorder(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         self._read_steps()
-        # The mean over the steps since the last line; the Trainer's own forgets at a resume.
+        # The mean over the steps since the last line; the Trainer's own mean is lost at a resume.
         losses, self._losses = self._losses, []
         loss = fmean(losses)
         self.train_loss = _checked("training", loss, state.global_step)
         self.events.tell(loss=loss)
         append_jsonl(
-            self.run_dir / METRICS,
+            self.run_dir / METRICS_JSONL,
             {
                 "kind": "train",
                 "step": state.global_step,
@@ -226,7 +229,7 @@ class Recorder(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Goes back to the clock of training."""
+        """Goes back to the training clock."""
         if args.device.type == "cpu" and not self.steps:
             host_memory.trim()
         self._resume_training()
@@ -234,25 +237,25 @@ class Recorder(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Goes back to the clock of training."""
+        """Goes back to the training clock."""
         self._resume_training()
 
     def complete_checkpoint(self, step: int, *, keep: int) -> None:
-        """Adds the recorder's own state to a checkpoint, last: with it the checkpoint is whole.
+        """Adds the state of the recorder to a checkpoint, which completes it.
 
-        Removes the oldest ones, so that `keep` stay.
+        Removes the oldest checkpoints, so that `keep` stay.
         """
         checkpoints.complete(checkpoints.folder(self.run_dir, step), self._state())
         self.events.tell(checkpoint_step=step)
         checkpoints.rotate(self.run_dir, keep, self._best().get("step"))
 
     def begin_anew(self) -> None:
-        """Forgets what an attempt without a checkpoint left behind."""
-        for name in (METRICS, PREDICTIONS):
+        """Removes the files of an earlier attempt that left no checkpoint."""
+        for name in (METRICS_JSONL, PREDICTIONS):
             (self.run_dir / name).unlink(missing_ok=True)
 
     def restore(self, folder: Path) -> None:
-        """Goes back to the state of a checkpoint; what came after it is as if it had not been."""
+        """Goes back to the state of a checkpoint and drops the metrics that came after it."""
         state = checkpoints.recorded(folder)
         self.steps = [StepTiming(*row) for row in state["steps"]]
         self.evaluations = state["evaluations"]
@@ -262,7 +265,7 @@ class Recorder(TrainerCallback):
         self.largest_micro_batch_tokens = state["largest_micro_batch_tokens"]
         self.noise_scale.restore(state["noise_scale"])
         self._losses = state["losses"]
-        path, step = self.run_dir / METRICS, len(self.steps)
+        path, step = self.run_dir / METRICS_JSONL, len(self.steps)
         write_jsonl(path, [row for row in list(read_jsonl(path)) if row["step"] <= step])
 
     def _state(self) -> dict[str, Any]:
@@ -278,7 +281,7 @@ class Recorder(TrainerCallback):
         }
 
     def metrics(self) -> dict[str, Any]:
-        """The final numbers that follow from what was seen, named as in record.json."""
+        """The metrics so far, named as in record.json."""
         with suppress(RuntimeError):  # of a device that failed; what it still had is lost
             self._read_steps()
         steady = steady_steps(self.steps)
@@ -325,19 +328,20 @@ class Recorder(TrainerCallback):
             "best_rouge_f1": best.get("rouge_f1"),
             "best_step": best.get("step"),
             "gradient_noise_scale": self.noise_scale.examples,
+            **self.other_metrics,
         }
 
     def _best(self) -> dict[str, Any]:
-        """The evaluation with the best score, the first of equals; empty before the first."""
+        """The evaluation with the best score, the first of equal ones; empty before the first."""
         return max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
 
     def _padding(self, real: str, padded: str) -> float | None:
-        """The share of padding in all steps, from two counts by name."""
+        """The share of padding in all steps, from the names of two counts."""
         computed = sum(getattr(step, padded) for step in self.steps)
         return 1 - sum(getattr(step, real) for step in self.steps) / computed if computed else None
 
     def _is_warming_up(self) -> bool:
-        # The steps of an attempt are the last ones. Asked at every log line: no walk over them all.
+        # The steps of this attempt are the last ones. No loop over all: this runs at each log line.
         steps = self.steps
         return len(steps) < WARMUP_STEPS or steps[-WARMUP_STEPS].attempt != self.attempt
 
@@ -373,16 +377,20 @@ class Recorder(TrainerCallback):
         now = time.monotonic()
         if now - self._snapshot_at > SNAPSHOT_S:
             self.events.tell(metrics=self.metrics())
-            # Long histories take longer to add up; the report stays a small part of the time.
+            # Long histories take longer to add up; reports stay a hundredth of the time.
             self._snapshot_at = now + 100 * (time.monotonic() - now)
 
     def _resume_training(self) -> None:
-        self.phase("train")
+        self.phase(Phase.train)
         self.clock.begin()
 
 
 def _checked(kind: str, loss: float, step: int) -> float:
-    """A training whose loss is no number any more is over; to go on would only cost."""
+    """Returns the loss.
+
+    Raises:
+        FloatingPointError: The loss is NaN or infinite.
+    """
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"the {kind} loss is {loss} at step {step}; lower training.learning_rate, or set "
@@ -392,5 +400,5 @@ def _checked(kind: str, loss: float, step: int) -> float:
 
 
 def _finite(value: float | None) -> float | None:
-    """A gradient that overflowed has no norm that JSON could hold."""
+    """None for the norm of a gradient that overflowed, since JSON has no infinity."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,10 +1,10 @@
 """The Trainer of transformers, with whole optimizer steps as its batches.
 
-The installed Trainer takes encoder-decoder models for models that normalise their loss by
-`num_items_in_batch`, which they do not, and so makes the gradient as many times too large as there
-are micro-batches (docs/decisions.md). Here the Trainer sees no accumulation at all: its batch is
-one optimizer step, and `training_step` runs the micro-batches of it. This module alone maps our
-names to the Trainer's.
+The installed Trainer believes that encoder-decoder models normalise their loss by
+`num_items_in_batch`. They do not, so its gradient is as many times too large as there are
+micro-batches (docs/decisions.md). Here the Trainer sees no accumulation at all: its batch is one
+optimizer step, and `training_step` runs the micro-batches of that step. The names of the Trainer's
+arguments stand in this module alone.
 """
 
 import os
@@ -27,6 +27,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from batchopt.evaluation.evaluator import Evaluator
 from batchopt.record.files import CHECKPOINTS
+from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
@@ -36,7 +37,7 @@ from batchopt.training.recorder import Recorder
 
 
 class ExactTrainer(Seq2SeqTrainer):
-    """Trains on the exact gradient of each optimizer step, however it is cut."""
+    """Trains on the exact gradient of each optimizer step, in whatever micro-batches."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class ExactTrainer(Seq2SeqTrainer):
         sliced: bool,
         recorder: Recorder,
         gradient_checkpointing: bool = False,
+        first_evaluation: bool = True,
         tracked_as: str | None = None,
     ) -> None:
         self.config = config
@@ -66,10 +68,11 @@ class ExactTrainer(Seq2SeqTrainer):
                 plan,
                 recorder.run_dir,
                 gradient_checkpointing=gradient_checkpointing,
+                first_evaluation=first_evaluation,
                 tracked_as=tracked_as,
             ),
             train_dataset=train_rows,
-            # The Trainer insists on one; evaluation goes through `evaluator`.
+            # The Trainer demands one; `evaluator` does the evaluation.
             eval_dataset=train_rows,
             processing_class=tokenizer,
             data_collator=StepCollator(
@@ -128,7 +131,7 @@ class ExactTrainer(Seq2SeqTrainer):
         examples, tokens = 0, 0
         for number, micro_batch in enumerate(micro_batches, 1):
             batch = self._prepare_inputs(micro_batch)
-            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            # Accelerate wraps model.forward in autocast; the loss in slices does not call that.
             with self.accelerator.autocast():
                 loss = micro_batch_loss(
                     model,
@@ -149,13 +152,12 @@ class ExactTrainer(Seq2SeqTrainer):
         return step_loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Evaluates on the validation split and reports as the Trainer would."""
+        """Evaluates on the validation split and reports as the Trainer does."""
         if not self._evaluation_is_due():
-            # The Trainer also evaluates where a resumed run starts, and where a run is stopped.
+            # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
-        self.recorder.phase("evaluate")
+        self.recorder.phase(Phase.evaluate)
         started = time.perf_counter()
-        assert isinstance(self.model, PreTrainedModel)
 
         def batch_context() -> AbstractContextManager[Any]:
             self.recorder.events.tell(alive=True)
@@ -185,7 +187,7 @@ class ExactTrainer(Seq2SeqTrainer):
         return step % every == 0 or step >= self.state.max_steps
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self.recorder.phase("save")
+        self.recorder.phase(Phase.save)
         super()._save_checkpoint(model, trial)
         self.recorder.complete_checkpoint(
             self.state.global_step, keep=self.config.training.keep_checkpoints
@@ -202,15 +204,25 @@ def training_arguments(
     run_dir: Path,
     *,
     gradient_checkpointing: bool = False,
+    first_evaluation: bool = True,
     tracked_as: str | None = None,
 ) -> Seq2SeqTrainingArguments:
-    """Maps our names to the Trainer's; `tracked_as` is the run's name in its tracker, if any."""
+    """Maps our names to those of the Trainer.
+
+    Args:
+        config: The run.
+        plan: How the steps are divided.
+        run_dir: Where the checkpoints go.
+        gradient_checkpointing: True also where the config does not ask for it, after an OOM.
+        first_evaluation: Whether to evaluate before the first step.
+        tracked_as: The name of the run in its tracker; None: no tracker.
+    """
     training = config.training
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
-        # To the Trainer one batch is one optimizer step.
+        # For the Trainer one batch is one optimizer step.
         per_device_train_batch_size=plan.effective_batch_size,
         gradient_accumulation_steps=1,
         learning_rate=training.learning_rate,
@@ -234,7 +246,7 @@ def training_arguments(
         logging_nan_inf_filter=False,
         eval_strategy=strategy,
         eval_steps=training.eval_steps,
-        eval_on_start=True,
+        eval_on_start=first_evaluation,
         save_strategy=strategy if training.save_checkpoints else "no",
         save_steps=training.eval_steps or 500,
         metric_for_best_model="rouge_f1",
@@ -275,6 +287,6 @@ def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
     """Resolves `auto`: bf16 where the GPU has it, else fp32."""
     if precision is not Precision.auto:
         return precision
-    # Older cards emulate it, which is slower than fp32.
+    # Older cards emulate bf16, which is slower than fp32.
     native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return Precision.bf16 if native else Precision.fp32
