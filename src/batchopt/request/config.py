@@ -285,16 +285,20 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
-    """Compile the model with torch.compile."""
-    dataloader_num_workers: int = field(default=0, metadata=at_least(0))
-    """Processes that prepare batches beside the training."""
+    """Compile encoder and decoder with torch.compile, for training."""
+    pad_to_multiple_of: int | None = field(default=None, metadata=at_least(1))
+    """Lengths of micro-batches are rounded up to a multiple of this; null: 64 with torch_compile
+    (few shapes), else 8 on a GPU (tensor cores) and 1 on the CPU."""
+    dataloader_num_workers: int | None = field(default=None, metadata=at_least(0))
+    """Processes that prepare batches beside the training; null: 4 on a GPU, which would wait, or as
+    many as there are CPU cores, and 0 on the CPU."""
     logging_steps: int = field(default=5, metadata=at_least(1))
     """Optimizer steps between two lines of metrics.jsonl."""
     eval_steps: int | None = field(default=None, metadata=at_least(1))
     """Optimizer steps between two evaluations; null: once an epoch."""
     per_device_eval_batch_size: int | None = field(default=None, metadata=at_least(1))
     """Examples of one evaluation batch; the same for every preset. null: as many as an eighth of
-    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 32."""
+    the GPU's memory holds the decoder's state of, up to 256, or 512 MiB of the CPU's, up to 32."""
     early_stopping_patience: int | None = field(default=None, metadata=at_least(1))
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True
