@@ -232,7 +232,7 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
 def _keys_elsewhere() -> dict[str, list[str]]:
     return {
         f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in SECTIONS
+        for group, choice, schema in sorted(SECTIONS, key=lambda section: bool(section.choice))
         if group
     }
 

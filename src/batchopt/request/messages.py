@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import MissingConfigException
 
+from batchopt.record.keys import Word
+
 ALIASES = {
     "batch_size": "per_device_train_batch_size",
     "bf16": "precision",
@@ -58,8 +60,9 @@ def unreadable(word: str, choices: Mapping[str, Collection[str]], reason: str) -
     function = re.search(r"^.*while evaluating.*$", reason, re.MULTILINE)
     if function:
         return f"cannot read {word!r}: {function[0]}"
-    key, _, value = word.partition("=")
-    if not re.fullmatch(r"[~+]*[\w$./@:-]*", key, re.ASCII):
+    parsed = Word.parse(word)
+    key, value = parsed.key, parsed.value or ""
+    if not re.fullmatch(r"[\w$./@:-]*", key, re.ASCII):
         return f"cannot read {word!r}: {key!r} is no key; write key=value, as in data.train_file=…"
     if len(f"{value}.".splitlines()) > 1:
         return f"cannot read {word!r}: a value may have no line breaks"
