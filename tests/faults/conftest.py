@@ -9,9 +9,9 @@ HEAD = """\
 
 `make endings` (tests/faults/test_endings.py) writes this page. Each row is a run of the real
 command line on the CPU, with a model of some thousand parameters. The test provoked the fault in
-the phase that the cause names, and the row shows the record. There was no GPU: the test raised errors
-with the messages of CUDA's libraries. In every case the record was complete, the other runs of the
-sweep went on, and no process and no temporary file was left.
+the phase that the cause names, and the row shows the record. There was no GPU: the test raised
+errors with the messages of CUDA's libraries. In every case the record was complete, the other runs
+of the sweep went on, and no process and no temporary file was left.
 
 A kill, a timeout and an out-of-memory are results; the sweep exits with 0. It exits with 1 if a run
 failed, and with the code of the signal if somebody stops it (130 for Ctrl-C).
