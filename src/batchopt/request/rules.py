@@ -1,10 +1,13 @@
 """The rules of the config that a type cannot say."""
 
+import codecs
 from collections.abc import Iterator
 
 from batchopt.errors import RequestError
 from batchopt.request.config import (
+    SEPARATORS,
     Config,
+    FilesDataConfig,
     Packing,
     PretrainedModelConfig,
     SampleDataConfig,
@@ -58,6 +61,8 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
     if isinstance(data, SampleDataConfig):
         yield at_least("data.train_examples", data.train_examples, 1)
         yield at_least("data.validation_examples", data.validation_examples, 1)
+    if isinstance(data, FilesDataConfig):
+        yield from _file_rules(data)
     yield (
         "model.learning_rate",
         model.learning_rate,
@@ -128,3 +133,33 @@ def _rules(config: Config) -> Iterator[tuple[str, object, bool, str]]:
     yield "probe.memory_margin", margin, 0 <= margin < 1, "from 0 up to, not including, 1"
     for value in config.sweep.retry:
         yield "sweep.retry", value, value in RETRY, "a list of " + ", ".join(RETRY)
+
+
+def _file_rules(data: FilesDataConfig) -> Iterator[tuple[str, object, bool, str]]:
+    for key in ("train_file", "validation_file"):
+        value = getattr(data, key)
+        paths = value if isinstance(value, list) else [value]
+        sound = bool(paths) and all(isinstance(path, str | int | float) for path in paths)
+        yield f"data.{key}", value, sound, "a path, or a list of paths, as in [a.csv,b.csv]"
+    separator = data.separator or ""
+    yield (
+        "data.separator",
+        data.separator,
+        separator in SEPARATORS or separator == "\\t" or (len(separator) == 1 and separator != '"'),
+        f"one of {', '.join(SEPARATORS)}, or one character",
+    )
+    yield (
+        "data.encoding",
+        data.encoding,
+        data.encoding is not None and _is_encoding(data.encoding),
+        "the name of an encoding, such as utf-8, utf-16 or cp949",
+    )
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+        "".encode(name)  # of the codecs, some turn bytes into bytes
+    except LookupError:
+        return False
+    return True
