@@ -261,14 +261,19 @@ def test_bad_row_of_csv(name, tmp_path, validation_file):
     line, expected = BAD_CSV[name]
     path = write_bytes(
         tmp_path / "a.csv",
-        b'dialogue,summary\n"two\nlines",b\n\n' + line + "\n그 밖은 UTF-8,d\n".encode(),
+        b'dialogue,summary\n"two\nlines",b\n\n'
+        + line
+        + "\n그 밖의 모든 줄은 UTF-8입니다,d\n".encode(),
     )
 
     message = error_of(path, validation_file)
     assert f"{path}, line 5: {expected}" in message
 
     corpus = read(path, validation_file, on_bad_row=BadRow.skip)
-    assert [example.dialogue for example in corpus.train] == ["two\nlines", "그 밖은 UTF-8"]
+    assert [example.dialogue for example in corpus.train] == [
+        "two\nlines",
+        "그 밖의 모든 줄은 UTF-8입니다",
+    ]
     assert corpus.skipped_rows == 1
 
 

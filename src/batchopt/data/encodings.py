@@ -76,15 +76,13 @@ def _is_korean(path: Path) -> bool:
     """
     if not _is_sound(path, "cp949"):
         return False
-    common, other = 0, 0
-    for text in _decoded(path, "cp949", "strict"):
-        syllables = Counter(letter for word in re.findall("[가-힣]+", text) for letter in word)
-        # Python's codec makes the others up of their parts, in eight bytes.
-        usual = sum(n for letter, n in syllables.items() if len(letter.encode("euc_kr")) == 2)
-        common += usual
-        jamo = len(re.findall(r"([\u3131-\u318e])\1*", text))  # ㅋㅋㅋㅋ is one
-        foreign = len(re.findall(r"[\u0370-\u04ff\u3040-\u30ff\u4e00-\u9fff\uf900-\ufaff]", text))
-        other += syllables.total() - usual + jamo + foreign
+    text = next(_decoded(path, "cp949", "strict"), "")  # a block says enough
+    syllables = Counter(letter for word in re.findall("[가-힣]+", text) for letter in word)
+    # Python's codec makes the others up of their parts, in eight bytes.
+    common = sum(n for letter, n in syllables.items() if len(letter.encode("euc_kr")) == 2)
+    jamo = len(re.findall(r"([\u3131-\u318e])\1*", text))  # ㅋㅋㅋㅋ is one
+    foreign = len(re.findall(r"[\u0370-\u04ff\u3040-\u30ff\u4e00-\u9fff\uf900-\ufaff]", text))
+    other = syllables.total() - common + jamo + foreign
     return common > 2 * other
 
 

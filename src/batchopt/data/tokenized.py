@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from batchopt.data import Corpus, Example
 from batchopt.data.load import fingerprint
-from batchopt.errors import RequestError
+from batchopt.data.pretrained import load_tokenizer
 from batchopt.record.files import read_json, write_json
 from batchopt.request.config import Config, ModelConfig, PretrainedModelConfig, TinyModelConfig
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of what a folder holds; part of its name."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".h5", ".msgpack", ".ot", ".gguf", ".onnx")
+"""Suffixes of a model's files that decide no token."""
 
 BATCH = 1000
 """Examples that are tokenised and written at a time."""
@@ -164,12 +167,18 @@ def _tokenizer_identity(model: ModelConfig) -> list[object]:
         return ["tiny", model.vocab_size, model.extra_tokens]
     assert isinstance(model, PretrainedModelConfig)
     local = Path(model.name_or_path)
-    files = sorted(local.glob("*token*")) + sorted(local.glob("*.model")) if local.is_dir() else []
+    files = sorted(
+        file
+        for file in local.glob("*")
+        if file.is_file() and file.suffix not in WEIGHTS and file.stat().st_size < 2**26
+    )
     return [
         model.name_or_path,
         model.revision,
         model.extra_tokens,
         model.source_prefix,
+        model.source_language,
+        model.target_language,
         [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files],
     ]
 
@@ -179,7 +188,7 @@ def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedToken
         tokenizer = _train_tokenizer(model, train)
     else:
         assert isinstance(model, PretrainedModelConfig)
-        tokenizer = _pretrained_tokenizer(model)
+        tokenizer = load_tokenizer(model)
     tokenizer.add_tokens(model.extra_tokens)
     return tokenizer
 
@@ -208,33 +217,4 @@ def _train_tokenizer(model: TinyModelConfig, train: Sequence[Example]) -> "PreTr
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
-    )
-
-
-def _pretrained_tokenizer(model: PretrainedModelConfig) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(
-            model.name_or_path,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise RequestError(unloadable(model, error)) from error
-
-
-def unloadable(model: PretrainedModelConfig, error: Exception) -> str:
-    """Says in one line why a pretrained model cannot be had, and what to do."""
-    reason = str(error).strip().splitlines()[0]
-    if Path(model.name_or_path).is_dir():
-        return (
-            f"model.name_or_path: the folder {model.name_or_path} cannot be loaded ({reason}); it "
-            "must hold what save_pretrained writes: config.json, model.safetensors and the "
-            "tokenizer's files"
-        )
-    return (
-        f"model.name_or_path: {model.name_or_path} is no local folder and cannot be had from the "
-        f"hub ({reason}); check the name, or fetch it where there is a network (hf download "
-        f"{model.name_or_path} --local-dir DIR) and set model.name_or_path=DIR"
     )
