@@ -6,6 +6,7 @@ Whatever makes a model's folder unreadable is said in one line here, for its wei
 import difflib
 import importlib.util
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,20 @@ PACKAGES = {
     "pythainlp": "pythainlp",
     "bitsandbytes": "bitsandbytes",
 }
+
+
+THREE_LETTERS = {
+    "ko": "kor",
+    "en": "eng",
+    "ja": "jpn",
+    "zh": "zho",
+    "de": "deu",
+    "fr": "fra",
+    "es": "spa",
+    "ru": "rus",
+    "vi": "vie",
+}
+"""ISO 639-1 and 639-3 (NLLB's) of languages that people bring, to say what was meant."""
 
 
 def load_tokenizer(model: PretrainedModelConfig) -> "PreTrainedTokenizerBase":
@@ -154,9 +169,10 @@ def _set_languages(model: PretrainedModelConfig, tokenizer: Any) -> None:
 def _near_codes(code: str, known: list[str]) -> list[str]:
     """Codes that begin alike (ko, ko_KR, kor_Hang), or are spelled alike."""
     first = re.split(r"[_\-]", code.lower())[0]
+    heads = (first, first[:2], THREE_LETTERS.get(first[:2]))
     alike = [name for name in known if name.lower().startswith(first[:2])]
-    exact = [name for name in alike if re.split("_", name.lower())[0] in (first, first[:2])]
-    return (exact or difflib.get_close_matches(code, known, n=3, cutoff=0.5) or alike)[:3]
+    exact = [name for name in known if name.lower().split("_")[0] in heads]
+    return (exact or alike or difflib.get_close_matches(code, known, n=3, cutoff=0.5))[:3]
 
 
 def _set_padding(model: PretrainedModelConfig, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -193,12 +209,13 @@ def unloadable(model: PretrainedModelConfig, error: Exception) -> str:
     if "does not recognize this architecture" in text:
         return f"{KEY}: {name}: {text.split('. ')[0]}; pip install --upgrade transformers"
     if Path(name).is_dir():
-        reason = text if len(text) <= 200 else text[:197] + "..."
-        if _is_torn(error, text):
+        torn = _torn_file(Path(name))
+        if torn is not None or type(error).__name__ in ("UnpicklingError", "EOFError"):
             return (
-                f"{KEY}: the weights in {name} cannot be read ({type(error).__name__}: "
-                f"{reason[:100]}); the file is cut off or damaged: fetch or save it again"
+                f"{KEY}: {torn or f'a file of weights in {name}'} cannot be read "
+                f"({type(error).__name__}); it is cut off or damaged: fetch or save it again"
             )
+        reason = text if len(text) <= 200 else text[:197] + "..."
         return (
             f"{KEY}: the folder {name} cannot be loaded ({reason}); it "
             "must hold what save_pretrained writes: config.json, model.safetensors and the "
@@ -231,6 +248,19 @@ def _missing_package(error: Exception, text: str) -> str | None:
     return error.name if isinstance(error, ImportError) and error.name else None
 
 
-def _is_torn(error: Exception, text: str) -> bool:
-    kinds = {"SafetensorError", "UnpicklingError", "EOFError", "BadZipFile"}
-    return type(error).__name__ in kinds or "PytorchStreamReader" in text
+def _torn_file(folder: Path) -> Path | None:
+    """The first file of weights that is not whole; None: all are, as far as their heads tell."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (SafetensorError, OSError):
+            return file
+    for file in sorted(folder.glob("pytorch_model*.bin")):
+        with file.open("rb") as stream:
+            pickled = stream.read(1) == b"\x80"  # torch before 1.6
+        if not pickled and not zipfile.is_zipfile(file):
+            return file
+    return None

@@ -1,5 +1,6 @@
 """Builds the model that a run trains: fresh and tiny, or pretrained."""
 
+import logging
 from typing import Any
 
 import torch
@@ -55,6 +56,9 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
             "full precision"
         )
     torch.manual_seed(seed)  # for weights that the files lack
+    report = logging.getLogger("transformers.modeling_utils")
+    level = report.level
+    report.setLevel(logging.ERROR)  # it tells of every weight in a line; `check_weights` in one
     try:
         model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
             config.name_or_path,
@@ -68,6 +72,8 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
         raise
     except Exception as error:  # the library's errors have no base class in common
         raise RequestError(unloadable(config, error)) from error
+    finally:
+        report.setLevel(level)
     check_weights(config.name_or_path, model, loaded)
     checked: PreTrainedModel = model
     return checked
@@ -81,7 +87,8 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
     """
 
     def embedded(part: Any) -> int:
-        embeddings: Any = part.get_input_embeddings()
+        # The parts of FSMT do not tell.
+        embeddings = getattr(part, "embed_tokens", None) or part.get_input_embeddings()
         return int(embeddings.num_embeddings)
 
     # New rows are drawn at random, so they depend on the seed like fresh weights do.
@@ -95,7 +102,13 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
                 part.resize_token_embeddings(tokens)
         if tokens > embedded(model.get_decoder()):
             model.resize_decoder_token_embeddings(tokens)  # Marian with two vocabularies
-        short = tokens > min(embedded(model.get_encoder()), embedded(model.get_decoder()))
+        heads = [
+            module.out_features
+            for name, module in model.named_modules()
+            if name.rpartition(".")[2] in ("lm_head", "output_projection")  # FSMT's stays
+        ]
+        rows = [embedded(model.get_encoder()), embedded(model.get_decoder()), *heads]
+        short = tokens > min(rows)
     except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):
         short = True
     if short:

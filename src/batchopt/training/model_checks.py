@@ -19,6 +19,9 @@ from batchopt.step.loss import decoder_inputs
 
 logger = logging.getLogger(__name__)
 
+KOREAN = ("ko_KR", "kor_Hang", "ko")
+"""What mBART, NLLB and M2M100 call Korean, for the example in a message."""
+
 
 def check_weights(name: str, model: PreTrainedModel, loaded: Mapping[str, Any]) -> None:
     """Refuses weights that do not fit the model, and says which are missing.
@@ -80,7 +83,7 @@ def position_limit(part: nn.Module) -> int | None:
     Tables of learned or of sinusoidal positions have an end. Relative positions, rotary ones, and
     tables that grow have none.
     """
-    limits = []
+    limits, padded = [], False
     for name, module in part.named_modules():
         table = re.search(r"(position|\bwpe$)", name.rpartition(".")[2])
         grows = hasattr(module, "make_weight") or hasattr(module, "make_weights")
@@ -89,12 +92,13 @@ def position_limit(part: nn.Module) -> int | None:
         padding = module.padding_idx
         first = getattr(module, "offset", 0 if padding is None else padding + 1)
         limits.append(module.num_embeddings - int(first))
+        padded = padding is not None
     if not limits:
         return None
     limit = min(limits)
     config = getattr(part, "config", None)
-    windows = getattr(config, "attention_window", None)  # LED and Longformer pad up to it
-    if windows:
+    windows = getattr(config, "attention_window", None)
+    if windows and not padded:  # LED pads up to it, and gives positions to what it pads
         window = max(windows) if isinstance(windows, Sequence) else int(windows)
         limit = limit // window * window or limit
     return limit
@@ -149,7 +153,7 @@ def say_languages(
         name,
         code,
         getattr(tokenizer, "tgt_lang", None) or code,
-        next((known for known in languages(tokenizer) if known.startswith("ko")), code),
+        next((known for known in KOREAN if known in languages(tokenizer)), code),
     )
 
 
