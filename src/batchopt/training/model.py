@@ -103,9 +103,9 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
         if tokens > embedded(model.get_decoder()):
             model.resize_decoder_token_embeddings(tokens)  # Marian with two vocabularies
         heads = [
-            module.out_features
-            for name, module in model.named_modules()
-            if name.rpartition(".")[2] in ("lm_head", "output_projection")  # FSMT's stays
+            len(weight)
+            for name, weight in model.named_parameters(remove_duplicate=False)
+            if name.endswith(("lm_head.weight", "output_projection.weight"))  # FSMT's stays
         ]
         rows = [embedded(model.get_encoder()), embedded(model.get_decoder()), *heads]
         short = tokens > min(rows)
