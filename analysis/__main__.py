@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.words.labels import Language
+from analysis.findings.thresholds import MARGIN
+from analysis.words.texts import Language
 from batchopt.errors import RequestError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Analyses the runs of a sweep and writes tables, figures and a report.
   language            of the report: en or ko. Default: en
   figures             formats: {", ".join(FORMATS)}; several with commas. Default: png
   equivalence_margin  ROUGE points of 100: differences in quality within it do not matter.
-                      Default: 0.5
+                      Default: {MARGIN}
   memory_budget_gib   what a device has; the report then names the best setting that fits
   adopt               an aim: fastest, least_memory, best_quality, best_rouge_per_minute,
                       best_rouge_per_gib or least_energy. Writes its choice as conf/batch/best.yaml,
@@ -57,7 +58,7 @@ class Request:
     output: str = OUTPUT
     language: Language = "en"
     figures: tuple[str, ...] = ("png",)
-    equivalence_margin: float = 0.5
+    equivalence_margin: float = MARGIN
     memory_budget_gib: float | None = None
     adopt: str | None = None
     adopt_anyway: bool = False

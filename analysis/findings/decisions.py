@@ -1,4 +1,4 @@
-"""What to do with the findings of a comparison: the front, the knee, the budget, the next seeds.
+"""What to do with the findings of a comparison: the knee, the budget, the next seeds.
 
 Costs are the means of a setting's completed runs, as they stand under the aims; quality counts
 only where some difference in it is beyond the noise.
@@ -14,19 +14,17 @@ from analysis.findings.facts import (
     Contrast,
     Costs,
     Finding,
-    Front,
     Knee,
     MoreSeeds,
     Payback,
 )
 from analysis.findings.statistics import pairs_to_equate, pairs_to_tell
+from analysis.findings.thresholds import CLOSE_RATIO
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 KNEE_TOLERANCE = 0.05
 """Of the fastest's speed: what one may give up for less memory."""
-
-TELLING_RATIO = 1.05
-"""Of speed or memory: a smaller difference is not worth more runs."""
 
 ALPHA = 0.05
 SEED_LIMIT = 100
@@ -53,7 +51,6 @@ def decide(
     ranked = ranked_speed and not comparison.blocks_memory
     return replace(
         comparison,
-        front=find_front(costs, comparison.quality) if ranked else None,
         knee=find_knee(costs) if ranked else None,
         budget=None
         if memory_budget_gib is None or comparison.blocks_memory
@@ -70,45 +67,6 @@ def _costs(comparison: Comparison) -> list[Costs]:
             for standing in finding.ranking:
                 means.setdefault(standing.label, {})[finding.aim.column] = standing.mean
     return [Costs(label, *(own.get(column) for column in columns)) for label, own in means.items()]
-
-
-def find_front(costs: Sequence[Costs], quality: Sequence[Contrast]) -> Front | None:
-    """The settings that no other one beats in speed, memory and quality.
-
-    Quality counts as different between two settings only where it is beyond the noise.
-    """
-    measured = [one for one in costs if one.steps_per_second and one.peak_memory_gib]
-    if len(measured) < 2:
-        return None
-    better = {(one.first, one.second) for one in quality if one.apart}
-    beaten = {}
-    for one in measured:
-        for other in measured:
-            if other is not one and _beats(other, one, better):
-                beaten[one.label] = other.label
-                break
-    return Front(
-        settings=tuple(one for one in measured if one.label not in beaten),
-        beaten=tuple(beaten.items()),
-        by_quality=bool(better),
-    )
-
-
-def _beats(one: Costs, other: Costs, better: set[tuple[str, str]]) -> bool:
-    """Whether a setting is as good in everything and better in something."""
-    assert one.steps_per_second and other.steps_per_second
-    assert one.peak_memory_gib and other.peak_memory_gib
-    if (other.label, one.label) in better:
-        return False
-    as_good = (
-        one.steps_per_second >= other.steps_per_second
-        and one.peak_memory_gib <= other.peak_memory_gib
-    )
-    return as_good and (
-        one.steps_per_second > other.steps_per_second
-        or one.peak_memory_gib < other.peak_memory_gib
-        or (one.label, other.label) in better
-    )
 
 
 def find_knee(costs: Iterable[Costs]) -> Knee | None:
@@ -130,7 +88,7 @@ def find_budget(costs: Iterable[Costs], gib: float, endings: Mapping[str, Sequen
         choice=max(fitting, key=_speed, default=None),
         fitting=len(fitting),
         too_large=tuple(one for one in measured if _memory(one) > gib),
-        out_of_memory=tuple(label for label, own in endings.items() if "oom" in own),
+        out_of_memory=tuple(label for label, own in endings.items() if Status.oom in own),
     )
 
 
@@ -192,7 +150,7 @@ def seeds_to_decide(
 def _pairs_needed(contrast: Contrast, margin: float, alpha: float) -> int | None:
     estimate, matters = contrast.estimate, margin
     if contrast.scale == "ratio":
-        estimate, matters = math.log(contrast.estimate), math.log(TELLING_RATIO)
+        estimate, matters = math.log(contrast.estimate), math.log(CLOSE_RATIO)
     assert contrast.spread is not None
     if abs(estimate) > matters:
         return pairs_to_tell(contrast.spread, abs(estimate), alpha=alpha, limit=SEED_LIMIT)

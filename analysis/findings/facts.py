@@ -4,10 +4,9 @@ en and ko put them into sentences, recommendation into JSON; neither decides any
 Settings are named by their labels, aims and limits by keys.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from analysis.findings.statistics import Interval, mean_interval
 
@@ -157,14 +156,119 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """Something that limits what the runs can show: a kind, and what is to be said about it.
+class StillRunning:
+    """Some runs have not ended."""
 
-    The kinds and their values are those that en.limit knows.
-    """
+    count: int
+    planned: int
 
-    kind: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+
+@dataclass(frozen=True, slots=True)
+class NewerRecords:
+    """Some records have a newer schema than this analysis knows."""
+
+    count: int
+    newest: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class OtherBatch:
+    """A setting has another effective batch than most."""
+
+    label: str
+    size: int
+    reference: int
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """Runs of one comparison differ in a fact that a ranking depends on."""
+
+    fact: str
+    """A key of FACTS in `words`."""
+    holders: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each value, with the settings that have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneSeed:
+    """Settings that completed with one seed."""
+
+    labels: tuple[str, ...]
+    everyone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralDevices:
+    """The runs used several devices of one kind."""
+
+    kind: Literal["machines", "gpus"]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedGpu:
+    """A GPU held memory before the run began."""
+
+    label: str
+    seed: int | None
+    gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class DisturbedTiming:
+    """Something disturbed the timing of a run."""
+
+    label: str
+    seed: int | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsAsked:
+    """A run used another pair than it was asked for, such as "64 × 1"."""
+
+    label: str
+    seed: int | None
+    asked: str
+    got: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralCommits:
+    """The runs come from several commits of the code."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UncommittedCode:
+    """Some runs come from a checkout with uncommitted changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutTexts:
+    """Texts longer than the limits on tokens were cut."""
+
+    count: int
+
+
+Limit = (
+    StillRunning
+    | NewerRecords
+    | OtherBatch
+    | Differs
+    | OneSeed
+    | SeveralDevices
+    | SharedGpu
+    | DisturbedTiming
+    | NotAsAsked
+    | SeveralCommits
+    | UncommittedCode
+    | CutTexts
+)
+"""Something that limits what the runs can show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +293,6 @@ class Costs:
     steps_per_second: float | None
     peak_memory_gib: float | None
     best_rouge_f1: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Front:
-    """The Pareto front of speed, memory and quality."""
-
-    settings: tuple[Costs, ...]
-    """Those that no other setting beats in everything that counts."""
-    beaten: tuple[tuple[str, str], ...]
-    """Each other setting and one that is at least as good in everything."""
-    by_quality: bool
-    """Whether quality counted: it does where some difference is beyond noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +354,6 @@ class Comparison:
     aims: tuple[Finding, ...] = ()
     quality: tuple[Contrast, ...] = ()
     """Every pair of settings, by the best ROUGE."""
-    front: Front | None = None
     knee: Knee | None = None
     budget: Budget | None = None
     payback: Payback | None = None

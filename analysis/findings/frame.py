@@ -1,7 +1,4 @@
-"""One row for every planned run, with the columns of batch_optimization_results.csv.
-
-Units are converted here and nowhere else: bytes to GiB, seconds to minutes, joules to Wh.
-"""
+"""One row for every planned run, with the columns of batch_optimization_results.csv."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +6,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.findings.comparisons import group, pair_of
+from analysis.findings.units import BYTES_PER_GIB, JOULES_PER_WH, SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 COLUMNS = (
     "sweep",
@@ -53,7 +52,7 @@ COLUMNS = (
     "energy_wh",
     "mfu",
     "gradient_noise_scale",
-    # DESIGN.md fixes the columns up to here; later ones are only ever added.
+    # The columns up to here are fixed; later ones are only ever added, at the end.
     "comparison",
     "timing_untrusted",
     "requested",
@@ -86,11 +85,6 @@ _WHOLE = (
 
 TARGET_FRACTION = 0.95
 """Share of the best ROUGE of the comparison that counts as converged."""
-
-
-BYTES_PER_GIB = 2**30
-SECONDS_PER_MINUTE = 60
-JOULES_PER_WH = 3600
 
 
 def build_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -139,7 +133,7 @@ def _row(run: Run, target: float | None) -> dict[str, Any]:
         "overrides": " ".join(run.overrides) or None,
         "status": run.status,
         "cause": run.cause,
-        "oom": run.status == "oom",
+        "oom": run.status == Status.oom,
         "per_device_train_batch_size": run.plan.get("per_device_train_batch_size"),
         "gradient_accumulation_steps": run.plan.get("gradient_accumulation_steps"),
         "effective_batch_size": run.plan.get("effective_batch_size"),

@@ -36,17 +36,12 @@ from analysis.findings.statistics import (
     ranges_overlap,
     welch_test,
 )
+from analysis.findings.thresholds import CLOSE_RATIO, MARGIN
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 CONFIDENCE = 0.95
 """Of one interval; the p-values are corrected for all pairs of an aim."""
-
-CLOSE_RATIO = 1.05
-"""Speed or memory of single runs nearer than this is not ranked. A convention: one run of each
-setting does not show how much runs vary."""
-
-MARGIN = 0.5
-"""ROUGE points of 100 that do not matter, unless equivalence_margin says otherwise."""
 
 MANY_SETTINGS = 30
 """Of more than these only the best is compared with each other one: pairs grow with the square."""
@@ -300,4 +295,4 @@ def _inside(interval: Interval | None, margin: float) -> bool:
 
 
 def _unfinished(statuses: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    return tuple(Counter(status for status in statuses if status != "completed").items())
+    return tuple(Counter(status for status in statuses if status != Status.completed).items())

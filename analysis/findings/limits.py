@@ -1,11 +1,28 @@
 """What keeps two settings from being compared, or limits what a comparison says."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from analysis.findings.comparisons import _BYTES_PER_GIB, Facets, effective_batch, pair_of
-from analysis.findings.facts import Limit
-from analysis.reading.runs import SCHEMA_VERSION, Run
+from analysis.findings.comparisons import Facets, effective_batch, pair_of
+from analysis.findings.facts import (
+    CutTexts,
+    Differs,
+    DisturbedTiming,
+    Limit,
+    NewerRecords,
+    NotAsAsked,
+    OneSeed,
+    OtherBatch,
+    SeveralCommits,
+    SeveralDevices,
+    SharedGpu,
+    StillRunning,
+    UncommittedCode,
+)
+from analysis.findings.units import BYTES_PER_GIB
+from analysis.reading.runs import Run
+from batchopt.record.documents import RECORD_VERSION
+from batchopt.record.statuses import Status
 
 SHARED_GPU_GIB = 1.0
 """Memory held on a GPU before the run that suggests that somebody else uses it."""
@@ -56,8 +73,8 @@ def find_blocks(
     machine = _differences(runs, labels, _MACHINE)
     memory = machine | _differences(runs, labels, _MEMORY)
     quality = _differences(runs, labels, _QUALITY)
-    limits = [
-        Limit("differs", {"fact": fact, "holders": holders})
+    limits: list[Limit] = [
+        Differs(fact, tuple((value, tuple(who)) for value, who in holders))
         for fact, holders in (memory | quality).items()
     ]
     return tuple(machine), tuple(memory), tuple(quality), limits
@@ -93,29 +110,25 @@ def limits_of_all(
     runs: Sequence[Run], labels: Sequence[str], groups: Sequence[tuple[Facets, list[int]]]
 ) -> Iterator[Limit]:
     """Limits that concern all runs, or some of them whatever they are compared with."""
-    still = sum(run.status == "running" for run in runs)
+    still = sum(run.status == Status.running for run in runs)
     if still:
-        yield Limit("running", {"count": still, "all": len(runs)})
+        yield StillRunning(still, len(runs))
     newer = [run.newer_schema for run in runs if run.newer_schema is not None]
     if newer:
-        yield Limit(
-            "newer_records",
-            {"count": len(newer), "newest": max(newer), "known": SCHEMA_VERSION},
-        )
+        yield NewerRecords(len(newer), max(newer), RECORD_VERSION)
     yield from _unequal_batches(runs, labels, groups)
     for run, label in zip(runs, labels, strict=True):
-        who = {"label": label, "seed": run.seed}
         if run.timing_untrusted:
-            yield Limit("timing_untrusted", who | {"reasons": list(run.timing_untrusted)})
+            yield DisturbedTiming(label, run.seed, run.timing_untrusted)
         if run.requested:
             asked, got = _as_asked(run.requested), _as_asked(run.plan)
             if asked != got:
-                yield Limit("not_as_asked", who | {"asked": asked, "got": got})
+                yield NotAsAsked(label, run.seed, asked, got)
     commits = {run.environment.get("git_commit") for run in runs} - {None}
     if len(commits) > 1:
-        yield Limit("commits", {"count": len(commits)})
+        yield SeveralCommits(len(commits))
     if any(run.environment.get("git_dirty") for run in runs):
-        yield Limit("dirty")
+        yield UncommittedCode()
     cut = max(
         (
             (run.data.get("truncated_sources") or 0) + (run.data.get("truncated_targets") or 0)
@@ -124,7 +137,7 @@ def limits_of_all(
         default=0,
     )
     if cut:
-        yield Limit("cut_texts", {"count": cut})
+        yield CutTexts(cut)
 
 
 def limits_of_comparison(runs: Sequence[Run], labels: Sequence[str]) -> Iterator[Limit]:
@@ -134,16 +147,20 @@ def limits_of_comparison(runs: Sequence[Run], labels: Sequence[str]) -> Iterator
         seeds.setdefault(label, set()).add(run.seed)
     single = [label for label, own in seeds.items() if len(own) == 1]
     if single:
-        yield Limit("one_seed", {"labels": single, "all": len(single) == len(seeds)})
+        yield OneSeed(tuple(single), everyone=len(single) == len(seeds))
     on_gpu = any(run.environment.get("device_kind") == "cuda" for run in runs)
-    for kind, key in (("machines", "hostname"), ("gpus", "device_uuid")):
+    kinds: tuple[tuple[Literal["machines", "gpus"], str], ...] = (
+        ("machines", "hostname"),
+        ("gpus", "device_uuid"),
+    )
+    for kind, key in kinds:
         distinct = {run.environment.get(key) for run in runs} - {None}
         if on_gpu and len(distinct) > 1:
-            yield Limit(kind, {"count": len(distinct)})
+            yield SeveralDevices(kind, len(distinct))
     for run, label in zip(runs, labels, strict=True):
-        held = (run.metrics.get("baseline_memory_bytes") or 0) / _BYTES_PER_GIB
+        held = (run.metrics.get("baseline_memory_bytes") or 0) / BYTES_PER_GIB
         if run.environment.get("device_kind") == "cuda" and held > SHARED_GPU_GIB:
-            yield Limit("shared_gpu", {"label": label, "seed": run.seed, "gib": held})
+            yield SharedGpu(label, run.seed, held)
 
 
 def _unequal_batches(
@@ -152,12 +169,12 @@ def _unequal_batches(
     sizes = [run.plan.get("effective_batch_size") for run in runs]
     reference = effective_batch([runs[place] for place in groups[0][1]])
     others = {
-        label: size
+        label: (size, reference)
         for label, size in zip(labels, sizes, strict=True)
-        if size is not None and size != reference
+        if size is not None and reference is not None and size != reference
     }
-    for label, size in others.items():
-        yield Limit("effective_batch", {"label": label, "size": size, "reference": reference})
+    for label, (size, usual) in others.items():
+        yield OtherBatch(label, size, usual)
 
 
 def _as_asked(plan: Mapping[str, Any]) -> str:

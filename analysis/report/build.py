@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.findings.comparisons import other_words, override_key, setting_words
 from analysis.findings.facts import Comparison, Finding, Findings
 from analysis.findings.frame import TARGET_FRACTION
-from analysis.findings.judge import CLOSE_RATIO
+from analysis.findings.thresholds import CLOSE_RATIO
 from analysis.reading.runs import Run, Sweep
 from analysis.report import charts
 from analysis.report.charts import Setting, group_settings, name_tokenizers
@@ -31,10 +32,10 @@ from analysis.report.document import (
     Text,
 )
 from analysis.report.table import build_table
-from analysis.words import en, ko
-from analysis.words import labels as say
-from analysis.words.labels import Label, Language
+from analysis.words import texts
+from analysis.words.language import WORDS
 from analysis.words.numbers import number
+from analysis.words.texts import Label, Language
 
 RESULTS_FILE = "batch_optimization_results.csv"
 
@@ -64,24 +65,24 @@ def build_document(
     settings = group_settings(runs, frame, labels)
     table = build_table(runs, frame, labels, findings, language)
     sections = (
-        ("short", say.IN_SHORT, _recommendations(runs, findings, language)),
-        ("setting", say.WHAT_WAS_RUN, _what_was_run(sweeps, runs, language)),
-        ("results", say.RESULTS, _results(table, settings, language)),
-        ("findings", say.FINDINGS, _findings(findings, language)),
-        ("incomplete", say.INCOMPLETE, _incomplete(runs, labels, language)),
-        ("limits", say.LIMITS, _limits(findings, language)),
-        ("measured", say.MEASURED, _measured(runs, findings, language)),
-        ("next", say.NEXT, _next_commands(sweeps, runs, labels, findings, language)),
+        ("short", texts.IN_SHORT, _recommendations(runs, findings, language)),
+        ("setting", texts.WHAT_WAS_RUN, _what_was_run(sweeps, runs, language)),
+        ("results", texts.RESULTS, _results(table, settings, language)),
+        ("findings", texts.FINDINGS, _findings(findings, language)),
+        ("incomplete", texts.INCOMPLETE, _incomplete(runs, labels, language)),
+        ("limits", texts.LIMITS, _limits(findings, language)),
+        ("measured", texts.MEASURED, _measured(runs, findings, language)),
+        ("next", texts.NEXT, _next_commands(sweeps, runs, labels, findings, language)),
     )
     return Document(
-        title=say.TITLE.say(language),
+        title=texts.TITLE.say(language),
         language=language,
         sections=tuple(
             Section(key, title.say(language), blocks)
             for key, title, made in sections
             if (blocks := tuple(made))
         ),
-        words={key: label.say(language) for key, label in say.CONTROLS.items()},
+        words={key: label.say(language) for key, label in texts.CONTROLS.items()},
     )
 
 
@@ -89,11 +90,11 @@ def _recommendations(
     runs: Sequence[Run], findings: Findings, language: Language
 ) -> Iterable[Block]:
     yield Paragraph(
-        say.COMPLETED_OF.say(
+        texts.COMPLETED_OF.say(
             language, completed=sum(run.completed for run in runs), planned=len(runs)
         )
     )
-    heads = (say.HEAD_AIM, say.HEAD_SETTING, say.HEAD_OBSERVED, say.HEAD_DECIDED)
+    heads = (texts.HEAD_AIM, texts.HEAD_SETTING, texts.HEAD_OBSERVED, texts.HEAD_DECIDED)
     tokenizer = name_tokenizers(runs, language)
     for comparison in _shown(findings):
         yield from _heading(comparison, language)
@@ -103,18 +104,20 @@ def _recommendations(
         )
     if len(findings.comparisons) > MAX_COMPARISONS:
         yield Paragraph(
-            say.COMPARISONS_CUT.say(language, shown=MAX_COMPARISONS, all=len(findings.comparisons))
+            texts.COMPARISONS_CUT.say(
+                language, shown=MAX_COMPARISONS, all=len(findings.comparisons)
+            )
         )
-    yield Paragraph(say.DECIDED_NOTE.say(language, limit=number(100 * (CLOSE_RATIO - 1), 1)))
+    yield Paragraph(texts.DECIDED_NOTE.say(language, limit=number(100 * (CLOSE_RATIO - 1), 1)))
 
 
 def _row(finding: Finding, language: Language) -> tuple[Text, ...]:
     """One aim: its choice, what was observed, and how sure it is."""
-    words = _words(language)
+    words = WORDS[language]
     leader = next((one for one in finding.ranking if one.label == finding.choice), None)
-    none = say.NO_RECOMMENDATION
+    none = texts.NO_RECOMMENDATION
     if finding.contrasts and all(one.equivalent for one in finding.contrasts):
-        none = say.ALL_THE_SAME
+        none = texts.ALL_THE_SAME
     return (
         words.aim_title(finding.aim.key),
         finding.choice or none.say(language),
@@ -123,17 +126,12 @@ def _row(finding: Finding, language: Language) -> tuple[Text, ...]:
     )
 
 
-def _words(language: Language) -> Any:
-    """The module that says findings in a language."""
-    return ko if language == "ko" else en
-
-
 def _shown(findings: Findings) -> tuple[Comparison, ...]:
     return findings.comparisons[:MAX_COMPARISONS]
 
 
 def _heading(comparison: Comparison, language: Language) -> Iterable[Block]:
-    facets = _words(language).facets(comparison)
+    facets = WORDS[language].facets(comparison)
     return [Paragraph((Strong(facets),))] if facets else []
 
 
@@ -143,35 +141,35 @@ def _what_was_run(
     measured = [run for run in runs if run.environment]
     environments = [run.environment for run in measured]
     facts: list[tuple[Label, Sequence[Any]]] = [
-        (say.FACT_SWEEP, [Inline(sweep.path) for sweep in sweeps]),
-        (say.FACT_COMMAND, [Inline(sweep.command) for sweep in sweeps if sweep.command]),
-        (say.FACT_RUNS, [_statuses(runs, language)]),
-        (say.FACT_DEVICE, [environment.get("device_name") for environment in environments]),
-        (say.FACT_DRIVER, [environment.get("driver_version") for environment in environments]),
-        (say.FACT_PRECISION, [environment.get("precision") for environment in environments]),
-        (say.FACT_HOST, [environment.get("hostname") for environment in environments]),
-        (say.FACT_PLATFORM, [environment.get("platform") for environment in environments]),
-        (say.FACT_PYTHON, [environment.get("python") for environment in environments]),
-        (say.FACT_LIBRARIES, [_packages(environment) for environment in environments]),
-        (say.FACT_COMMIT, [_commit(environment, language) for environment in environments]),
-        (say.FACT_MODEL, [_model(run, language) for run in measured]),
-        (say.FACT_DATA, [_data(run, language) for run in measured]),
-        (say.FACT_TRAINING, [_training(run, language) for run in measured]),
-        (say.FACT_SEEDS, [run.seed for run in runs]),
+        (texts.FACT_SWEEP, [Inline(sweep.path) for sweep in sweeps]),
+        (texts.FACT_COMMAND, [Inline(sweep.command) for sweep in sweeps if sweep.command]),
+        (texts.FACT_RUNS, [_statuses(runs, language)]),
+        (texts.FACT_DEVICE, [environment.get("device_name") for environment in environments]),
+        (texts.FACT_DRIVER, [environment.get("driver_version") for environment in environments]),
+        (texts.FACT_PRECISION, [environment.get("precision") for environment in environments]),
+        (texts.FACT_HOST, [environment.get("hostname") for environment in environments]),
+        (texts.FACT_PLATFORM, [environment.get("platform") for environment in environments]),
+        (texts.FACT_PYTHON, [environment.get("python") for environment in environments]),
+        (texts.FACT_LIBRARIES, [_packages(environment) for environment in environments]),
+        (texts.FACT_COMMIT, [_commit(environment, language) for environment in environments]),
+        (texts.FACT_MODEL, [_model(run, language) for run in measured]),
+        (texts.FACT_DATA, [_data(run, language) for run in measured]),
+        (texts.FACT_TRAINING, [_training(run, language) for run in measured]),
+        (texts.FACT_SEEDS, [run.seed for run in runs]),
     ]
     return [
         Table(
-            (say.HEAD_WHAT.say(language), say.HEAD_VALUE.say(language)),
+            (texts.HEAD_WHAT.say(language), texts.HEAD_VALUE.say(language)),
             tuple((name.say(language), _list(values)) for name, values in facts if _list(values)),
         )
     ]
 
 
 def _results(table: Table, settings: Sequence[Setting], language: Language) -> Sequence[Block]:
-    note = [say.BEST_NOTE.say(language)] if table.best else []
+    note = [texts.BEST_NOTE.say(language)] if table.best else []
     return [
         table,
-        Paragraph((" ".join([*note, say.EVERY_NUMBER.say(language)]), Inline(RESULTS_FILE), ".")),
+        Paragraph((" ".join([*note, texts.EVERY_NUMBER.say(language)]), Inline(RESULTS_FILE), ".")),
         *_figures(settings, language),
     ]
 
@@ -179,31 +177,30 @@ def _results(table: Table, settings: Sequence[Setting], language: Language) -> S
 def _figures(settings: Sequence[Setting], language: Language) -> Iterable[Figure]:
     drawn = settings[: charts.MAX_SETTINGS]
     cut = (
-        [say.SETTINGS_CUT.say(language, shown=len(drawn), all=len(settings))]
+        [texts.SETTINGS_CUT.say(language, shown=len(drawn), all=len(settings))]
         if len(drawn) < len(settings)
         else []
     )
     plans: tuple[tuple[str, Label, Label, tuple[charts.Chart | None, ...]], ...] = (
         (
             "memory_vs_speed",
-            say.MEMORY_VS_SPEED,
-            say.MEMORY_VS_SPEED_CAPTION,
+            texts.MEMORY_VS_SPEED,
+            texts.MEMORY_VS_SPEED_CAPTION,
             (charts.memory_vs_speed(drawn, language),),
         ),
         (
             "training_curves",
-            say.CURVES_TITLE,
-            say.CURVES_CAPTION,
+            texts.CURVES_TITLE,
+            texts.CURVES_CAPTION,
             charts.training_curves(drawn, language),
         ),
-        ("pareto", say.PARETO_TITLE, say.PARETO_CAPTION, charts.pareto(drawn, language)),
         (
             "step_time",
-            say.STEP_TIME_TITLE,
-            say.STEP_TIME_CAPTION,
+            texts.STEP_TIME_TITLE,
+            texts.STEP_TIME_CAPTION,
             (charts.step_time(drawn, language),),
         ),
-        ("padding", say.PADDING_TITLE, say.PADDING_CAPTION, (charts.padding(drawn, language),)),
+        ("padding", texts.PADDING_TITLE, texts.PADDING_CAPTION, (charts.padding(drawn, language),)),
     )
     for name, title, caption, parts in plans:
         kept = tuple(part for part in parts if part is not None)
@@ -213,7 +210,7 @@ def _figures(settings: Sequence[Setting], language: Language) -> Iterable[Figure
 
 
 def _findings(findings: Findings, language: Language) -> Iterable[Block]:
-    words = _words(language)
+    words = WORDS[language]
     for comparison in _shown(findings):
         yield from _heading(comparison, language)
         bullets: list[Text] = [
@@ -224,54 +221,44 @@ def _findings(findings: Findings, language: Language) -> Iterable[Block]:
             for finding in comparison.aims
         ]
         yield Bullets((*bullets, *words.decisions(comparison)))
-    title = say.DIFFERENCES_TITLE.say(language)
-    drawn = (
-        charts.quality_differences(one, words.facets(one) or title, language)
-        for one in _shown(findings)
-    )
-    differences = tuple(chart for chart in drawn if chart is not None)
-    if differences:
-        yield Figure(
-            "quality_differences", title, say.DIFFERENCES_CAPTION.say(language), differences
-        )
 
 
 def _incomplete(runs: Sequence[Run], labels: Sequence[str], language: Language) -> Iterable[Block]:
     ended = [(run, label) for run, label in zip(runs, labels, strict=True) if not run.completed]
     for run, label in ended[:MAX_INCOMPLETE]:
-        status = say.STATUSES[run.status].say(language)
-        seed = "" if run.seed is None else f", {say.SEED.say(language, seed=run.seed)}"
-        cause = _sentence(run.cause) or say.NO_CAUSE.say(language)
+        status = texts.STATUSES[run.status].say(language)
+        seed = "" if run.seed is None else f", {texts.SEED.say(language, seed=run.seed)}"
+        cause = _sentence(run.cause) or texts.NO_CAUSE.say(language)
         yield Bullets(((Strong(label), f"{seed}: {status}. {cause} (", Inline(run.run_dir), ")"),))
         tail = _log_tail(run)
         if tail:
-            summary = say.LOG_TAIL.say(language, lines=len(tail))
+            summary = texts.LOG_TAIL.say(language, lines=len(tail))
             yield Details((summary, Inline("train.log")), (Code("\n".join(tail), "text"),))
     if len(ended) > MAX_INCOMPLETE:
-        more = say.INCOMPLETE_CUT.say(language, shown=MAX_INCOMPLETE, all=len(ended))
+        more = texts.INCOMPLETE_CUT.say(language, shown=MAX_INCOMPLETE, all=len(ended))
         yield Paragraph((more, Inline(RESULTS_FILE), "."))
 
 
 def _limits(findings: Findings, language: Language) -> Iterable[Block]:
-    limits = _words(language).limits(findings)
-    yield Bullets(tuple(limits)) if limits else Paragraph(say.NO_LIMIT.say(language))
+    limits = WORDS[language].limits(findings)
+    yield Bullets(tuple(limits)) if limits else Paragraph(texts.NO_LIMIT.say(language))
 
 
 def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Sequence[Block]:
     sources = _list(run.metrics.get("memory_source") for run in runs)
     warmups = _list(run.metrics.get("warmup_steps_left_out") for run in runs)
     values = {
-        "source": sources or say.NOT_RECORDED.say(language),
+        "source": sources or texts.NOT_RECORDED.say(language),
         "warmup": f" ({warmups})" if warmups else "",
         "tokenizer": name_tokenizers(runs, language),
         "target": f"{100 * TARGET_FRACTION:.0f}",
         "limit": number(100 * (CLOSE_RATIO - 1), 1),
         "margin": f"{100 * findings.comparisons[0].margin:g}",
     }
-    sentences = [label.say(language, **values) for label in say.MEASUREMENTS]
+    sentences = [label.say(language, **values) for label in texts.MEASUREMENTS]
     batches = _list(comparison.reference_batch for comparison in findings.comparisons)
     if batches:
-        sentences.append(say.SAME_BATCH.say(language, batch=batches))
+        sentences.append(texts.SAME_BATCH.say(language, batch=batches))
     return [Bullets(tuple(sentences))]
 
 
@@ -282,26 +269,26 @@ def _next_commands(
     findings: Findings,
     language: Language,
 ) -> Iterable[Block]:
-    words = _words(language)
+    words = WORDS[language]
     first = dict(zip(reversed(labels), reversed(runs), strict=True))
     longer: dict[str, list[str]] = {}
     for finding in findings.comparisons[0].aims:
         if finding.choice is not None:
             kept = [
                 override
-                for override in _setting_overrides(first[finding.choice])
-                if _key(override) not in ("training.num_train_epochs", "training.max_steps")
+                for override in setting_words(first[finding.choice])
+                if override_key(override) not in ("training.num_train_epochs", "training.max_steps")
             ]
             command = _command("batchopt.train", *kept, "training.num_train_epochs=10")
             longer.setdefault(command, []).append(words.aim_title(finding.aim.key))
     for command, aims in longer.items():
-        yield Paragraph(say.TRAIN_LONGER.say(language, aims=", ".join(aims)))
+        yield Paragraph(texts.TRAIN_LONGER.say(language, aims=", ".join(aims)))
         yield Code(command)
 
     sweep = f"sweep={','.join(one.path for one in sweeps)}"
     decided = [finding for finding in findings.comparisons[0].aims if finding.certainty != "no"]
     if decided and len(findings.comparisons) == 1:
-        yield Paragraph(say.ADOPT.say(language))
+        yield Paragraph(texts.ADOPT.say(language))
         adopt = _command("analysis", sweep, f"adopt={decided[0].aim.key}")
         yield Code(f"{adopt}\n{_command('batchopt.train', '+experiment=final')}")
 
@@ -310,19 +297,19 @@ def _next_commands(
         seeds.setdefault(label, set()).add(run.seed)
     wanted = _seeds_wanted(findings)
     presets = [preset for preset in dict.fromkeys(run.preset for run in runs) if preset]
-    common = set(_others(runs[0])).intersection(*(_others(run) for run in runs))
+    common = set(other_words(runs[0])).intersection(*(other_words(run) for run in runs))
     if presets and any(findings.completed) and min(map(len, seeds.values())) < wanted:
-        yield Paragraph(say.MORE_SEEDS.say(language))
+        yield Paragraph(texts.MORE_SEEDS.say(language))
         yield Code(
             _command(
                 "batchopt.train",
                 "-m",
                 f"batch={','.join(presets)}",
-                *(override for override in _others(runs[0]) if override in common),
+                *(override for override in other_words(runs[0]) if override in common),
                 f"seed={','.join(map(str, range(1, wanted + 1)))}",
             )
         )
-    yield Paragraph(say.AGAIN.say(language))
+    yield Paragraph(texts.AGAIN.say(language))
     yield Code(_command("analysis", sweep, *([f"language={language}"] * (language != "en"))))
 
 
@@ -351,27 +338,14 @@ def _log_tail(run: Run) -> list[str]:
         return log.read().decode(errors="replace").splitlines()[-LOG_LINES:]
 
 
-def _setting_overrides(run: Run) -> list[str]:
-    """The overrides that make this setting, whatever the seed."""
-    return [*([f"batch={run.preset}"] if run.preset else []), *_others(run)]
-
-
-def _others(run: Run) -> list[str]:
-    return [override for override in run.overrides if _key(override) not in ("batch", "seed")]
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]
-
-
 def _statuses(runs: Sequence[Run], language: Language) -> str:
     counts: dict[str, int] = {}
     for run in runs:
         counts[run.status] = counts.get(run.status, 0) + 1
     listed = ", ".join(
-        f"{say.STATUSES[status].say(language)} {count}" for status, count in counts.items()
+        f"{texts.STATUSES[status].say(language)} {count}" for status, count in counts.items()
     )
-    return say.PLANNED.say(language, count=len(runs), listed=listed)
+    return texts.PLANNED.say(language, count=len(runs), listed=listed)
 
 
 def _packages(environment: Any) -> str:
@@ -381,27 +355,27 @@ def _packages(environment: Any) -> str:
 
 def _commit(environment: Any, language: Language) -> str | None:
     commit = environment.get("git_commit")
-    dirty = say.DIRTY.say(language) if environment.get("git_dirty") else ""
+    dirty = texts.DIRTY.say(language) if environment.get("git_dirty") else ""
     return commit and f"{commit[:12]}{dirty}"
 
 
 def _model(run: Run, language: Language) -> str | None:
     name, parameters = run.model.get("name"), run.model.get("parameters")
     return name and (
-        f"{name}, {say.PARAMETERS.say(language, count=f'{parameters:,}')}" if parameters else name
+        f"{name}, {texts.PARAMETERS.say(language, count=f'{parameters:,}')}" if parameters else name
     )
 
 
 def _data(run: Run, language: Language) -> str | None:
     if not run.data:
         return None
-    known = {key: run.data.get(key) or 0 for key in say.DATA_KEYS}
-    return say.DATA.say(language, source=run.data.get("source"), **known)
+    known = {key: run.data.get(key) or 0 for key in texts.DATA_KEYS}
+    return texts.DATA.say(language, source=run.data.get("source"), **known)
 
 
 def _training(run: Run, language: Language) -> str | None:
     steps = run.plan.get("optimizer_steps")
-    return steps and say.TRAINING.say(language, steps=steps, packing=run.plan.get("packing"))
+    return steps and texts.TRAINING.say(language, steps=steps, packing=run.plan.get("packing"))
 
 
 def _list(values: Iterable[Any]) -> Any:

@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
-from analysis.findings.facts import Comparison
-from analysis.findings.frame import BYTES_PER_GIB, SECONDS_PER_MINUTE, TARGET_FRACTION, target_rouge
+from analysis.findings.frame import TARGET_FRACTION, target_rouge
+from analysis.findings.units import BYTES_PER_GIB, SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
-from analysis.words import labels as say
-from analysis.words.labels import Language
+from analysis.words import texts
+from analysis.words.texts import Language
+from batchopt.record.statuses import Status
 
 MAX_SETTINGS = 30
 """More than this nobody can tell apart in one chart."""
@@ -78,8 +79,6 @@ class XYChart:
     """Settings that ran out of memory and have no place in the plane."""
     level: tuple[float, str] | None = None
     """A horizontal line and what it is."""
-    front: tuple[tuple[float, float], ...] = ()
-    """Corners of a line through the points that no other point beats in both directions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +102,7 @@ class BarChart:
     bars: tuple[Bar, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A difference and its interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalChart:
-    """Differences against zero, with the margin within which they do not matter."""
-
-    key: str
-    title: str
-    x: str
-    rows: tuple[Difference, ...]
-    margin: float | None = None
-
-
-Chart = XYChart | BarChart | IntervalChart
+Chart = XYChart | BarChart
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,55 +167,43 @@ def memory_vs_speed(settings: Sequence[Setting], language: Language) -> XYChart:
         settings,
         language,
         key="memory_vs_speed",
-        title=say.MEMORY_VS_SPEED,
-        x=("steps_per_second", say.SPEED),
-        y=("peak_memory_gib", say.PEAK_MEMORY),
+        title=texts.MEMORY_VS_SPEED,
+        x=("steps_per_second", texts.SPEED),
+        y=("peak_memory_gib", texts.PEAK_MEMORY),
         spread=_speed_quartiles,
     )
-    failed = [one for one in settings if any(run.status == "oom" for run in one.runs)]
+    failed = [one for one in settings if any(run.status == Status.oom for run in one.runs)]
     return replace(chart, failed=tuple((one.name, one.look) for one in failed))
-
-
-def pareto(settings: Sequence[Setting], language: Language) -> tuple[XYChart, XYChart]:
-    """Draws quality against what it costs, with the settings that nothing else beats joined."""
-    quality = ("best_rouge_f1", _score_label(settings, say.BEST_ROUGE, language))
-    return tuple(  # type: ignore[return-value]
-        _plane(settings, language, key=key, title=title, x=x, y=quality, joined=True)
-        for key, title, x in (
-            ("quality_vs_time", say.QUALITY_VS_TIME, ("train_time_min", say.TRAIN_TIME)),
-            ("quality_vs_memory", say.QUALITY_VS_MEMORY, ("peak_memory_gib", say.PEAK_MEMORY)),
-        )
-    )
 
 
 def training_curves(
     settings: Sequence[Setting], language: Language
 ) -> tuple[XYChart, XYChart, XYChart, XYChart]:
     """Draws loss and ROUGE by step, memory by time, and ROUGE by training time."""
-    score = _score_label(settings, say.VALIDATION_ROUGE, language).say(language)
+    score = _score_label(settings, texts.VALIDATION_ROUGE, language).say(language)
     target = target_rouge([run for setting in settings for run in setting.runs])
     level = (
         None
         if target is None
-        else (target, say.TARGET.say(language, share=f"{100 * TARGET_FRACTION:.0f}"))
+        else (target, texts.TARGET.say(language, share=f"{100 * TARGET_FRACTION:.0f}"))
     )
-    step, train_time = say.STEP.say(language), say.TRAIN_TIME.say(language)
+    step, train_time = texts.STEP.say(language), texts.TRAIN_TIME.say(language)
 
-    def lines(key: str, title: say.Label, x: str, y: str, **options: Any) -> XYChart:
+    def lines(key: str, title: texts.Label, x: str, y: str, **options: Any) -> XYChart:
         return XYChart(key, title.say(language), x, y, lines=True, **options)
 
     return (
         lines(
             "loss",
-            say.LOSS_TITLE,
+            texts.LOSS_TITLE,
             step,
-            say.LOSS.say(language),
+            texts.LOSS.say(language),
             series=_curves(settings, "training", "step", "train_loss"),
             coincide=True,
         ),
         lines(
             "rouge",
-            say.ROUGE_TITLE,
+            texts.ROUGE_TITLE,
             step,
             score,
             series=_curves(settings, "evaluations", "step", "rouge_f1"),
@@ -246,16 +212,16 @@ def training_curves(
         ),
         lines(
             "memory",
-            say.MEMORY_TITLE,
-            say.RUN_TIME.say(language),
-            say.MEMORY.say(language),
+            texts.MEMORY_TITLE,
+            texts.RUN_TIME.say(language),
+            texts.MEMORY.say(language),
             series=tuple(
                 _memory_course(one) for one in settings if any(run.memory for run in one.runs)
             ),
         ),
         lines(
             "efficiency",
-            say.EFFICIENCY_TITLE,
+            texts.EFFICIENCY_TITLE,
             train_time,
             score,
             series=_curves(settings, "evaluations", "train_time_s", "rouge_f1", SECONDS_PER_MINUTE),
@@ -279,9 +245,9 @@ def step_time(settings: Sequence[Setting], language: Language) -> BarChart | Non
         return None
     return BarChart(
         "step_time",
-        say.STEP_TIME_TITLE.say(language),
-        say.STEP_TIME.say(language),
-        tuple(say.PARTS[part].say(language) for part in STEP_PARTS),
+        texts.STEP_TIME_TITLE.say(language),
+        texts.STEP_TIME.say(language),
+        tuple(texts.PARTS[part].say(language) for part in STEP_PARTS),
         tuple(bars),
     )
 
@@ -295,29 +261,8 @@ def padding(settings: Sequence[Setting], language: Language) -> BarChart | None:
     ]
     if not bars:
         return None
-    title, x = say.PADDING_TITLE.say(language), say.PADDING.say(language)
+    title, x = texts.PADDING_TITLE.say(language), texts.PADDING.say(language)
     return BarChart("padding", title, x, (x,), tuple(bars))
-
-
-def quality_differences(
-    comparison: Comparison, title: str, language: Language
-) -> IntervalChart | None:
-    """Draws every difference in quality with its interval; None where none has one."""
-    rows = tuple(
-        Difference(f"{one.first} − {one.second}", *(100 * end for end in ends))
-        for one in comparison.quality
-        if (interval := one.interval)
-        for ends in [(interval.estimate, interval.low, interval.high)]
-    )
-    if not rows:
-        return None
-    return IntervalChart(
-        "quality_differences",
-        title,
-        say.ROUGE_DIFFERENCE.say(language),
-        rows[:MAX_SETTINGS],
-        100 * comparison.margin,
-    )
 
 
 def _plane(
@@ -325,11 +270,10 @@ def _plane(
     language: Language,
     *,
     key: str,
-    title: say.Label,
-    x: tuple[str, say.Label],
-    y: tuple[str, say.Label],
+    title: texts.Label,
+    x: tuple[str, texts.Label],
+    y: tuple[str, texts.Label],
     spread: Callable[[Run], tuple[float, float] | None] = lambda run: None,
-    joined: bool = False,
 ) -> XYChart:
     """Draws one column of the frame against another: each run, and each setting's mean.
 
@@ -341,7 +285,6 @@ def _plane(
         x: A column and its label.
         y: A column and its label.
         spread: The range along x that one run has of its own, None where it is not known.
-        joined: Whether to join the settings that no other beats: less of x, more of y.
     """
     series = []
     for setting in settings:
@@ -356,7 +299,7 @@ def _plane(
                 ),
             )
             for run, row in zip(setting.runs, setting.rows, strict=True)
-            if run.status != "oom" and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
+            if run.status != Status.oom and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
         ]
         # As in the findings: what was disturbed counts only where there is nothing else.
         completed = [(run, point) for run, point in measured if run.completed]
@@ -381,7 +324,6 @@ def _plane(
         x[1].say(language),
         y[1].say(language),
         tuple(series),
-        front=_front([one.points[-1] for one in series if not one.ends]) if joined else (),
     )
 
 
@@ -393,18 +335,9 @@ def _centre(points: Sequence[Point], language: Language) -> Point:
         fmean(ys),
         (min(xs), max(xs)),
         (min(ys), max(ys)),
-        note=say.MEAN_OF.say(language, count=len(points)),
+        note=texts.MEAN_OF.say(language, count=len(points)),
         hollow=any(point.hollow for point in points),
     )
-
-
-def _front(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
-    """The points that no other beats with less of x and more of y, by x."""
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(((point.x, point.y) for point in points), key=lambda at: (at[0], -at[1])):
-        if not front or y > front[-1][1]:
-            front.append((x, y))
-    return tuple(front)
 
 
 def _speed_quartiles(run: Run) -> tuple[float, float] | None:
@@ -414,11 +347,11 @@ def _speed_quartiles(run: Run) -> tuple[float, float] | None:
 
 
 def _describe(run: Run, language: Language) -> str:
-    parts = [say.SEED.say(language, seed=run.seed)] if run.seed is not None else []
+    parts = [texts.SEED.say(language, seed=run.seed)] if run.seed is not None else []
     if not run.completed:
-        parts.append(say.STATUSES[run.status].say(language))
+        parts.append(texts.STATUSES[run.status].say(language))
     if run.timing_untrusted:
-        parts.append(say.UNTRUSTED.say(language))
+        parts.append(texts.UNTRUSTED.say(language))
     return ", ".join(parts)
 
 
@@ -441,7 +374,7 @@ def _curves(
         ends = [
             course[-1][1:]
             for run, course in courses
-            if course and run.status not in ("completed", "running")
+            if course and run.status not in (Status.completed, Status.running)
         ]
         points = tuple(
             Point(
@@ -478,7 +411,7 @@ def _memory_course(setting: Setting) -> Series:
         max(samples[start : start + size], key=lambda sample: sample[1])
         for start in range(0, len(samples), size)
     ]
-    ended = run.status not in ("completed", "running")
+    ended = run.status not in (Status.completed, Status.running)
     return Series(
         setting.name,
         setting.look,
@@ -496,9 +429,11 @@ def _thin_out(points: tuple[Point, ...]) -> tuple[Point, ...]:
 def name_tokenizers(runs: Sequence[Run], language: Language = "en") -> str:
     """What ROUGE counted as a word in these runs."""
     names = {run.metrics.get("rouge_tokenizer") for run in runs} - {None}
-    return ", ".join(sorted(map(str, names))) or say.TOKENIZER_UNKNOWN.say(language)
+    return ", ".join(sorted(map(str, names))) or texts.TOKENIZER_UNKNOWN.say(language)
 
 
-def _score_label(settings: Sequence[Setting], label: say.Label, language: Language) -> say.Label:
+def _score_label(
+    settings: Sequence[Setting], label: texts.Label, language: Language
+) -> texts.Label:
     tokenizer = name_tokenizers([run for setting in settings for run in setting.runs], language)
-    return say.Label(*(text.format(tokenizer=tokenizer) for text in label))
+    return texts.Label(*(text.format(tokenizer=tokenizer) for text in label))

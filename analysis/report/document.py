@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from analysis.report.charts import Chart
-from analysis.words.labels import Language
+from analysis.words.texts import Language
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.report import document, fonts
-from analysis.report.charts import BarChart, Chart, IntervalChart, Look, Point, Series, XYChart
-from analysis.words import labels as say
-from analysis.words.labels import Language
+from analysis.report.charts import BarChart, Chart, Look, Point, Series, XYChart
+from analysis.words import texts
+from analysis.words.texts import Language
 
 COLUMN_INCHES = 3.4
 PLANE_INCHES = 2.3
@@ -29,7 +29,6 @@ PLANE_INCHES = 2.3
 LINE_INCHES = 0.14
 """Height of a line of text."""
 DPI = 300
-FORMATS = ("png", "svg", "pdf")
 
 LINES: tuple[Any, ...] = (
     "-",
@@ -115,8 +114,6 @@ def draw_figure(charts: Sequence[Chart], language: Language) -> Figure:
                 draw_plane(ax, chart, language)
             case BarChart():
                 draw_bars(ax, chart)
-            case IntervalChart():
-                draw_intervals(ax, chart)
     for ax in list(axes)[len(charts) :]:
         ax.axis("off")
     handles = _handles(charts, language)
@@ -152,14 +149,12 @@ def draw_plane(ax: Axes, chart: XYChart, language: Language = "en") -> Axes:
                     _draw_point(ax, point, series.look)
         for x, y in series.ends:
             ax.plot(x, y, "x", color=series.look.colour, markersize=6, markeredgewidth=1.6)
-    if chart.front:
-        ax.plot(*zip(*chart.front, strict=True), color="0.6", linewidth=0.8, zorder=1)
     if chart.level:
         ax.axhline(chart.level[0], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
     if not chart.series:
         ax.set(xticks=[], yticks=[])
         ax.text(
-            0.5, 0.45, say.NOT_MEASURED.say(language), transform=ax.transAxes,
+            0.5, 0.45, texts.NOT_MEASURED.say(language), transform=ax.transAxes,
             ha="center", color=MUTED,
         )  # fmt: skip
     if not chart.lines:
@@ -193,20 +188,6 @@ def draw_bars(ax: Axes, chart: BarChart) -> Axes:
     return ax
 
 
-def draw_intervals(ax: Axes, chart: IntervalChart) -> Axes:
-    """Draws differences with their intervals against zero."""
-    ax.set(xlabel=chart.x)
-    ax.grid(visible=False, axis="y")
-    if chart.margin is not None:
-        ax.axvspan(-chart.margin, chart.margin, color="0.9", linewidth=0, zorder=0)
-    ax.axvline(0, color="0.3", linewidth=0.7, zorder=1)
-    for row, one in enumerate(chart.rows):
-        ax.plot([one.low, one.high], [row, row], color="0.2", linewidth=1.2)
-        ax.plot(one.value, row, "o", color="0.2", markersize=4.5)
-    _name_rows(ax, [one.name for one in chart.rows])
-    return ax
-
-
 def draw_summary(table: document.Table, language: Language) -> Figure:
     """Draws the results with the best value of each column marked."""
     figure = _new_figure(1, 1)
@@ -222,9 +203,9 @@ def draw_summary(table: document.Table, language: Language) -> Figure:
         for heading, column in zip(table.headings, zip(*cells, strict=True), strict=True)
     ]
     edges = [sum(widths[:place]) for place in range(len(widths) + 1)]
-    notes = [(say.TABLE_NOTE if table.best else say.TABLE_NO_NOTE).say(language)]
+    notes = [(texts.TABLE_NOTE if table.best else texts.TABLE_NO_NOTE).say(language)]
     if len(rows) < len(table.rows):
-        notes.append(say.TABLE_CUT.say(language, shown=len(rows), all=len(table.rows)))
+        notes.append(texts.TABLE_CUT.say(language, shown=len(rows), all=len(table.rows)))
     note = " ".join(notes)
     width = max(edges[-1], _text_width(figure, note))
     figure.set_size_inches(width + 0.1, 0.75 + 0.19 * len(rows))
@@ -234,8 +215,8 @@ def draw_summary(table: document.Table, language: Language) -> Figure:
     for place, heading in enumerate(table.headings):
         x, side = _anchor(edges, place, table)
         ax.text(x, -0.25, heading, ha=side, va="bottom", weight="bold", linespacing=1.2)
-    for row, texts in enumerate(cells):
-        for place, text in enumerate(texts):
+    for row, own in enumerate(cells):
+        for place, text in enumerate(own):
             marked = (row, place) in table.best
             if marked:
                 ax.fill_between(
@@ -264,8 +245,6 @@ def _height(chart: Chart) -> float:
     match chart:
         case BarChart():
             names = [bar.name for bar in chart.bars]
-        case IntervalChart():
-            names = [row.name for row in chart.rows]
         case XYChart():
             return PLANE_INCHES
     return 0.6 + sum(0.09 + 0.12 * len(_wrap(name).split("\n")) for name in names)
@@ -328,7 +307,7 @@ def _draw_failed(ax: Axes, failed: Sequence[tuple[str, Look]], language: Languag
     ax.set_ylim(low, high + (high - low) * 0.16)
     ax.axhspan(high + (high - low) * 0.02, high + (high - low) * 0.16, color="0.94", linewidth=0)
     ax.text(
-        0.015, 0.935, say.OUT_OF_MEMORY.say(language), transform=ax.transAxes, va="center",
+        0.015, 0.935, texts.OUT_OF_MEMORY.say(language), transform=ax.transAxes, va="center",
         fontsize=6.5, color=MUTED,
     )  # fmt: skip
     start = 0.36
@@ -358,28 +337,25 @@ def _handles(charts: Sequence[Chart], language: Language) -> list[Any]:
                 part: Patch(facecolor=PART_COLOURS[place % len(PART_COLOURS)], label=part)
                 for place, part in enumerate(chart.parts)
             }
-        elif isinstance(chart, IntervalChart) and chart.margin is not None:
-            text = say.MARGIN_KEY.say(language, margin=f"{chart.margin:g}")
-            handles[text] = Patch(facecolor="0.9", label=text)
         elif isinstance(chart, XYChart):
             for series in chart.series:
                 if chart.lines or series.name not in handles:
                     handles[series.name] = _key(series.look, series.name, chart.lines)
     planes = [chart for chart in charts if isinstance(chart, XYChart)]
     for name, look in [item for chart in planes for item in chart.failed]:
-        text = f"{name}: {say.OUT_OF_MEMORY.say(language)}"
+        text = f"{name}: {texts.OUT_OF_MEMORY.say(language)}"
         handles[text] = Line2D(
             [], [], linestyle="", marker="x", color=look.colour, markeredgewidth=1.8, label=text
         )
     keys = {
-        say.UNTRUSTED_KEY: any(
+        texts.UNTRUSTED_KEY: any(
             point.hollow for chart in planes for one in chart.series for point in one.points
         ),
-        say.ENDED_KEY: any(one.ends for chart in planes for one in chart.series),
+        texts.ENDED_KEY: any(one.ends for chart in planes for one in chart.series),
     }
     for key, used in keys.items():
         if used:
-            marker = "o" if key is say.UNTRUSTED_KEY else "x"
+            marker = "o" if key is texts.UNTRUSTED_KEY else "x"
             text = key.say(language)
             handles[text] = Line2D(
                 [], [], linestyle="", marker=marker, color="0.4", markerfacecolor="white",
@@ -390,9 +366,6 @@ def _handles(charts: Sequence[Chart], language: Language) -> list[Any]:
             handles[chart.level[1]] = Line2D(
                 [], [], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), label=chart.level[1]
             )
-        if chart.front:
-            text = say.FRONT_KEY.say(language)
-            handles[text] = Line2D([], [], color="0.6", linewidth=0.8, label=text)
     return list(handles.values())
 
 

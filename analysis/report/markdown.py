@@ -19,9 +19,6 @@ from analysis.report.document import (
     plain,
 )
 
-# An underscore within a word and a bracket without a target are read as they are.
-_MARKS = r"[\\`*~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])|^[#>+-](?=\s)"
-
 
 def render(document: Document) -> str:
     """Writes the whole report."""

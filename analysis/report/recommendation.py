@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from analysis.findings.comparisons import setting_words
 from analysis.findings.facts import Comparison, Contrast, Costs, Finding, Findings
 from analysis.findings.statistics import Interval
 from analysis.reading.runs import Run, Sweep
@@ -47,12 +48,7 @@ def _comparison(part: Comparison, runs: Mapping[str, Run], findings: Findings) -
         "equivalence_margin": part.margin,
         "recommendations": {one.aim.key: _finding(one, runs) for one in part.aims},
         "quality_differences": [_contrast(one) for one in part.quality],
-        "pareto_front": part.front
-        and {
-            "settings": [_costs(one) for one in part.front.settings],
-            "beaten": dict(part.front.beaten),
-            "by_quality": part.front.by_quality,
-        },
+        "pareto_front": None,  # not found any more; the key stays
         "knee": part.knee
         and {
             "choice": _costs(part.knee.choice),
@@ -77,7 +73,7 @@ def _finding(finding: Finding, runs: Mapping[str, Run]) -> dict[str, Any]:
     return {
         "choice": finding.choice,
         "preset": run.preset if run else None,
-        "overrides": setting_overrides(run) if run else None,
+        "overrides": setting_words(run) if run else None,
         "per_device_train_batch_size": run.plan["per_device_train_batch_size"] if run else None,
         "gradient_accumulation_steps": run.plan["gradient_accumulation_steps"] if run else None,
         "decided": finding.decided,
@@ -138,14 +134,6 @@ def _interval(interval: Interval | None) -> dict[str, float] | None:
 
 def _costs(costs: Costs) -> dict[str, Any]:
     return asdict(costs)
-
-
-def setting_overrides(run: Run) -> list[str]:
-    """The overrides that make this setting, whatever the seed."""
-    own = [
-        word for word in run.overrides if word.lstrip("+~").split("=")[0] not in ("batch", "seed")
-    ]
-    return [*([f"batch={run.preset}"] if run.preset else []), *own]
 
 
 def _known(values: Any) -> str:

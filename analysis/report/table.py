@@ -13,8 +13,8 @@ from analysis.findings.facts import Findings
 from analysis.reading.runs import Run
 from analysis.report.charts import name_tokenizers
 from analysis.report.document import Table
-from analysis.words import labels as say
-from analysis.words.labels import Label, Language
+from analysis.words import texts
+from analysis.words.texts import Label, Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class Column:
 
 
 MEASURED = (
-    Column("peak_memory_gib", say.HEAD_PEAK_MEMORY, -1, memory=True),
-    Column("peak_allocated_gib", say.HEAD_PEAK_ALLOCATED, -1, memory=True),
-    Column("steps_per_second", say.HEAD_STEPS, 1, speed=True),
-    Column("tokens_per_second", say.HEAD_TOKENS, 1, speed=True),
-    Column("padding_fraction", say.HEAD_PADDING, -1, 100),
-    Column("train_time_min", say.HEAD_TRAIN_TIME, -1, speed=True),
-    Column("eval_loss", say.HEAD_EVAL_LOSS, -1, quality=True),
-    Column("best_rouge_f1", say.HEAD_BEST_ROUGE, 1, quality=True),
-    Column("time_to_target_min", say.HEAD_TO_TARGET, -1, speed=True, quality=True),
-    Column("rouge_gain_per_min", say.HEAD_GAIN, 1, speed=True, quality=True),
-    Column("rouge_per_gib", say.HEAD_PER_GIB, 1, memory=True, quality=True),
-    Column("energy_wh", say.HEAD_ENERGY, -1, speed=True),
-    Column("mfu", say.HEAD_MFU, 1, 100, speed=True),
+    Column("peak_memory_gib", texts.HEAD_PEAK_MEMORY, -1, memory=True),
+    Column("peak_allocated_gib", texts.HEAD_PEAK_ALLOCATED, -1, memory=True),
+    Column("steps_per_second", texts.HEAD_STEPS, 1, speed=True),
+    Column("tokens_per_second", texts.HEAD_TOKENS, 1, speed=True),
+    Column("padding_fraction", texts.HEAD_PADDING, -1, 100),
+    Column("train_time_min", texts.HEAD_TRAIN_TIME, -1, speed=True),
+    Column("eval_loss", texts.HEAD_EVAL_LOSS, -1, quality=True),
+    Column("best_rouge_f1", texts.HEAD_BEST_ROUGE, 1, quality=True),
+    Column("time_to_target_min", texts.HEAD_TO_TARGET, -1, speed=True, quality=True),
+    Column("rouge_gain_per_min", texts.HEAD_GAIN, 1, speed=True, quality=True),
+    Column("rouge_per_gib", texts.HEAD_PER_GIB, 1, memory=True, quality=True),
+    Column("energy_wh", texts.HEAD_ENERGY, -1, speed=True),
+    Column("mfu", texts.HEAD_MFU, 1, 100, speed=True),
 )
 
 WORDS = 3
@@ -64,15 +64,15 @@ def build_table(
     """
     tokenizer = name_tokenizers(runs, language)
     columns: list[tuple[str, list[str], set[int]]] = [
-        (say.HEAD_SETTING.say(language), list(labels), set()),
+        (texts.HEAD_SETTING.say(language), list(labels), set()),
         (
-            say.HEAD_SEED.say(language),
+            texts.HEAD_SEED.say(language),
             ["" if run.seed is None else str(run.seed) for run in runs],
             set(),
         ),
         (
-            say.HEAD_STATUS.say(language),
-            [say.STATUSES[run.status].say(language) for run in runs],
+            texts.HEAD_STATUS.say(language),
+            [texts.STATUSES[run.status].say(language) for run in runs],
             set(),
         ),
     ]
@@ -82,17 +82,17 @@ def build_table(
         ]
         if all(value is None for value in values):
             continue
-        texts = _write(values)
+        cells = _write(values)
         groups = findings.groups(speed=column.speed, memory=column.memory, quality=column.quality)
         marked = {
             row
             for number in set(groups) - {None}
-            for row in _best(column, values, texts, [group == number for group in groups])
+            for row in _best(column, values, cells, [group == number for group in groups])
         }
-        columns.append((column.heading.say(language, tokenizer=tokenizer), texts, marked))
+        columns.append((column.heading.say(language, tokenizer=tokenizer), cells, marked))
     return Table(
         headings=tuple(heading for heading, _, _ in columns),
-        rows=tuple(zip(*(texts for _, texts, _ in columns), strict=True)),
+        rows=tuple(zip(*(cells for _, cells, _ in columns), strict=True)),
         best=frozenset(
             (row, place) for place, (_, _, marked) in enumerate(columns) for row in marked
         ),
@@ -118,7 +118,7 @@ def _write(values: Sequence[float | None]) -> list[str]:
 def _best(
     column: Column,
     values: Sequence[float | None],
-    texts: Sequence[str],
+    cells: Sequence[str],
     comparable: Sequence[bool],
 ) -> set[int]:
     """The rows with the best value, those that read the same included."""
@@ -129,6 +129,6 @@ def _best(
     ]
     if column.better == 0 or len(ranked) < 2:
         return set()
-    best = texts[max(ranked)[1]]
-    marked = {row for _, row in ranked if texts[row] == best}
+    best = cells[max(ranked)[1]]
+    marked = {row for _, row in ranked if cells[row] == best}
     return marked if len(marked) < len(ranked) else set()  # where all are equal, none is best

@@ -1,29 +1,6 @@
-"""Every sentence about the findings, in English; ko says the same in Korean.
+"""Every sentence about the findings, in English. What each function says: `language.Words`."""
 
-Functions take facts (analysis.facts) and return plain text; nothing here decides or computes more
-than a ratio. Both modules have:
-
-    aim_title(key)           "Fastest"
-    aim_unit(key)            "optimizer steps/s"
-    certainty(certainty)     "yes", "single runs", "no", for a cell of a table
-    facets(comparison)       "learning_rate = 0.0001", a heading; "" where there is one comparison
-    reason(finding)          sentences: which setting, by how much, how sure
-    in_one_sentence(finding) the first of them: the choice and its numbers
-    more_seeds(finding)      what would decide it; "" where that is not known or it is decided
-    equivalence(comparison)  which settings are the same in quality; "" where that was not tested
-    front(comparison)        the Pareto front; "" where there is none, as for the next four
-    knee(comparison)         the least memory among the nearly fastest
-    budget(comparison)       the best that fits into memory_budget_gib
-    payback(comparison)      whether the sweep paid
-    batch_size(comparison)   how the effective batch lies to the gradient noise scale
-    decisions(comparison)    those six that are not "", in this order
-    limit(limit)             one thing that limits what the runs show
-    limits(findings)         all of them
-    refusal(findings, aim)   why adopt does not write a preset
-"""
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from analysis.findings.facts import (
     Aim,
@@ -31,10 +8,22 @@ from analysis.findings.facts import (
     Comparison,
     Contrast,
     Costs,
+    CutTexts,
+    Differs,
+    DisturbedTiming,
     Finding,
     Findings,
     Limit,
+    NewerRecords,
+    NotAsAsked,
+    OneSeed,
+    OtherBatch,
+    SeveralCommits,
+    SeveralDevices,
+    SharedGpu,
     Standing,
+    StillRunning,
+    UncommittedCode,
 )
 from analysis.findings.statistics import Interval
 from analysis.words.numbers import join_words, number, plural, signed
@@ -64,7 +53,6 @@ FACTS = {
     "driver": "driver",
     "python": "Python",
     "packages": "library versions",
-    "code": "code of batchopt",
     "model": "model",
     "data": "training data",
     "memory_source": "way of measuring memory",
@@ -175,21 +163,6 @@ def equivalence(comparison: Comparison) -> str:
     return f"The same in quality within {margin} (TOST, corrected by Holm): {pairs}."
 
 
-def front(comparison: Comparison) -> str:
-    """Which settings nothing else beats in everything."""
-    if comparison.front is None:
-        return ""
-    found = comparison.front
-    what = "speed, memory and quality" if found.by_quality else "speed and memory"
-    text = f"No setting beats {join_words(_costs(one) for one in found.settings)} in {what}."
-    if found.beaten:
-        listed = join_words(f"{label} (by {by})" for label, by in found.beaten)
-        text += f" Beaten: {listed}."
-    if not found.by_quality:
-        text += " Quality does not count, since no difference in it is beyond noise."
-    return text
-
-
 def knee(comparison: Comparison) -> str:
     """Which of the nearly fastest settings takes the least memory."""
     if comparison.knee is None:
@@ -270,7 +243,6 @@ def decisions(comparison: Comparison) -> list[str]:
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
     equivalence,
-    front,
     knee,
     budget,
     payback,
@@ -284,80 +256,60 @@ def limits(findings: Findings) -> list[str]:
     return list(dict.fromkeys(limit(one) for one in found))
 
 
-def limit(found: Limit) -> str:
+def limit(found: Limit) -> str:  # noqa: PLR0911 (one case a kind)
     """One thing that limits what the runs can show."""
-    values = found.values
-    return _LIMITS[found.kind](values)
-
-
-def _differs(values: Mapping[str, Any]) -> str:
-    listed = "; ".join(f"{value}: {join_words(who)}" for value, who in values["holders"])
-    return (
-        f"The runs differ in {FACTS.get(values['fact'], values['fact'])} ({listed}); what depends "
-        "on it is not ranked."
-    )
-
-
-def _one_seed(values: Mapping[str, Any]) -> str:
-    who = "Every setting" if values["all"] else join_words(values["labels"])
-    return (
-        f"{who} completed with one seed only: differences in quality cannot be told from the noise "
-        "between seeds."
-    )
-
-
-_LIMITS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    # values: count, all
-    "running": lambda v: (
-        f"{v['count']} of {v['all']} runs are still running: this report is not final."
-    ),
-    # values: newest, known: versions of a record's schema
-    "newer_records": lambda v: (
-        f"{plural(v['count'], 'record')} {'is' if v['count'] == 1 else 'are'} of a newer batchopt "
-        f"(schema_version {v['newest']}; this analysis knows {v['known']}): what it does not know "
-        "is left out."
-    ),
-    # values: label, size, reference
-    "effective_batch": lambda v: (
-        f"{v['label']} has an effective batch of {v['size']} and most others {v['reference']}: its "
-        "steps are not the same steps, so it is not ranked against them."
-    ),
-    # values: fact (a key of FACTS), holders: pairs of a value and the labels that have it
-    "differs": _differs,
-    # values: labels, all
-    "one_seed": _one_seed,
-    # values: count
-    "machines": lambda v: (
-        f"The runs used {v['count']} machines of the same kind, and single devices differ somewhat "
-        "in speed."
-    ),
-    "gpus": lambda v: (
-        f"The runs used {v['count']} GPUs of the same kind, and single devices differ somewhat in "
-        "speed."
-    ),
-    # values: label, seed, gib
-    "shared_gpu": lambda v: (
-        f"The GPU of {v['label']}, seed {v['seed']}, held {number(v['gib'])} GiB before the run "
-        "began: it may have been shared, and then speed and memory are not the run's alone."
-    ),
-    # values: label, seed, reasons
-    "timing_untrusted": lambda v: (
-        f"The timing of {v['label']}, seed {v['seed']}, was disturbed ({'; '.join(v['reasons'])}) "
-        "and is not ranked."
-    ),
-    # values: label, seed, asked, got: pairs as text, such as "64 × 1"
-    "not_as_asked": lambda v: (
-        f"{v['label']}, seed {v['seed']}, is not what was asked for: {v['asked']} was asked for "
-        f"and {v['got']} was run."
-    ),
-    # values: count
-    "commits": lambda v: f"The runs come from {v['count']} different commits of the code.",
-    "dirty": lambda _: "Some runs come from a checkout with changes that were not committed.",
-    # values: count
-    "cut_texts": lambda v: (
-        f"{v['count']} texts were longer than the limits on tokens and were cut."
-    ),
-}
+    match found:
+        case StillRunning(count, planned):
+            return f"{count} of {planned} runs are still running: this report is not final."
+        case NewerRecords(count, newest, known):
+            return (
+                f"{plural(count, 'record')} {'is' if count == 1 else 'are'} of a newer batchopt "
+                f"(schema_version {newest}; this analysis knows {known}): what it does not know "
+                "is left out."
+            )
+        case OtherBatch(label, size, reference):
+            return (
+                f"{label} has an effective batch of {size} and most others {reference}: its steps "
+                "are not the same steps, so it is not ranked against them."
+            )
+        case Differs(fact, holders):
+            listed = "; ".join(f"{value}: {join_words(who)}" for value, who in holders)
+            return (
+                f"The runs differ in {FACTS.get(fact, fact)} ({listed}); what depends on it is not "
+                "ranked."
+            )
+        case OneSeed(names, everyone):
+            who = "Every setting" if everyone else join_words(names)
+            return (
+                f"{who} completed with one seed only: differences in quality cannot be told from "
+                "the noise between seeds."
+            )
+        case SeveralDevices(kind, count):
+            return (
+                f"The runs used {count} {'GPUs' if kind == 'gpus' else kind} of the same kind, and "
+                "single devices differ somewhat in speed."
+            )
+        case SharedGpu(label, seed, gib):
+            return (
+                f"The GPU of {label}, seed {seed}, held {number(gib)} GiB before the run began: it "
+                "may have been shared, and then speed and memory are not the run's alone."
+            )
+        case DisturbedTiming(label, seed, reasons):
+            return (
+                f"The timing of {label}, seed {seed}, was disturbed ({'; '.join(reasons)}) and is "
+                "not ranked."
+            )
+        case NotAsAsked(label, seed, asked, got):
+            return (
+                f"{label}, seed {seed}, is not what was asked for: {asked} was asked for and {got} "
+                "was run."
+            )
+        case SeveralCommits(count):
+            return f"The runs come from {count} different commits of the code."
+        case UncommittedCode():
+            return "Some runs come from a checkout with changes that were not committed."
+        case CutTexts(count):
+            return f"{count} texts were longer than the limits on tokens and were cut."
 
 
 def refusal(findings: Findings, aim: str) -> str:

@@ -5,7 +5,6 @@ Particles follow the sound that a word ends in, so that labels and numbers read 
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from analysis.findings.facts import (
     Aim,
@@ -13,13 +12,25 @@ from analysis.findings.facts import (
     Comparison,
     Contrast,
     Costs,
+    CutTexts,
+    Differs,
+    DisturbedTiming,
     Finding,
     Findings,
     Limit,
+    NewerRecords,
+    NotAsAsked,
+    OneSeed,
+    OtherBatch,
+    SeveralCommits,
+    SeveralDevices,
+    SharedGpu,
     Standing,
+    StillRunning,
+    UncommittedCode,
 )
-from analysis.words.labels import STATUSES
 from analysis.words.numbers import number, signed
+from analysis.words.texts import STATUSES
 
 TITLES = {
     "fastest": "최고 속도",
@@ -46,7 +57,6 @@ FACTS = {
     "driver": "드라이버",
     "python": "Python 버전",
     "packages": "라이브러리 버전",
-    "code": "batchopt 코드",
     "model": "모델",
     "data": "학습 데이터",
     "memory_source": "메모리 측정 방식",
@@ -169,20 +179,6 @@ def equivalence(comparison: Comparison) -> str:
     return f"품질이 {margin}로 같은 설정(TOST, Holm 보정): {pairs}."
 
 
-def front(comparison: Comparison) -> str:
-    """Which settings nothing else beats in everything."""
-    if comparison.front is None:
-        return ""
-    found = comparison.front
-    what = "속도·메모리·품질" if found.by_quality else "속도·메모리"
-    text = f"{what}에서 다른 설정에 밀리지 않는 설정: {_list(map(_costs, found.settings))}."
-    if found.beaten:
-        text += f" 밀리는 설정: {_list(f'{label} ({by}에 밀림)' for label, by in found.beaten)}."
-    if not found.by_quality:
-        text += " 품질은 잡음을 넘는 차이가 없어 따지지 않았습니다."
-    return text
-
-
 def knee(comparison: Comparison) -> str:
     """Which of the nearly fastest settings takes the least memory."""
     if comparison.knee is None:
@@ -263,7 +259,6 @@ def decisions(comparison: Comparison) -> list[str]:
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
     equivalence,
-    front,
     knee,
     budget,
     payback,
@@ -277,60 +272,56 @@ def limits(findings: Findings) -> list[str]:
     return list(dict.fromkeys(limit(one) for one in found))
 
 
-def limit(found: Limit) -> str:
+def limit(found: Limit) -> str:  # noqa: PLR0911 (one case a kind)
     """One thing that limits what the runs can show."""
-    return _LIMITS[found.kind](found.values)
-
-
-def _differs(values: Mapping[str, Any]) -> str:
-    listed = "; ".join(f"{value}: {_list(who)}" for value, who in values["holders"])
-    fact = particle(FACTS.get(values["fact"], values["fact"]), "이", "가")
-    return f"실행마다 {fact} 다릅니다({listed}). 이에 좌우되는 값은 순위를 매기지 않았습니다."
-
-
-def _one_seed(values: Mapping[str, Any]) -> str:
-    who = "모든 설정이" if values["all"] else particle(_list(values["labels"]), "이", "가")
-    return f"{who} 시드 하나로만 완료되어, 품질 차이를 시드 간 잡음과 구별할 수 없습니다."
-
-
-_LIMITS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "running": lambda v: (
-        f"실행 {v['all']}개 가운데 {v['count']}개가 아직 진행 중이므로 이 보고서는 최종 결과가 "
-        "아닙니다."
-    ),
-    "newer_records": lambda v: (
-        f"기록 {v['count']}개가 더 새로운 batchopt의 것이어서(schema_version {v['newest']}, 이 "
-        f"분석이 아는 버전은 {v['known']}) 모르는 항목은 제외했습니다."
-    ),
-    "effective_batch": lambda v: (
-        f"{particle(v['label'], '은', '는')} 유효 배치가 {v['size']}, 나머지 대부분은 "
-        f"{v['reference']}입니다. 스텝의 내용이 다르므로 함께 순위를 매기지 않았습니다."
-    ),
-    "differs": _differs,
-    "one_seed": _one_seed,
-    "machines": lambda v: (
-        f"같은 종류의 컴퓨터 {v['count']}대에서 실행했으며, 장치마다 속도가 조금씩 다를 수 "
-        "있습니다."
-    ),
-    "gpus": lambda v: (
-        f"같은 종류의 GPU {v['count']}개에서 실행했으며, 장치마다 속도가 조금씩 다를 수 있습니다."
-    ),
-    "shared_gpu": lambda v: (
-        f"{v['label']}, 시드 {v['seed']}의 GPU는 실행 전에 이미 {number(v['gib'])} GiB가 사용 "
-        "중이었습니다. 다른 작업과 함께 쓰였다면 속도와 메모리는 이 실행만의 값이 아닙니다."
-    ),
-    "timing_untrusted": lambda v: (
-        f"{v['label']}, 시드 {v['seed']}의 시간 측정이 방해를 받아({'; '.join(v['reasons'])}) "
-        "순위에서 제외했습니다."
-    ),
-    "not_as_asked": lambda v: (
-        f"{v['label']}, 시드 {v['seed']}는 요청과 다르게 실행되었습니다. 요청: {v['asked']}, 실제: "
-        f"{v['got']}."
-    ),
-    "commits": lambda v: f"실행들이 서로 다른 커밋 {v['count']}개에서 나왔습니다.",
-    "dirty": lambda _: "일부 실행은 커밋되지 않은 변경이 있는 코드에서 나왔습니다.",
-    "cut_texts": lambda v: f"토큰 수 제한보다 긴 텍스트 {v['count']}개가 잘렸습니다.",
-}
+    match found:
+        case StillRunning(count, planned):
+            return (
+                f"실행 {planned}개 가운데 {count}개가 아직 진행 중이므로 이 보고서는 최종 결과가 "
+                "아닙니다."
+            )
+        case NewerRecords(count, newest, known):
+            return (
+                f"기록 {count}개가 더 새로운 batchopt의 것이어서(schema_version {newest}, 이 "
+                f"분석이 아는 버전은 {known}) 모르는 항목은 제외했습니다."
+            )
+        case OtherBatch(label, size, reference):
+            return (
+                f"{particle(label, '은', '는')} 유효 배치가 {size}, 나머지 대부분은 {reference}"
+                "입니다. 스텝의 내용이 다르므로 함께 순위를 매기지 않았습니다."
+            )
+        case Differs(fact, holders):
+            listed = "; ".join(f"{value}: {_list(who)}" for value, who in holders)
+            what = particle(FACTS.get(fact, fact), "이", "가")
+            return (
+                f"실행마다 {what} 다릅니다({listed}). 이에 좌우되는 값은 순위를 매기지 않았습니다."
+            )
+        case OneSeed(names, everyone):
+            who = "모든 설정이" if everyone else particle(_list(names), "이", "가")
+            return f"{who} 시드 하나로만 완료되어, 품질 차이를 시드 간 잡음과 구별할 수 없습니다."
+        case SeveralDevices(kind, count):
+            what = f"GPU {count}개" if kind == "gpus" else f"컴퓨터 {count}대"
+            return f"같은 종류의 {what}에서 실행했으며, 장치마다 속도가 조금씩 다를 수 있습니다."
+        case SharedGpu(label, seed, gib):
+            return (
+                f"{label}, 시드 {seed}의 GPU는 실행 전에 이미 {number(gib)} GiB가 사용 "
+                "중이었습니다. 다른 작업과 함께 쓰였다면 속도와 메모리는 이 실행만의 값이 아닙니다."
+            )
+        case DisturbedTiming(label, seed, reasons):
+            return (
+                f"{label}, 시드 {seed}의 시간 측정이 방해를 받아({'; '.join(reasons)}) 순위에서 "
+                "제외했습니다."
+            )
+        case NotAsAsked(label, seed, asked, got):
+            return (
+                f"{label}, 시드 {seed}는 요청과 다르게 실행되었습니다. 요청: {asked}, 실제: {got}."
+            )
+        case SeveralCommits(count):
+            return f"실행들이 서로 다른 커밋 {count}개에서 나왔습니다."
+        case UncommittedCode():
+            return "일부 실행은 커밋되지 않은 변경이 있는 코드에서 나왔습니다."
+        case CutTexts(count):
+            return f"토큰 수 제한보다 긴 텍스트 {count}개가 잘렸습니다."
 
 
 def duration(seconds: float) -> str:

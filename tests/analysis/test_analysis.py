@@ -441,7 +441,6 @@ def test_the_newest_sweep_is_analysed_from_any_directory(tmp_path: Path) -> None
         "batch_optimization_results.csv",
         "memory_vs_speed.png",
         "padding.png",
-        "pareto.png",
         "recommendation.json",
         "summary_table.png",
         "training_curves.png",
@@ -468,9 +467,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"schema_version": 1, "jobs": []}', "plans no job"),
-        ('{"schema_version": 1}', "does not hold the jobs"),
-        ('{"schema_version": 1, "jobs": [{"number": 0}]}', "does not hold the jobs"),
+        ('{"schema_version": 1, "command": "", "jobs": []}', "plans no job"),
+        ('{"schema_version": 1}', "command is None; it must be text"),
+        ('{"schema_version": 1, "command": "", "jobs": [{"number": 0}]}', "overrides is None"),
         ('{"schema_version": 0, "jobs": []}', "schema_version is 0"),
         ('{"schema_version": 1, "jo', "cannot be read as JSON"),
     ],

@@ -77,10 +77,6 @@ def test_a_difference_beyond_noise_is_ranked_and_not_equivalent(tmp_path: Path) 
     comparison = only(make_sweep(tmp_path, jobs({"05c": 0.6}, spread=0.001)))
     quality = aim(comparison, "best_quality")
     assert (quality.choice, quality.certainty) == ("05c (64 × 1)", "yes")
-    assert comparison.front is not None
-    # 05c is the slowest and largest, but now it is the best in something that counts.
-    assert {one.label[:3] for one in comparison.front.settings} == {"05a", "05b", "05c"}
-    assert comparison.front.by_quality
 
 
 def test_examples_that_disagree_keep_quality_open(tmp_path: Path) -> None:
@@ -113,17 +109,6 @@ def test_examples_that_disagree_keep_quality_open(tmp_path: Path) -> None:
     assert quality.more_seeds.examples is not None
     assert quality.more_seeds.examples > 10
     assert "validation set is too small" in en.more_seeds(quality)
-
-
-def test_the_front_leaves_out_what_is_beaten_in_everything(tmp_path: Path) -> None:
-    front = only(make_sweep(tmp_path, jobs())).front
-    assert front is not None
-    assert {one.label for one in front.settings} == {"05a (8 × 8)", "05b (16 × 4)"}
-    assert dict(front.beaten) in (
-        {"05c (64 × 1)": "05a (8 × 8)"},
-        {"05c (64 × 1)": "05b (16 × 4)"},
-    )
-    assert not front.by_quality
 
 
 @pytest.mark.parametrize(("speed", "knee"), [(0.50, "05a"), (0.46, "05b")])

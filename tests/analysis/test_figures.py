@@ -89,7 +89,6 @@ def drawn(sweep: Path, language: Any) -> dict[str, Any]:
     plans: dict[str, tuple[Any, ...]] = {
         "memory_vs_speed": (charts.memory_vs_speed(settings, language),),
         "training_curves": charts.training_curves(settings, language),
-        "pareto": charts.pareto(settings, language),
         "step_time": (charts.step_time(settings, language),),
         "padding": (charts.padding(settings, language),),
     }
@@ -139,7 +138,7 @@ def test_no_two_texts_lie_on_each_other(tmp_path: Path, count: str, language: An
 def test_one_chart_is_one_column_wide_and_its_texts_can_be_read(tmp_path: Path) -> None:
     with figures.style():
         for name, figure in drawn(make_sweep(tmp_path, COUNTS["nine"]), "en").items():
-            columns = 2 if name in ("training_curves", "pareto") else 1
+            columns = 2 if name == "training_curves" else 1
             assert figure.get_figwidth() == pytest.approx(figures.COLUMN_INCHES * columns)
             sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
             assert min(sizes) >= 6.5  # points, as it is printed
@@ -213,11 +212,6 @@ def test_disturbed_runs_do_not_count_where_others_do(tmp_path: Path) -> None:
     mean = chart.series[0].points[-1]
     assert mean.x == pytest.approx(0.425)
     assert not mean.hollow
-
-
-def test_the_front_joins_what_nothing_beats() -> None:
-    points = [charts.Point(x, y) for x, y in ((1, 0.5), (2, 0.4), (3, 0.6), (1, 0.3), (4, 0.6))]
-    assert charts._front(points) == ((1, 0.5), (3, 0.6))
 
 
 def test_a_long_course_is_thinned_and_keeps_its_peak_and_its_end() -> None:

@@ -240,11 +240,10 @@ def test_a_chart_zooms_and_comes_back(opened: Opened) -> None:
     assert opened.complaints == []
 
 
-def test_bars_and_intervals_answer_too(opened: Opened) -> None:
+def test_bars_answer_too(opened: Opened) -> None:
     for name, element in (
         ("step_time", "rect.bar"),
         ("padding", "rect.bar"),
-        ("quality_differences", "g.interval"),
     ):
         chart = opened.page.locator(f"[data-chart={name}]")
         chart.scroll_into_view_if_needed()

@@ -7,7 +7,6 @@ Windows, its "Unicode text", and the nested JSON of AI Hub and NIKL.
 import csv
 import io
 import json
-import logging
 
 import pytest
 from hypothesis import given, settings
@@ -58,14 +57,13 @@ def error_of(path, **keys):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("separator", SEPARATORS)
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt"])
-def test_any_encoding_and_separator_under_any_suffix(suffix, separator, encoding, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_any_encoding_and_separator_under_any_suffix(suffix, separator, encoding, tmp_path):
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(table(SEPARATORS[separator]).encode(encoding))
-    assert texts(read(path)) == ROWS
+    corpus = read(path)
+    assert texts(corpus) == ROWS
     name = {"utf-8-sig": "UTF-8"}.get(encoding, encoding.upper())
-    (said,) = [record.getMessage() for record in caplog.records if "read as" in record.msg]
-    assert said == f"data.train_file: {path}: read as {name}, separated by {separator}"
+    assert corpus.read_as == (f"a.{suffix}: read as {name}, separated by {separator}",)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -366,14 +364,13 @@ NESTED = {
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_the_nested_forms_of_korean_corpora(name, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_the_nested_forms_of_korean_corpora(name, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(NESTED[name], ensure_ascii=False))
     expected = [(f"P01: 밥 먹었어?\nP02: 응 {n}", f"밥 {n}") for n in range(3)]
     assert texts(read(path)) == expected
-    assert "dialogues are taken from " in caplog.text
     corpus = read(path, id_column="name")
+    assert "a.json: dialogues from " in corpus.read_as[1]
     assert {example.id for example in (*corpus.train, *corpus.validation)} == {
         "id-0",
         "id-1",

@@ -90,7 +90,7 @@ MISTAKES = [
     ("train model.d_model=30", "model.d_model is 30; it must be a multiple of model.attention_he"),
     ("train on_oom=half", "on_oom is half; it must be one of record, halve, checkpoint_then_halve"),
     ("train run.timeout_min=10min", "run.timeout_min is 10min; it must be a number"),
-    ("train 'sweep.retry=[faild]'", "sweep.retry is faild; it must be a list of missing,"),
+    ("train 'sweep.retry=[faild]'", "sweep.retry is faild; it must be a list of stale,"),
     (f"train {COLUMNS} data.summary_columns=b", "must be a list, as in 'data.summary_columns=[NA"),
     ("train objective=rouge", "objective is rouge; did you mean rouge"),
     # The batch

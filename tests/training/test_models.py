@@ -23,11 +23,11 @@ from batchopt.cli import answer
 from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
-from batchopt.evaluation.evaluator import generation_config
 from batchopt.request.compose import compose_run
 from batchopt.step.batches import pad_batch
 from batchopt.step.loss import decoder_inputs, encode, loss_sum
 from batchopt.training import prepare
+from batchopt.training.build import choose_generation
 from batchopt.training.model import build_model
 from batchopt.training.model_checks import position_limit
 
@@ -66,7 +66,7 @@ def prepared(folder, *words):
     """Tokens and model of a run, as its worker has them."""
     config = config_of(folder, *words)
     tokens = tokenized.load(tokenized.prepare(config, load_corpus(config.data)))
-    return tokens, build_model(config, tokens.tokenizer)
+    return tokens, build_model(config, tokens.tokenizer), config
 
 
 def ours(caplog):
@@ -88,7 +88,7 @@ def edit(path, **changes):
     path.write_text(json.dumps({key: value for key, value in content.items() if value != "GONE"}))
 
 
-def check_that_it_trains(tokens, model):
+def check_that_it_trains(tokens, model, config):
     """One gradient, and a generation that begins as the training does."""
     rows = [tokens.train[index] for index in range(3)]
     batch = pad_batch(rows, tokens.tokenizer.pad_token_id)
@@ -102,7 +102,8 @@ def check_that_it_trains(tokens, model):
         if weight.grad is not None
     )
     model.eval()
-    generation = generation_config(model, max_new_tokens=4, num_beams=1)
+    generation = choose_generation(config, tokens, model).config
+    generation.max_new_tokens = 4
     with torch.no_grad():
         made = model.generate(
             input_ids=batch["input_ids"],
@@ -123,10 +124,10 @@ def test_every_class_trains_with_more_tokens(kind, tmp_path):
     tokenizer = plain_tokenizer()
     folder = save(tmp_path / "model", make_model(kind, len(tokenizer)), tokenizer)
     words = ["model.extra_tokens=['#Person1#','#Person2#']"]
-    tokens, model = prepared(folder, *words)
+    tokens, model, config = prepared(folder, *words)
     assert len(tokens.tokenizer) == len(tokenizer) + 2
     assert max(tokens.train[0]["labels"]) == len(tokenizer) + 1
-    check_that_it_trains(tokens, model)
+    check_that_it_trains(tokens, model, config)
 
 
 def test_what_cannot_take_more_tokens_is_refused_and_trains_without(tmp_path):
@@ -143,11 +144,11 @@ def test_two_models_train_with_more_tokens_and_no_ids_in_their_config(pair, tmp_
     caplog.set_level(logging.INFO)
     tokenizer = plain_tokenizer()
     folder = save(tmp_path / "model", two_models(*pair, len(tokenizer)), tokenizer)
-    tokens, model = prepared(folder, "model.extra_tokens=['#Person1#']")
+    tokens, model, config = prepared(folder, "model.extra_tokens=['#Person1#']")
     for part in (model.encoder, model.decoder):
         assert part.get_input_embeddings().num_embeddings == len(tokenizer) + 1
     assert model.decoder.get_output_embeddings().out_features == len(tokenizer) + 1
-    check_that_it_trains(tokens, model)
+    check_that_it_trains(tokens, model, config)
     assert "has no decoder_start_token_id; summaries begin with" in caplog.text
 
 
@@ -225,9 +226,9 @@ def test_lengths_beyond_the_positions_are_refused(kind, key, limit, tmp_path):
 def test_padding_is_what_the_config_says_or_refused(tmp_path):
     tokenizer = plain_tokenizer(pad_token=None)
     folder = save(tmp_path / "model", make_model("Bart", len(tokenizer)), tokenizer)
-    tokens, model = prepared(folder)
+    tokens, model, config = prepared(folder)
     assert tokens.tokenizer.pad_token == "<pad>"
-    check_that_it_trains(tokens, model)
+    check_that_it_trains(tokens, model, config)
     two = two_models("Bert", "GPT2", len(tokenizer))
     for part in (two.config, two.config.encoder, two.config.decoder, two.generation_config):
         part.pad_token_id = None
@@ -246,8 +247,8 @@ def test_nothing_that_says_how_the_decoder_begins_is_refused(tmp_path):
     message = refusal(folder)
     assert "has no decoder_start_token_id, and its tokenizer has neither a cls_token nor" in message
     edit(folder / "generation_config.json", decoder_start_token_id=2)
-    tokens, model = prepared(folder)
-    made, _, _ = check_that_it_trains(tokens, model)
+    tokens, model, config = prepared(folder)
+    made, _, _ = check_that_it_trains(tokens, model, config)
     assert set(made[:, 0].tolist()) == {2}
 
 
@@ -424,12 +425,12 @@ KOREAN = {"mBART": "ko_KR", "mBART-50": "ko_KR", "NLLB": "kor_Hang"}
 @pytest.mark.parametrize("kind", KOREAN)
 def test_languages_mark_the_texts_and_begin_the_summaries(kind, tmp_path, caplog):
     folder, code = multilingual(kind, tmp_path / "model"), KOREAN[kind]
-    tokens, model = prepared(folder, f"model.source_language={code}")
+    tokens, model, config = prepared(folder, f"model.source_language={code}")
     number = tokens.tokenizer.convert_tokens_to_ids(code)
     for row in tokens.train:
         assert number in row["input_ids"]
         assert number in row["labels"]
-    made, trained, labels = check_that_it_trains(tokens, model)
+    made, trained, labels = check_that_it_trains(tokens, model, config)
     if kind == "mBART":  # the language is the first token of the decoder
         assert set(made[:, 0].tolist()) == {number}
         assert model.generation_config.forced_bos_token_id is None
@@ -444,13 +445,13 @@ def test_the_two_languages_may_differ(kind, tmp_path):
     folder, code = multilingual(kind, tmp_path / "model"), KOREAN[kind]
     english = "eng_Latn" if kind == "NLLB" else "en_XX"
     words = [f"model.source_language={english}", f"model.target_language={code}"]
-    tokens, model = prepared(folder, *words)
+    tokens, model, config = prepared(folder, *words)
     name = tokens.tokenizer.convert_tokens_to_ids
     for row in tokens.train:
         assert name(english) in row["input_ids"]
         assert name(code) not in row["input_ids"]
         assert name(code) in row["labels"]
-    check_that_it_trains(tokens, model)
+    check_that_it_trains(tokens, model, config)
 
 
 @pytest.mark.parametrize("kind", KOREAN)

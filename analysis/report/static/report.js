@@ -198,7 +198,6 @@ class Plane extends Chart {
       svg("line", { class: "rule", x1: left, x2: this.width - 12, y1: at, y2: at, "stroke-dasharray": "3 3" }, inside);
       svg("text", { class: "quiet", x: left + 6, y: at - 4 }, inside, this.data.level[1]);
     }
-    if (this.data.front) svg("path", { class: "rule", d: path(this.data.front, x, y), fill: "none" }, inside);
     this.visible().forEach((series, place, all) => {
       if (this.data.lines) {
         // Where lines may coincide, later ones are thinner, so that all are seen.
@@ -306,7 +305,7 @@ class Plane extends Chart {
 class Rows extends Chart {
   draw() {
     if (!this.box.clientWidth) return;
-    const rows = this.data.bars ?? this.data.rows;
+    const rows = this.data.bars;
     const height = rows.length * 40 + 50;
     this.canvas(height);
     this.hide();
@@ -360,28 +359,7 @@ class Bars extends Rows {
   }
 }
 
-class Intervals extends Rows {
-  range(rows) {
-    const margin = this.data.margin ?? 0;
-    return extent([0, -margin, margin, ...rows.flatMap((row) => [row.low, row.high])], 0.06);
-  }
-
-  under(x, height) {
-    const margin = this.data.margin;
-    if (margin) svg("rect", { class: "band", x: x(-margin), y: 4, width: x(margin) - x(-margin), height: height - 48 }, this.svg);
-    svg("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: height - 44 }, this.svg);
-  }
-
-  drawRow(row, x, y) {
-    const group = svg("g", { class: "interval" }, this.svg);
-    svg("rect", { x: x(row.low) - 6, y: y - 2, width: x(row.high) - x(row.low) + 12, height: 20, fill: "transparent" }, group);
-    svg("line", { x1: x(row.low), x2: x(row.high), y1: y + 8, y2: y + 8, stroke: "var(--text)", "stroke-width": 2 }, group);
-    svg("circle", { cx: x(row.value), cy: y + 8, r: 5, fill: "var(--text)" }, group);
-    this.onHover(group, `${row.name}\n${written(row.value)} (${written(row.low)} – ${written(row.high)})`);
-  }
-}
-
-const KINDS = { XYChart: Plane, BarChart: Bars, IntervalChart: Intervals };
+const KINDS = { XYChart: Plane, BarChart: Bars };
 
 // One legend for the charts of a figure: a name that is pressed hides what it names in all of them.
 function drawFigure(figure) {

@@ -4,13 +4,14 @@ Every reader but that of .json streams: rows are checked as they pass, and no fi
 """
 
 import glob
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from batchopt.data import Corpus, separated
+from batchopt.data.findings import Findings
 from batchopt.data.json_files import read_json, read_jsonl
 from batchopt.data.rows import (
     Columns,
@@ -26,8 +27,6 @@ from batchopt.data.text_files import encoding_of
 from batchopt.errors import RequestError
 from batchopt.request.config import FilesDataConfig
 
-logger = logging.getLogger(__name__)
-
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 
 
@@ -37,20 +36,24 @@ def read(config: FilesDataConfig) -> Corpus:
     Raises:
         RequestError: A file, a row or a value of the config that cannot be used.
     """
-    train = _sources(config, train_columns(config), "train_file")
+    found = Findings()
+    train = _sources(config, train_columns(config), "train_file", found)
     validation = None
     if config.validation_file is not None:
-        validation = _sources(config, validation_columns(config), "validation_file")
-    return build_corpus(config, train, validation)
+        validation = _sources(config, validation_columns(config), "validation_file", found)
+    corpus = build_corpus(config, train, validation)
+    return replace(corpus, read_as=tuple(found.clauses()))
 
 
-def _sources(config: FilesDataConfig, columns: Columns, field: str) -> list[RowSource]:
+def _sources(
+    config: FilesDataConfig, columns: Columns, field: str, found: Findings
+) -> list[RowSource]:
     key = f"data.{field}"
     paths = [path for name in config.files(field) for path in _paths(key, name)]
     for path in paths:
         if paths.count(path) > 1:
             raise RequestError(f"{key} names {path} {paths.count(path)} times; name it once")
-    return [_source(config, columns, key, path) for path in paths]
+    return [_source(config, columns, key, path, found) for path in paths]
 
 
 def _paths(key: str, name: str) -> list[Path]:
@@ -69,7 +72,9 @@ def _paths(key: str, name: str) -> list[Path]:
     return found
 
 
-def _source(config: FilesDataConfig, columns: Columns, key: str, path: Path) -> RowSource:
+def _source(
+    config: FilesDataConfig, columns: Columns, key: str, path: Path, found: Findings
+) -> RowSource:
     where = f"{key}: {path}"
     suffix = path.suffix.lower()
     try:
@@ -95,10 +100,12 @@ def _source(config: FilesDataConfig, columns: Columns, key: str, path: Path) -> 
         ) from error
     if empty:
         raise RequestError(f"{where}: the file is empty; name one with at least one row")
-    return RowSource(where, columns, _rows(config, columns, where, path))
+    return RowSource(where, columns, _rows(config, columns, where, path, found))
 
 
-def _rows(config: FilesDataConfig, columns: Columns, where: str, path: Path) -> Rows:
+def _rows(
+    config: FilesDataConfig, columns: Columns, where: str, path: Path, found: Findings
+) -> Rows:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         yield from _read_parquet(columns, where, path)
@@ -107,12 +114,12 @@ def _rows(config: FilesDataConfig, columns: Columns, where: str, path: Path) -> 
     try:
         if suffix in separated.USUAL:
             layout = separated.find_layout(config.separator, columns, path, encoding)
-            logger.info("%s: read as %s, %s", where, encoding.called, layout.called)
+            found.add(path, f"read as {encoding.called}, {layout.called}")
             yield from separated.read_rows(columns, where, path, encoding, layout)
             return
-        logger.info("%s: read as %s", where, encoding.called)
+        found.add(path, f"read as {encoding.called}")
         reader = read_json if suffix == ".json" else read_jsonl
-        yield from reader(columns, where, path, encoding)
+        yield from reader(columns, where, path, encoding, found)
     except UnicodeError as error:  # UTF-16 cannot go on after what it cannot read
         remedy = (
             "name the file's encoding with data.encoding" if encoding.named else "write it again"

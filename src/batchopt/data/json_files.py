@@ -1,19 +1,19 @@
 """Rows of .json and .jsonl files: a list of objects, an object a line, or nested as published."""
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from batchopt.data.findings import Findings
 from batchopt.data.rows import Columns, RowError, Rows, is_unicode, kind, short
 from batchopt.data.text_files import Encoding, open_text
 from batchopt.data.turns import find_list, find_nested
 from batchopt.errors import RequestError
 
-logger = logging.getLogger(__name__)
 
-
-def read_json(columns: Columns, where: str, path: Path, encoding: Encoding) -> Rows:
+def read_json(
+    columns: Columns, where: str, path: Path, encoding: Encoding, found: Findings
+) -> Rows:
     """Yields the rows of a .json file, which is held whole; one object a line is read as such.
 
     Raises:
@@ -24,7 +24,7 @@ def read_json(columns: Columns, where: str, path: Path, encoding: Encoding) -> R
             document = json.loads(stream.read())
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            yield from _read_lines(columns, where, path, encoding)
+            yield from _read_lines(columns, path, encoding, found)
             return
         raise RequestError(
             f"{where}, line {error.lineno}: this is not JSON ({error.msg}, character "
@@ -32,8 +32,8 @@ def read_json(columns: Columns, where: str, path: Path, encoding: Encoding) -> R
         ) from error
     except (ValueError, RecursionError) as error:  # numbers or nesting beyond Python's limits
         raise RequestError(f"{where}: cannot be read as JSON ({error}); write it again") from error
-    found = find_list(document, list(columns.wanted()))
-    if found is None:
+    listed = find_list(document, list(columns.wanted()))
+    if listed is None:
         keys = f" with {', '.join(map(short, document))}" if isinstance(document, Mapping) else ""
         raise RequestError(
             f"{where}: this JSON is {kind(document)}{keys[:200]}, and no list of objects is in it; "
@@ -41,13 +41,15 @@ def read_json(columns: Columns, where: str, path: Path, encoding: Encoding) -> R
             f'"{columns.dialogue}": …, "{columns.summaries[0]}": …'
             "}]"
         )
-    rows, at = found
-    shape = _Shape(columns, where, at)
+    rows, at = listed
+    shape = _Shape(columns, path, at, found)
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", shape.row(row, "write a list of objects")
 
 
-def read_jsonl(columns: Columns, where: str, path: Path, encoding: Encoding) -> Rows:
+def read_jsonl(
+    columns: Columns, where: str, path: Path, encoding: Encoding, found: Findings
+) -> Rows:
     """Yields the rows of a .jsonl file, which is not held whole; a list of objects is read too."""
     with open_text(path, encoding, newline="\n") as stream:
         first = next((line for line in stream if line.strip()), "").strip()
@@ -58,13 +60,13 @@ def read_jsonl(columns: Columns, where: str, path: Path, encoding: Encoding) -> 
         except (ValueError, RecursionError):
             pass  # its lines say what is wrong
         else:
-            yield from read_json(columns, where, path, encoding)
+            yield from read_json(columns, where, path, encoding, found)
             return
-    yield from _read_lines(columns, where, path, encoding)
+    yield from _read_lines(columns, path, encoding, found)
 
 
-def _read_lines(columns: Columns, where: str, path: Path, encoding: Encoding) -> Rows:
-    shape = _Shape(columns, where, ())
+def _read_lines(columns: Columns, path: Path, encoding: Encoding, found: Findings) -> Rows:
+    shape = _Shape(columns, path, (), found)
     # newline: a lone \r is whitespace in JSON and ends no line.
     with open_text(path, encoding, newline="\n") as stream:
         for number, line in enumerate(stream, start=1):
@@ -90,9 +92,12 @@ def _parse(line: str, encoding: Encoding) -> object:
 class _Shape:
     """Takes dialogues and summaries out of nested objects, and says once where they stood."""
 
-    def __init__(self, columns: Columns, where: str, at: tuple[str, ...]) -> None:
+    def __init__(
+        self, columns: Columns, path: Path, at: tuple[str, ...], findings: Findings
+    ) -> None:
         self.columns = columns
-        self.where = where
+        self.path = path
+        self.findings = findings
         self.at = "".join(f"{key}[]." for key in at)
         self.said = False
 
@@ -109,13 +114,10 @@ class _Shape:
         to_dialogue, to_summary, values = found
         if not self.said:
             self.said = True
-            logger.info(
-                "%s: dialogues are taken from %s%s, summaries from %s%s",
-                self.where,
-                self.at,
-                ".".join(to_dialogue),
-                self.at,
-                ".".join(to_summary),
+            self.findings.add(
+                self.path,
+                f"dialogues from {self.at}{'.'.join(to_dialogue)}, "
+                f"summaries from {self.at}{'.'.join(to_summary)}",
             )
         taken = {
             columns.dialogue: values["dialogue"],

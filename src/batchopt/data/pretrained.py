@@ -95,6 +95,34 @@ def load_config(model: PretrainedModelConfig) -> Any:
         raise RequestError(unloadable(model, error)) from error
 
 
+def generation_settings(model: PretrainedModelConfig) -> dict[str, Any]:
+    """Reads the generation settings of the checkpoint as they stand.
+
+    They are in generation_config.json or, of older models, in config.json. They are not checked
+    here: transformers refuses whole files for one setting that does not fit the others.
+
+    Returns:
+        The settings by name; from config.json those that transformers knows as such.
+    """
+    from transformers import GenerationConfig, PreTrainedConfig
+
+    name, revision = model.name_or_path, model.revision
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(
+            name, revision=revision, _configuration_file="generation_config.json"
+        )
+    except OSError:
+        found = {}
+    if found:
+        return dict(found)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision)
+    except OSError:
+        return {}
+    known = vars(GenerationConfig())  # type: ignore[no-untyped-call]
+    return {key: value for key, value in config.items() if key in known}
+
+
 def check_folder(model: PretrainedModelConfig) -> None:
     """Finds files that git has put down without their content.
 
@@ -194,7 +222,10 @@ def unloadable(model: PretrainedModelConfig, error: Exception) -> str:
     """Says in one line why a pretrained model cannot be had, and what to do."""
     name = model.name_or_path
     text = " ".join(str(error).split()) or type(error).__name__
-    package = _missing_package(error, text)
+    # Without any tokenizer's file transformers blames the packages that could convert one.
+    to_convert = any(Path(name).glob("*.model")) or any(Path(name).glob("*.tiktoken"))
+    guessed = "Couldn't instantiate the backend tokenizer" in text and not to_convert
+    package = None if guessed else _missing_package(error, text)
     if package is not None:
         return (
             f"{KEY}: {name} needs the Python package {package.split()[0]}, which is not installed; "

@@ -9,11 +9,13 @@ from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     EncoderDecoderModel,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from batchopt.data.pretrained import KEY, load_config, unloadable
+from batchopt.data.ends import find_ends
+from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
 from batchopt.request.config import Config, PretrainedModelConfig, TinyModelConfig
 from batchopt.training.model_checks import (
@@ -40,7 +42,9 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     name = model_config.name_or_path
     model = _load(model_config, config.seed)
     _embed_all_tokens(model, len(tokenizer), config.seed)
-    settle_special_tokens(name, model, tokenizer)
+    label = tokenizer(text_target="a")["input_ids"]
+    label = find_ends(model_config, tokenizer).complete_label(label)
+    settle_special_tokens(name, model, tokenizer, label, generation_settings(model_config))
     check_positions(config.data, name, model)
     say_languages(name, model_config, tokenizer)
     return model
@@ -65,6 +69,9 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             dtype=torch.float32,
+            # Read by `evaluation.generation`; transformers would refuse the model for one wrong
+            # setting.
+            generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by their names
         )

@@ -105,9 +105,20 @@ def position_limit(part: nn.Module) -> int | None:
 
 
 def settle_special_tokens(
-    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    label: list[int],
+    settings: Mapping[str, Any],
 ) -> None:
     """Sets how the decoder begins, the same in generation as in training, and what pads.
+
+    Args:
+        name: The model's.
+        model: Its config and its generation_config are set.
+        tokenizer: Its own.
+        label: The tokens of a summary, complete.
+        settings: The generation settings of the checkpoint.
 
     Raises:
         RequestError: Nothing says what the decoder begins with.
@@ -116,28 +127,33 @@ def settle_special_tokens(
     generation: Any = model.generation_config
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
-    if generation.pad_token_id is None:
-        generation.pad_token_id = config.pad_token_id
-    labels = _labels(tokenizer)
-    start = _start(model, labels)
+    generation.pad_token_id = config.pad_token_id
+    start = _start(model, label)
     if start is None:
-        config.decoder_start_token_id = _named_start(name, model, tokenizer)
-        start = int(decoder_inputs(model, torch.tensor([labels]))[0, 0])
-    if generation.decoder_start_token_id != start:
+        config.decoder_start_token_id = _named_start(name, model, tokenizer, settings)
+        start = int(decoder_inputs(model, torch.tensor([label]))[0, 0])
+    named = settings.get("decoder_start_token_id")
+    if isinstance(named, int) and named != start:
         # A tokenizer that ends in the language (mBART) makes it the first token in training.
-        if generation.decoder_start_token_id is not None:
-            logger.info(
-                "%s: summaries are generated from %r on, as in training, not from %r",
-                KEY,
-                tokenizer.convert_ids_to_tokens(start),
-                tokenizer.convert_ids_to_tokens(generation.decoder_start_token_id),
-            )
-        generation.decoder_start_token_id = start
+        logger.info(
+            "%s: summaries are generated from %r on, as in training, not from %r",
+            KEY,
+            tokenizer.convert_ids_to_tokens(start),
+            tokenizer.convert_ids_to_tokens(named),
+        )
+    generation.decoder_start_token_id = start
     codes = set(languages(tokenizer).values())
-    if labels[0] in codes:
-        generation.forced_bos_token_id = labels[0]
-    elif codes and generation.forced_bos_token_id in codes:
-        generation.forced_bos_token_id = None
+    if codes:
+        generation.forced_bos_token_id = label[0] if label[0] in codes else None
+
+
+def settled(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The generation settings that `settle_special_tokens` has set; they go before any others."""
+    own: Any = model.generation_config
+    names = ["decoder_start_token_id", "pad_token_id"]
+    if languages(tokenizer):
+        names.append("forced_bos_token_id")
+    return {name: getattr(own, name) for name in names}
 
 
 def say_languages(
@@ -161,29 +177,22 @@ def _size(shape: Any) -> str:
     return " x ".join(map(str, shape)) if isinstance(shape, Sequence) else str(shape)
 
 
-def _labels(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """A summary's tokens, ended as the training ends them."""
-    ids = tokenizer(text_target="a")["input_ids"]
-    labels = [int(token) for token in ids]
-    if tokenizer.eos_token_id is not None and labels[-1] not in tokenizer.all_special_ids:
-        labels.append(int(tokenizer.eos_token_id))
-    return labels
-
-
-def _start(model: PreTrainedModel, labels: list[int]) -> int | None:
+def _start(model: PreTrainedModel, label: list[int]) -> int | None:
     """The decoder's first token in training; None where the model does not know it."""
     try:
-        return int(decoder_inputs(model, torch.tensor([labels]))[0, 0])
+        return int(decoder_inputs(model, torch.tensor([label]))[0, 0])
     except (TypeError, ValueError, AssertionError):
         return None
 
 
-def _named_start(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+def _named_start(
+    name: str, model: Any, tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]
+) -> int:
     """What the files say that the decoder begins with, in the order in which generate looks."""
-    decoder = getattr(model.config, "decoder", None)
-    for config in (model.generation_config, model.config, decoder):
+    own, decoder = vars(model.config), vars(getattr(model.config, "decoder", model.config))
+    for source in (settings, own, decoder):
         for field in ("decoder_start_token_id", "bos_token_id"):
-            token = getattr(config, field, None)
+            token = source.get(field)
             if isinstance(token, int) and 0 <= token < len(tokenizer):
                 return _said(name, tokenizer, token, f"the config's {field}")
     for field in ("cls_token_id", "bos_token_id"):

@@ -40,24 +40,17 @@ STEP = Label("optimizer step", "옵티마이저 스텝")
 LOSS = Label("loss (nats/target token)", "손실 (nats/타깃 토큰)")
 TRAIN_TIME = Label("training time (min)", "학습 시간 (분)")
 RUN_TIME = Label("time since start (min)", "실행 후 경과 시간 (분)")
-BEST_ROUGE = Label("best ROUGE F1 [{tokenizer}]", "최고 ROUGE F1 [{tokenizer}]")
 VALIDATION_ROUGE = Label("ROUGE F1 [{tokenizer}]", "ROUGE F1 [{tokenizer}]")
 STEP_TIME = Label("time per optimizer step (ms)", "옵티마이저 스텝당 시간 (ms)")
 PADDING = Label("padding (% of all tokens)", "패딩 (전체 토큰 중 %)")
-ROUGE_DIFFERENCE = Label(
-    "difference in ROUGE F1 (points of 100)", "ROUGE F1 차이 (100점 만점 기준)"
-)
 
 MEMORY_VS_SPEED = Label("Memory against speed", "속도와 메모리")
-QUALITY_VS_TIME = Label("Quality for time", "학습 시간 대비 품질")
-QUALITY_VS_MEMORY = Label("Quality for memory", "메모리 대비 품질")
 LOSS_TITLE = Label("Training loss", "학습 손실")
 ROUGE_TITLE = Label("Validation ROUGE", "검증 ROUGE")
 MEMORY_TITLE = Label("Memory over time", "시간에 따른 메모리")
 EFFICIENCY_TITLE = Label("ROUGE for training time", "학습 시간에 따른 ROUGE")
 STEP_TIME_TITLE = Label("Where a step's time goes", "스텝 시간의 구성")
 PADDING_TITLE = Label("Work spent on padding", "패딩이 차지하는 비중")
-DIFFERENCES_TITLE = Label("Differences in quality", "품질 차이")
 
 PARTS = {
     "data_wait_s": Label("waiting for data", "데이터 대기"),
@@ -73,11 +66,7 @@ UNTRUSTED = Label("timing not trusted", "시간 측정 신뢰 불가")
 UNTRUSTED_KEY = Label("hollow: timing not trusted", "빈 표식: 시간 측정을 신뢰할 수 없음")
 ENDED_KEY = Label("cross: did not complete", "X 표식: 완료되지 않은 실행")
 TARGET = Label("{share} % of the best", "최고값의 {share}%")
-FRONT_KEY = Label("line: nothing else is better in both", "선: 두 기준 모두에서 밀리지 않는 설정")
 NOT_MEASURED = Label("no run has measured this", "측정한 실행이 없음")
-MARGIN_KEY = Label(
-    "band: too small to matter (±{margin})", "띠: 의미 없는 차이로 보는 범위 (±{margin})"
-)
 TOKENIZER_UNKNOWN = Label("tokenizer not recorded", "토크나이저 기록 없음")
 
 # Heads of the results; a line may break where a heading does
@@ -221,13 +210,6 @@ CURVES_CAPTION = Label(
     "같은 예제를 쓰므로 모든 설정은 같은 학습입니다. 스텝 기준 손실과 ROUGE는 겹치고, 시간 "
     "기준으로만 달라야 합니다.",
 )
-PARETO_TITLE = Label("What quality costs", "품질과 비용")
-PARETO_CAPTION = Label(
-    "Best validation ROUGE against training time and peak memory. The line joins the settings "
-    "that no other beats in both; where the bars overlap, the order in quality may be noise.",
-    "학습 시간과 최대 메모리에 대한 최고 검증 ROUGE입니다. 선은 두 기준 모두에서 다른 설정에 "
-    "밀리지 않는 설정을 잇습니다. 막대가 겹치면 품질 순서는 잡음일 수 있습니다.",
-)
 STEP_TIME_CAPTION = Label(
     "Mean time of each part of an optimizer step; hatched: timing not trusted.",
     "옵티마이저 스텝을 이루는 각 부분의 평균 시간입니다. 빗금: 시간 측정을 신뢰할 수 없음.",
@@ -235,13 +217,6 @@ STEP_TIME_CAPTION = Label(
 PADDING_CAPTION = Label(
     "Padded tokens among all that training processed, source and target.",
     "학습에서 처리한 전체 입력·타깃 토큰 가운데 패딩 토큰의 비율입니다.",
-)
-DIFFERENCES_CAPTION = Label(
-    "Every difference in best validation ROUGE with its interval. Where an interval includes "
-    "zero, the data do not tell the two apart; where it lies in the band, they are the same for "
-    "all purposes.",
-    "최고 검증 ROUGE의 쌍별 차이와 구간입니다. 구간이 0을 포함하면 둘을 구별할 수 없고, 띠 안에 "
-    "들면 사실상 같습니다.",
 )
 NO_CAUSE = Label("No cause was recorded.", "원인이 기록되지 않았습니다.")
 LOG_TAIL = Label("The last {lines} lines of ", "마지막 {lines}줄: ")
