@@ -547,5 +547,12 @@ def test_the_command_that_prepares_refuses_and_says(sound, tmp_path, monkeypatch
     assert answer(prepare.main) == 2
     line = capsys.readouterr().err.splitlines()[-1]  # above it is the bar of the loading
     assert line.startswith("batchopt: data.max_source_length is 512, and ")
-    monkeypatch.setattr("sys.argv", ["prepare", *words, *LENGTHS])
+    words += LENGTHS
+    monkeypatch.setattr("sys.argv", ["prepare", *words])
     assert answer(prepare.main) == 0
+    assert "data: data.csv: read as UTF-8, separated by comma" in capsys.readouterr().out
+    config = compose_run(words).config
+    assert prepare.parameters(config) > 0
+    cut(folder)  # after it was prepared: nothing is remembered of it
+    with pytest.raises(TypeError):
+        prepare.parameters(config)
