@@ -8,9 +8,11 @@ import logging
 import shutil
 
 import pytest
+import sentencepiece
 import torch
 import transformers
 from support.models import (
+    TEXTS,
     data_file,
     make_model,
     plain_tokenizer,
@@ -22,6 +24,7 @@ from support.models import (
 from batchopt.cli import answer
 from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
+from batchopt.data.pretrained import languages
 from batchopt.errors import RequestError
 from batchopt.request.compose import compose_run
 from batchopt.step.batches import pad_batch
@@ -404,6 +407,23 @@ def test_a_package_that_is_missing_is_named(files, package, sound, tmp_path):
 # Languages
 
 
+def m2m100_tokenizer(folder):
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text for row in TEXTS for text in row),
+        model_prefix=str(folder / "spm"),
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    names += [pieces.id_to_piece(number) for number in range(3, len(pieces))]
+    (folder / "pieces.json").write_text(json.dumps({name: at for at, name in enumerate(names)}))
+    return transformers.M2M100Tokenizer(
+        vocab_file=str(folder / "pieces.json"), spm_file=str(folder / "spm.model")
+    )
+
+
 def multilingual(kind, folder):
     """A multilingual model with its tokenizer; none of the languages is set."""
     match kind:
@@ -415,18 +435,24 @@ def multilingual(kind, folder):
             tokenizer = transformers.NllbTokenizer(
                 vocab={piece: index for index, (piece, _) in enumerate(unigram())}, merges=[]
             )
-    size = max(tokenizer.get_vocab().values()) + 1
-    return save(folder, make_model("M2M100" if kind == "NLLB" else "MBart", size), tokenizer)
+        case "M2M100":
+            tokenizer = m2m100_tokenizer(folder.parent)
+    size = max(tokenizer.get_vocab().values(), default=0) + 1
+    if kind == "M2M100":
+        size = max(tokenizer.lang_code_to_id.values()) + 1
+    model = make_model("MBart" if kind.startswith("mBART") else "M2M100", size)
+    return save(folder, model, tokenizer)
 
 
-KOREAN = {"mBART": "ko_KR", "mBART-50": "ko_KR", "NLLB": "kor_Hang"}
+KOREAN = {"mBART": "ko_KR", "mBART-50": "ko_KR", "NLLB": "kor_Hang", "M2M100": "ko"}
+ENGLISH = {"mBART": "en_XX", "mBART-50": "en_XX", "NLLB": "eng_Latn", "M2M100": "en"}
 
 
 @pytest.mark.parametrize("kind", KOREAN)
 def test_languages_mark_the_texts_and_begin_the_summaries(kind, tmp_path, caplog):
     folder, code = multilingual(kind, tmp_path / "model"), KOREAN[kind]
     tokens, model, config = prepared(folder, f"model.source_language={code}")
-    number = tokens.tokenizer.convert_tokens_to_ids(code)
+    number = languages(tokens.tokenizer)[code]
     for row in tokens.train:
         assert number in row["input_ids"]
         assert number in row["labels"]
@@ -443,14 +469,14 @@ def test_languages_mark_the_texts_and_begin_the_summaries(kind, tmp_path, caplog
 @pytest.mark.parametrize("kind", KOREAN)
 def test_the_two_languages_may_differ(kind, tmp_path):
     folder, code = multilingual(kind, tmp_path / "model"), KOREAN[kind]
-    english = "eng_Latn" if kind == "NLLB" else "en_XX"
+    english = ENGLISH[kind]
     words = [f"model.source_language={english}", f"model.target_language={code}"]
     tokens, model, config = prepared(folder, *words)
-    name = tokens.tokenizer.convert_tokens_to_ids
+    known = languages(tokens.tokenizer)
     for row in tokens.train:
-        assert name(english) in row["input_ids"]
-        assert name(code) not in row["input_ids"]
-        assert name(code) in row["labels"]
+        assert known[english] in row["input_ids"]
+        assert known[code] not in row["input_ids"]
+        assert known[code] in row["labels"]
     check_that_it_trains(tokens, model, config)
 
 
@@ -468,6 +494,7 @@ def test_a_language_that_nobody_set_is_said(kind, tmp_path, caplog):
         ("mBART-50", "model.source_language=ko", "ko, which {} does not know; did you mean ko_KR?"),
         ("mBART", "model.source_language=korean", "does not know; did you mean ko_KR"),
         ("NLLB", "model.source_language=ko_KR", "does not know; did you mean kor_Hang"),
+        ("M2M100", "model.source_language=ko_KR", "does not know; did you mean ko?"),
         ("NLLB", "model.target_language=kor_hang", "does not know; did you mean kor_Hang"),
     ],
 )
