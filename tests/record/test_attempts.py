@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from batchopt.record.attempts import earlier_attempts, over_attempts
 from batchopt.record.documents import Attempt, Running
@@ -115,12 +116,13 @@ def test_a_line_after_a_torn_one_is_whole(tmp_path):
 
 
 def test_the_parts_of_a_step_are_the_time_between_its_marks():
-    clock = StepClock(cuda=False)
-    clock.start()
-    for part in PARTS:
+    clock = StepClock(torch.device("cpu"))
+    clock.begin()
+    for part in (*PARTS, "forward_s"):
         clock.lap(part)
-    clock.lap("forward_s")
-    laps = clock.take()
-    assert set(laps) == set(PARTS)
-    assert all(seconds >= 0 for seconds in laps.values())
-    assert clock.take() == dict.fromkeys(PARTS, 0.0)
+    seconds = clock.seconds(clock.end())
+    assert seconds.keys() == {"duration_s", *PARTS}
+    assert all(value > 0 for value in seconds.values())
+    assert sum(seconds[part] for part in PARTS) <= seconds["duration_s"]
+    clock.begin()
+    assert sum(clock.seconds(clock.end())[part] for part in PARTS) == 0

@@ -37,9 +37,9 @@ class Evaluation:
     predictions: list[dict[str, Any]]
 
 
-MOST_EXAMPLES = 32
-"""Larger batches were slower on a CPU (docs/benchmarks.md): a batch runs as long as its longest
-summary. On a GPU this is not measured."""
+MOST_EXAMPLES = {"cpu": 32, "cuda": 256}
+"""By device. Larger batches were slower on a CPU (docs/benchmarks.md): a batch runs as long as its
+longest summary. A GPU computes many summaries in the time of one; how many is not measured."""
 
 CPU_BUDGET_BYTES = 2**29
 """Memory that generation may take on a CPU, whose memory other processes share."""
@@ -58,9 +58,14 @@ def generation_budget(limit_gib: float | None, *, cuda: bool) -> float:
 
 
 def fitting_batch_size(
-    model: Any, generation: GenerationConfig, *, longest_source: int, budget_bytes: float
+    model: Any,
+    generation: GenerationConfig,
+    *,
+    longest_source: int,
+    budget_bytes: float,
+    most: int = MOST_EXAMPLES["cpu"],
 ) -> int:
-    """How many examples can be generated for at once, from 1 to `MOST_EXAMPLES`.
+    """How many examples can be generated for at once, from 1 to `most`.
 
     The count is, for each beam, keys and values of both attentions of the decoder over the longest
     source and the longest summary, and three copies of the logits. It follows from the model, the
@@ -71,6 +76,7 @@ def fitting_batch_size(
         generation: Beams and the length of summaries.
         longest_source: Tokens.
         budget_bytes: Memory that they may take.
+        most: An entry of `MOST_EXAMPLES`.
     """
     config = getattr(model.config, "decoder", model.config)  # EncoderDecoderModel has two
     names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")  # BART, T5, others
@@ -79,7 +85,7 @@ def fitting_batch_size(
     cache = 2 * layers * config.hidden_size * tokens * model.dtype.itemsize
     logits = 3 * 4 * config.vocab_size
     each = (generation.num_beams or 1) * (cache + logits)
-    return max(1, min(MOST_EXAMPLES, int(budget_bytes / each)))
+    return max(1, min(most, int(budget_bytes / each)))
 
 
 class Evaluator:

@@ -49,16 +49,18 @@ class WorstFirst:
         if self.steps > WORST_STEPS:
             return self.collator(rows)
         size = self.plan.per_device_train_batch_size
-        batch = pad_batch([self.worst] * size, self.collator.pad_token_id)
+        source, target = self.collator.rounded(self.worst)
+        batch = pad_batch([self.worst] * size, self.collator.pad_token_id, (source, target))
         # The second micro-batch finds the gradient of the first in memory.
         count = min(2, self.plan.gradient_accumulation_steps)
-        source, target = len(self.worst["input_ids"]), len(self.worst["labels"])
-        tokens = {"source_tokens": source, "target_tokens": target}
+        examples = size * count
         return {
             "micro_batches": [batch] * count,
-            "examples": size * count,
-            **{name: value * size * count for name, value in tokens.items()},
-            **{f"padded_{name}": value * size * count for name, value in tokens.items()},
+            "examples": examples,
+            "source_tokens": len(self.worst["input_ids"]) * examples,
+            "target_tokens": len(self.worst["labels"]) * examples,
+            "padded_source_tokens": source * examples,
+            "padded_target_tokens": target * examples,
             "largest_micro_batch_tokens": size * (source + target),
         }
 
@@ -107,6 +109,7 @@ def build_probe(arguments: argparse.Namespace, recorder: Recorder) -> tuple["Exa
     config.training.eval_steps = config.training.max_steps
     config.training.save_checkpoints = False
     config.training.early_stopping_patience = None
+    config.training.dataloader_num_workers = 0  # one process counts the steps: WorstFirst
     plan = BatchPlan(arguments.per_device_train_batch_size, config.batch.effective_batch_size)
     # Training comes first: the allocator of the CPU would reuse the memory of an evaluation, and
     # small sizes would seem to need none.

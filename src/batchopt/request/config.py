@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from batchopt.record.statuses import Status
-from batchopt.request.constraints import at_least, list_of, not_empty, one_of, positive, share
+from batchopt.request.constraints import at_least, list_of, not_empty, one_of, path, positive, share
 
 SCHEDULES = (
     "linear",
@@ -188,9 +188,9 @@ class FilesDataConfig(RowDataConfig):
     """Files of one's own."""
 
     source: str = "files"
-    train_file: str = MISSING
+    train_file: str = field(default=MISSING, metadata=path())
     """Path of a .csv, .tsv, .jsonl or .parquet file."""
-    validation_file: str | None = None
+    validation_file: str | None = field(default=None, metadata=path())
     """Path of the validation file; null: a share of the training file is held out."""
 
 
@@ -199,7 +199,7 @@ class HubDataConfig(RowDataConfig):
     """A data set of the Hugging Face hub."""
 
     source: str = "hub"
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=path())
     """Name of a data set on the Hugging Face hub, or a local folder that `datasets` can load."""
     config_name: str | None = None
     """Configuration of the data set; null: its only one."""
@@ -247,7 +247,7 @@ class PretrainedModelConfig(ModelConfig):
     """A pretrained encoder-decoder model."""
 
     source: str = "pretrained"
-    name_or_path: str = field(default=MISSING, metadata=not_empty())
+    name_or_path: str = field(default=MISSING, metadata=not_empty() | path())
     """Any encoder-decoder model: its name on the Hugging Face hub, or a local folder."""
     revision: str | None = None
     """Branch, tag or commit; null: the newest."""
@@ -285,16 +285,20 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
-    """Compile the model with torch.compile."""
-    dataloader_num_workers: int = field(default=0, metadata=at_least(0))
-    """Processes that prepare batches beside the training."""
+    """Compile encoder and decoder with torch.compile, for training."""
+    pad_to_multiple_of: int | None = field(default=None, metadata=at_least(1))
+    """Lengths of micro-batches are rounded up to a multiple of this; null: 64 with torch_compile
+    (few shapes), else 8 on a GPU (tensor cores) and 1 on the CPU."""
+    dataloader_num_workers: int | None = field(default=None, metadata=at_least(0))
+    """Processes that prepare batches beside the training; null: 4 on a GPU, which would wait, or as
+    many as there are CPU cores, and 0 on the CPU."""
     logging_steps: int = field(default=5, metadata=at_least(1))
     """Optimizer steps between two lines of metrics.jsonl."""
     eval_steps: int | None = field(default=None, metadata=at_least(1))
     """Optimizer steps between two evaluations; null: once an epoch."""
     per_device_eval_batch_size: int | None = field(default=None, metadata=at_least(1))
     """Examples of one evaluation batch; the same for every preset. null: as many as an eighth of
-    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 32."""
+    the GPU's memory holds the decoder's state of, up to 256, or 512 MiB of the CPU's, up to 32."""
     early_stopping_patience: int | None = field(default=None, metadata=at_least(1))
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True
@@ -403,5 +407,5 @@ class Config:
     objective: Any = None
     """Metric of the record, or a list of several, that a search is told as the result of a run,
     such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
-    cache_dir: str = "outputs/cache"
+    cache_dir: str = field(default="outputs/cache", metadata=path())
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""

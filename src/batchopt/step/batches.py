@@ -17,8 +17,8 @@ from torch.utils.data import Sampler
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Packing
-from batchopt.step.loss import IGNORED
-from batchopt.step.micro_batches import padding, plan_micro_batches
+from batchopt.step.loss import IGNORED, target_positions
+from batchopt.step.micro_batches import Length, padding, plan_micro_batches
 
 
 class Row(TypedDict):
@@ -68,39 +68,70 @@ class StepCollator:
         packing: Packing,
         max_tokens_per_micro_batch: int | None,
         pad_token_id: int,
+        multiple: int = 1,
+        longest: Length | None = None,
     ) -> None:
         self.plan = plan
         self.packing = packing
         self.max_tokens_per_micro_batch = max_tokens_per_micro_batch
         self.pad_token_id = pad_token_id
+        self.multiple = multiple
+        self.longest = longest
+
+    def rounded(self, row: Row) -> Length:
+        """The least lengths that a row is padded to, source and target.
+
+        Multiples of `multiple`, but no longer than `longest`: a model may have no more positions.
+        """
+        own = len(row["input_ids"]), len(row["labels"])
+        source, target = (-(-length // self.multiple) * self.multiple for length in own)
+        if self.longest is not None:
+            source = max(own[0], min(source, self.longest[0]))
+            target = max(own[1], min(target, self.longest[1]))
+        return source, target
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Divides and pads the rows of one optimizer step."""
         lengths = [(len(row["input_ids"]), len(row["labels"])) for row in rows]
+        rounded = [self.rounded(row) for row in rows]
         partition = plan_micro_batches(
-            lengths,
+            rounded,
             per_device_train_batch_size=self.plan.per_device_train_batch_size,
             packing=self.packing,
             max_tokens=self.max_tokens_per_micro_batch,
         )
         micro_batches = [
-            pad_batch([rows[index] for index in part], self.pad_token_id) for part in partition
+            pad_batch(
+                [rows[index] for index in part],
+                self.pad_token_id,
+                (
+                    max(rounded[index][0] for index in part),
+                    max(rounded[index][1] for index in part),
+                ),
+            )
+            for part in partition
         ]
-        counts = asdict(padding(lengths, partition))
+        counts = asdict(padding(lengths, partition, rounded))
         return {"micro_batches": micro_batches, "examples": len(rows), **counts}
 
 
-def pad_batch(rows: Sequence[Row], pad_token_id: int) -> dict[str, Tensor]:
-    """Pads rows to one batch: `input_ids`, `attention_mask` and `labels`, each (batch, length)."""
+def pad_batch(rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)) -> dict[str, Tensor]:
+    """Pads rows to one batch: `input_ids`, `attention_mask` and `labels`, each (batch, length).
+
+    Sources and targets become at least as long as `least` says.
+    `target_positions` are the places of the target tokens in the flattened labels.
+    """
     sources = [row["input_ids"] for row in rows]
+    labels = pad([row["labels"] for row in rows], IGNORED, least[1])
     return {
-        "input_ids": pad(sources, pad_token_id),
-        "attention_mask": pad([[1] * len(source) for source in sources], 0),
-        "labels": pad([row["labels"] for row in rows], IGNORED),
+        "input_ids": pad(sources, pad_token_id, least[0]),
+        "attention_mask": pad([[1] * len(source) for source in sources], 0, least[0]),
+        "labels": labels,
+        "target_positions": target_positions(labels),
     }
 
 
-def pad(rows: list[list[int]], value: int) -> Tensor:
+def pad(rows: list[list[int]], value: int, least: int = 0) -> Tensor:
     """Stacks token rows of different lengths; shorter rows are filled up with `value`."""
-    longest = max(len(row) for row in rows)
+    longest = max(least, *(len(row) for row in rows))
     return torch.tensor([row + [value] * (longest - len(row)) for row in rows])

@@ -106,9 +106,9 @@ def loss_sum(
     """Runs encoder and decoder with teacher forcing and sums the cross-entropy.
 
     Args:
-        model: An encoder-decoder model; a wrapper of one only if not `sliced`.
+        model: An encoder-decoder model.
         batch: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
-            length).
+            length) and, unless they are to be searched here, `target_positions` of the labels.
         label_smoothing: See `target_loss_sum`.
         sliced: Make the logits slice by slice, of the target tokens only. The parts of the model
             are then called one by one, so a context that wraps `model.forward` (autocast) must be
@@ -121,8 +121,20 @@ def loss_sum(
     states = decode(
         model, batch, encode(model, batch) if encoder_outputs is None else encoder_outputs
     )
-    real = batch["labels"] != IGNORED
-    return sliced_loss_sum(states[real], find_head(model), batch["labels"][real], label_smoothing)
+    positions = batch.get("target_positions")
+    if positions is None:
+        positions = target_positions(batch["labels"])
+    return sliced_loss_sum(
+        states.flatten(0, 1).index_select(0, positions),
+        find_head(model),
+        batch["labels"].flatten().index_select(0, positions),
+        label_smoothing,
+    )
+
+
+def target_positions(labels: Tensor) -> Tensor:
+    """Where the target tokens are in the flattened labels; a GPU makes its host wait for that."""
+    return (labels.flatten() != IGNORED).nonzero().flatten()
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = None) -> Tensor:
@@ -156,6 +168,16 @@ def decode(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any) -> 
     return states
 
 
+def compile_parts(model: nn.Module) -> None:
+    """Compiles encoder and decoder with torch.compile, one by one, so the loss can be in slices.
+
+    In `torch.compiler.set_stance("force_eager")` they run as if they were not compiled.
+    """
+    unknown: Any = model
+    unknown.get_encoder().compile()
+    unknown.get_decoder().compile()
+
+
 def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
     """Whether to make the logits in slices: as configured, unless the model does not allow it.
 
@@ -163,11 +185,6 @@ def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
     of the whole.
     """
     if training.loss is not Loss.sliced:
-        return False
-    if training.torch_compile:
-        logger.warning(
-            "training.loss: torch_compile compiles the model as a whole, so the loss is full"
-        )
         return False
     try:
         with torch.no_grad():

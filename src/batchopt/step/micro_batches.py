@@ -130,10 +130,16 @@ def plan_micro_batches(
     return sorted(map(sorted, partition), key=lambda part: (-_cost(costs, part), part))
 
 
-def padding(lengths: Sequence[Length], partition: Partition) -> Padding:
-    """Counts the tokens of a step that is divided into these micro-batches."""
-    sources = [len(part) * max(lengths[index][0] for index in part) for part in partition]
-    targets = [len(part) * max(lengths[index][1] for index in part) for part in partition]
+def padding(
+    lengths: Sequence[Length], partition: Partition, rounded: Sequence[Length] | None = None
+) -> Padding:
+    """Counts the tokens of a step that is divided into these micro-batches.
+
+    `rounded` are the least lengths that each example is padded to; None: its own.
+    """
+    rounded = lengths if rounded is None else rounded
+    sources = [len(part) * max(rounded[index][0] for index in part) for part in partition]
+    targets = [len(part) * max(rounded[index][1] for index in part) for part in partition]
     return Padding(
         source_tokens=sum(source for source, _ in lengths),
         target_tokens=sum(target for _, target in lengths),

@@ -7,16 +7,16 @@ section 2.2 and appendix A.1.
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 DECAY = 0.95
 """Decay of the moving averages; about the last 20 steps count."""
 
 
-def gradient_norm(model: nn.Module) -> float:
-    """The norm of the gradient that has been accumulated so far."""
+def gradient_norm(model: nn.Module) -> Tensor:
+    """The norm of the gradient that has been accumulated so far, on the device of the gradient."""
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 class NoiseScale:

@@ -14,9 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-SLICE_BYTES = {"cpu": 2**24, "cuda": 2**28}
+SLICE_BYTES = {"cpu": 2**24}
 """Bytes of the float32 logits of one slice, by device. Smaller slices are slower, larger ones no
-faster (docs/benchmarks.md); a GPU needs more work at once."""
+faster (docs/benchmarks.md)."""
+
+GPU_SLICE_BYTES = 2**28
+"""A GPU needs more work at once."""
+
+GPU_SLICE_ROWS = 2048
+"""A slice has no fewer positions on a GPU: each adds a gradient as large as the whole weight."""
+
+ALIGNED = 64
+"""Tensor cores want sizes that are multiples of this many elements or fewer: of a vocabulary of
+50,265 they compute the products several times slower than of 50,304 (https://docs.nvidia.com/
+deeplearning/performance/dl-performance-matrix-multiplication)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +85,27 @@ def sliced_loss_sum(
     return loss
 
 
+def _slice_rows(device: str, vocabulary: int) -> int:
+    """How many positions a slice has."""
+    if device in SLICE_BYTES:
+        return max(1, SLICE_BYTES[device] // (4 * vocabulary))
+    return max(GPU_SLICE_ROWS, GPU_SLICE_BYTES // (4 * vocabulary))
+
+
+def _as_kernel(weight: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """The weight in another precision, with so many rows: those beyond its own are zeros."""
+    if rows == len(weight):
+        return weight.to(dtype)
+    kernel = weight.new_zeros(rows, weight.shape[1], dtype=dtype)
+    kernel[: len(weight)] = weight
+    return kernel
+
+
 class _SlicedCrossEntropy(torch.autograd.Function):
     """Computes the gradient while the logits exist; `backward` only scales it."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes them by position
+    def forward(  # noqa: PLR0917 - one loop; autograd passes them by position
         ctx: Any,
         states: Tensor,
         weight: Tensor,
@@ -91,37 +118,42 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         dtype = weight.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        size = max(1, SLICE_BYTES.get(device, 2**28) // (4 * len(weight)))
+        vocabulary, width = weight.shape
+        size = _slice_rows(device, vocabulary)
+        rows = vocabulary
+        if device != "cpu" and dtype != weight.dtype:  # the weight is copied all the same
+            rows = -(-vocabulary // ALIGNED) * ALIGNED
         loss = torch.zeros((), device=states.device)
         if gradient_wanted:
-            of_states, of_weight = torch.zeros_like(states), torch.zeros_like(weight)
+            of_states, of_weight = torch.zeros_like(states), weight.new_zeros(rows, width)
             of_bias = None if bias is None else torch.zeros_like(bias)
-            ctx.gradients = of_states, of_weight, of_bias
+            ctx.gradients = of_states, of_weight[:vocabulary], of_bias
         with torch.autocast(device, enabled=False):
-            kernel = weight.to(dtype)
+            kernel = _as_kernel(weight, rows, dtype)
             for start in range(0, len(targets), size):
-                rows = slice(start, start + size)
-                inputs, of_target = states[rows].to(dtype), targets[rows, None]
+                part = slice(start, start + size)
+                inputs, of_target = states[part].to(dtype), targets[part, None]
                 logits = inputs @ kernel.T
+                if rows > vocabulary:
+                    logits[:, vocabulary:] = -torch.inf  # no probability, and so no gradient
+                words = logits[:, :vocabulary]
                 if bias is not None:
-                    logits += bias
+                    words += bias
                 log_p = logits.log_softmax(1, dtype=torch.float32)
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:
-                    loss -= label_smoothing * log_p.mean(1).sum()
+                    loss -= label_smoothing * log_p[:, :vocabulary].mean(1).sum()
                 if not gradient_wanted:
                     continue
                 # d loss / d logits = p - q, where q is the target's smoothed distribution
                 error = log_p.exp_()
-                error.scatter_add_(
-                    1, of_target, error.new_tensor(label_smoothing - 1).expand_as(of_target)
-                )
+                error.scatter_(1, of_target, label_smoothing - 1, reduce="add")
                 if label_smoothing:
-                    error -= label_smoothing / len(weight)
+                    error[:, :vocabulary] -= label_smoothing / vocabulary
                 if of_bias is not None:
-                    of_bias += error.sum(0)
+                    of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
-                of_states[rows] = error @ kernel
+                of_states[part] = error @ kernel
                 if dtype == of_weight.dtype:
                     of_weight.addmm_(error.T, inputs)
                 else:

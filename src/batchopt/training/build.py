@@ -105,11 +105,13 @@ def build_trainer(
         tracked: Whether the tracker of the config follows the training.
         first_evaluation: Whether to evaluate before the first step.
     """
+    import torch
     from transformers import set_seed
     from transformers.utils.logging import disable_progress_bar
 
     from batchopt.data import tokenized
     from batchopt.step.loss import use_slices
+    from batchopt.training.allocator import MemoryLimit, own_device_bytes
     from batchopt.training.model import build_model
     from batchopt.training.trainer import ExactTrainer
 
@@ -119,6 +121,10 @@ def build_trainer(
     if device.device_kind == "cpu":
         now = host_memory.read_process_memory(os.getpid())
         recorder.other_metrics["imports_memory_bytes"] = now and now.anonymous_bytes
+    limit = None
+    if device.device_kind != "cpu" and config.device.memory_limit_gib is not None:
+        limit_bytes = int(config.device.memory_limit_gib * 2**30)
+        limit = MemoryLimit(limit_bytes, torch.cuda, own_device_bytes())
     # The supervisor draws the only progress bar; transformers would draw one for a checkpoint.
     disable_progress_bar()  # type: ignore[no-untyped-call]
     data = tokenized.load(tokenized.prepare(config))
@@ -145,6 +151,8 @@ def build_trainer(
         # The integrations read the environment when the Trainer is made.
         tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
+    if limit is not None:
+        trainer.add_callback(limit)
     facts = Facts(
         plan=_plan_facts(trainer, data),
         data=_data_facts(config, data),
@@ -220,15 +228,22 @@ def build_evaluator(
     sliced: bool,
 ) -> "Evaluator":
     """Makes the evaluator of the validation split, with batches that fit the device."""
-    from batchopt.evaluation.evaluator import Evaluator, fitting_batch_size, generation_budget
+    from batchopt.evaluation.evaluator import (
+        MOST_EXAMPLES,
+        Evaluator,
+        fitting_batch_size,
+        generation_budget,
+    )
     from batchopt.training.trainer import use_cuda
 
     rows = list(data.validation)
+    cuda = use_cuda(config)
     batch_size = config.training.per_device_eval_batch_size or fitting_batch_size(
         model,
         generation,
         longest_source=max(len(row["input_ids"]) for row in rows),
-        budget_bytes=generation_budget(config.device.memory_limit_gib, cuda=use_cuda(config)),
+        budget_bytes=generation_budget(config.device.memory_limit_gib, cuda=cuda),
+        most=MOST_EXAMPLES["cuda" if cuda else "cpu"],
     )
     return Evaluator(rows, data.tokenizer, rouge, generation, batch_size=batch_size, sliced=sliced)
 

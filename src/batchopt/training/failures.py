@@ -10,6 +10,9 @@ from batchopt.record.statuses import Status
 _OUT_OF_MEMORY = (
     "out of memory",
     "cublas_status_alloc_failed",
+    # Nothing else keeps cuBLAS from starting on a device that has just computed.
+    "cublas_status_not_initialized when calling `cublascreate",
+    "cublas_status_not_initialized when calling cublascreate",
     "cudnn_status_alloc_failed",
     "can't allocate memory",
     "cannot allocate memory",
@@ -92,9 +95,12 @@ def _first_line(error: BaseException) -> str:
 _CHILD_KILLED = re.compile(r"DataLoader worker \(pid|scores ROUGE ended with exit code -9")
 
 _GPU_LOST = re.compile(
-    r"CUDA error: (?:uncorrectable ECC|unknown error|device (?:unavailable|not ready)"
-    r"|no CUDA-capable device|the launch timed out|all CUDA-capable devices are busy)"
+    r"CUDA error: (?:uncorrectable (?:ECC|NVLink)|unknown error|device (?:unavailable|not ready)"
+    r"|no CUDA-capable device|the launch timed out|all CUDA-capable devices are busy"
+    r"|CUDA-capable device\(s\) is/are busy|hardware stack error|system not yet initialized"
+    r"|Invalid access of peer GPU memory over nvlink)"
     r"|fallen off the bus",
     re.IGNORECASE,
 )
-"""Errors that say something about the card and nothing about the run."""
+"""Errors that say something about the card and nothing about the run, as `cudaGetErrorString` words
+them: https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html."""

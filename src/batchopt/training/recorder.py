@@ -9,7 +9,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import astuple
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean, quantiles
 from typing import Any
@@ -25,7 +26,14 @@ from batchopt.record.files import METRICS_JSONL, PREDICTIONS, append_jsonl, read
 from batchopt.record.statuses import Phase
 from batchopt.step.noise_scale import NoiseScale
 from batchopt.training import checkpoints
-from batchopt.training.step_times import PARTS, WARMUP_STEPS, StepClock, StepTiming, steady_steps
+from batchopt.training.step_times import (
+    PARTS,
+    WARMUP_STEPS,
+    Marks,
+    StepClock,
+    StepTiming,
+    steady_steps,
+)
 from batchopt.training.supervised import Events
 
 logger = logging.getLogger(__name__)
@@ -38,8 +46,31 @@ class StopRequested(BaseException):
     """The run was asked to stop before it trained; there is nothing to save."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a step: its examples, its share of the target tokens, the norm of its gradient."""
+
+    examples: int
+    share: float
+    norm: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One optimizer step, some of it still on the device."""
+
+    marks: Marks
+    counts: dict[str, int]
+    loss: Tensor
+    parts: list[_Part]
+    """A part of the step and all of it, for the noise scale; none where there is no part."""
+
+
 class Recorder(TrainerCallback):
     """Follows a training through the events of the Trainer.
+
+    What a step leaves on the device (loss, norms, times) is read at log lines, evaluations and
+    checkpoints, of all steps together, so that a GPU does not wait for the host in between.
 
     Args:
         run_dir: Where the files go.
@@ -57,7 +88,6 @@ class Recorder(TrainerCallback):
         """Examples of a micro-batch; set with the plan."""
         self.stop_requested = False
         self.training = False
-        self.cuda = False
         self.steps: list[StepTiming] = []
         self.evaluations: list[dict[str, Any]] = []
         self.train_loss: float | None = None
@@ -67,16 +97,20 @@ class Recorder(TrainerCallback):
         self.noise_scale = NoiseScale()
         self.other_metrics: dict[str, Any] = {}
         """Metrics of the record that the recorder does not measure itself."""
-        self.clock = StepClock(cuda=False)
+        self.clock = StepClock(torch.device("cpu"))
         self.on_phase: Callable[[str], None] = lambda _: None
         """Called when a phase begins, before the supervisor is told."""
-        self._losses: list[Tensor] = []
-        self._mark = time.perf_counter()
+        self._losses: list[float] = []
+        """Of the steps since the last log line."""
+        self._unread: list[_Step] = []
         self._snapshot_at = time.monotonic()
-        self._step: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
+        self._loss: Tensor | None = None
+        self._parts: list[_Part] = []
 
     def phase(self, name: str) -> None:
         """Says that a phase begins."""
+        self._read_steps()
         self.on_phase("first_steps" if name == Phase.train and self._is_warming_up() else name)
         self.events.phase(name)
 
@@ -92,12 +126,19 @@ class Recorder(TrainerCallback):
 
     def step_begins(self, step: dict[str, Any]) -> None:
         """Notes the counts of the optimizer step that runs next."""
-        self._step = step
+        counts = {name: value for name, value in step.items() if isinstance(value, int)}
+        self._counts = counts | {"micro_batches": len(step["micro_batches"])}
+        self._parts = []
         self.clock.lap("data_wait_s")
+
+    def part_computed(self, examples: int, share: float, norm: Tensor) -> None:
+        """Takes the gradient's norm once a share of the step's target tokens is in it."""
+        self._parts.append(_Part(examples, share, norm))
+        self.clock.start()
 
     def step_computed(self, loss: Tensor) -> None:
         """Notes the loss of the step; its gradient is complete."""
-        self._losses.append(loss)
+        self._loss = loss
         self.clock.start()
 
     def record_evaluation(self, step: int, epoch: float, result: Evaluation, took_s: float) -> None:
@@ -126,45 +167,32 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Starts the clock of the first step."""
-        self.cuda = args.device.type == "cuda"
-        self.clock = StepClock(cuda=self.cuda)
+        self.clock = StepClock(args.device)
         self.training = True
         self._resume_training()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Notes the time of the step, once the device has finished it."""
+        """Marks the end of the step."""
         self.clock.lap("optimizer_s")
-        if self.cuda:
-            torch.cuda.synchronize()
-        duration = time.perf_counter() - self._mark
-        self.train_time_s += duration
-        step = self._step
-        self.steps.append(
-            StepTiming(
-                attempt=self.attempt,
-                per_device=self.per_device,
-                duration_s=duration,
-                **self.clock.take(),
-                examples=step["examples"],
-                micro_batches=len(step["micro_batches"]),
-                source_tokens=step["source_tokens"],
-                target_tokens=step["target_tokens"],
-                padded_source_tokens=step["padded_source_tokens"],
-                padded_target_tokens=step["padded_target_tokens"],
-            )
-        )
+        assert self._loss is not None
+        self._unread.append(_Step(self.clock.end(), self._counts, self._loss, self._parts))
         self.largest_micro_batch_tokens = max(
-            self.largest_micro_batch_tokens, step["largest_micro_batch_tokens"]
+            self.largest_micro_batch_tokens, self._counts["largest_micro_batch_tokens"]
         )
         if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
             control.should_evaluate = True  # the last step, also between two evaluations
         if self.stop_requested and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         self._tell_progress(state)
-        self._mark = time.perf_counter()
-        self.clock.start()
+        self.clock.begin()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Reads the last steps."""
+        self._read_steps()
 
     def on_log(
         self,
@@ -177,9 +205,10 @@ class Recorder(TrainerCallback):
         """Writes one line of training metrics."""
         if logs is None or "loss" not in logs:
             return
+        self._read_steps()
         # The mean over the steps since the last line; the Trainer's own mean is lost at a resume.
         losses, self._losses = self._losses, []
-        loss = float(torch.stack(losses).double().mean())
+        loss = fmean(losses)
         self.train_loss = _checked("training", loss, state.global_step)
         self.events.tell(loss=loss)
         append_jsonl(
@@ -201,7 +230,7 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Goes back to the training clock."""
-        if not self.cuda and not self.steps:
+        if args.device.type == "cpu" and not self.steps:
             host_memory.trim()
         self._resume_training()
 
@@ -235,7 +264,7 @@ class Recorder(TrainerCallback):
         self.train_time_s = state["train_time_s"]
         self.largest_micro_batch_tokens = state["largest_micro_batch_tokens"]
         self.noise_scale.restore(state["noise_scale"])
-        self._losses = [torch.tensor(value) for value in state["losses"]]
+        self._losses = state["losses"]
         path, step = self.run_dir / METRICS_JSONL, len(self.steps)
         write_jsonl(path, [row for row in list(read_jsonl(path)) if row["step"] <= step])
 
@@ -248,11 +277,13 @@ class Recorder(TrainerCallback):
             "train_time_s": self.train_time_s,
             "largest_micro_batch_tokens": self.largest_micro_batch_tokens,
             "noise_scale": self.noise_scale.state(),
-            "losses": [float(loss) for loss in self._losses],
+            "losses": self._losses,
         }
 
     def metrics(self) -> dict[str, Any]:
         """The metrics so far, named as in record.json."""
+        with suppress(RuntimeError):  # of a device that failed; what it still had is lost
+            self._read_steps()
         steady = steady_steps(self.steps)
         durations = [step.duration_s for step in steady]
         seconds = sum(durations)
@@ -314,6 +345,33 @@ class Recorder(TrainerCallback):
         steps = self.steps
         return len(steps) < WARMUP_STEPS or steps[-WARMUP_STEPS].attempt != self.attempt
 
+    def _read_steps(self) -> None:
+        """Reads from the device what the steps since the last call left there, all at once."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        left = [value for step in unread for value in (step.loss, *(p.norm for p in step.parts))]
+        values = iter(torch.stack(left).tolist())
+        for step in unread:
+            self._losses.append(next(values))
+            norms = [next(values) / part.share for part in step.parts]
+            if norms:
+                part, whole = step.parts
+                self.noise_scale.add(part.examples, norms[0], whole.examples, norms[1])
+            timing = StepTiming(
+                attempt=self.attempt,
+                per_device=self.per_device,
+                **self.clock.seconds(step.marks),
+                examples=step.counts["examples"],
+                micro_batches=step.counts["micro_batches"],
+                source_tokens=step.counts["source_tokens"],
+                target_tokens=step.counts["target_tokens"],
+                padded_source_tokens=step.counts["padded_source_tokens"],
+                padded_target_tokens=step.counts["padded_target_tokens"],
+            )
+            self.steps.append(timing)
+            self.train_time_s += timing.duration_s
+
     def _tell_progress(self, state: TrainerState) -> None:
         self.events.tell(step=state.global_step)
         now = time.monotonic()
@@ -324,8 +382,7 @@ class Recorder(TrainerCallback):
 
     def _resume_training(self) -> None:
         self.phase(Phase.train)
-        self._mark = time.perf_counter()
-        self.clock.start()
+        self.clock.begin()
 
 
 def _checked(kind: str, loss: float, step: int) -> float:

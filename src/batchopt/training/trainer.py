@@ -7,6 +7,7 @@ optimizer step, and `training_step` runs the micro-batches of that step. The nam
 arguments stand in this module alone.
 """
 
+import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,7 +31,7 @@ from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
-from batchopt.step.loss import IGNORED, micro_batch_loss
+from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm
 from batchopt.training.recorder import Recorder
 
@@ -79,9 +80,13 @@ class ExactTrainer(Seq2SeqTrainer):
                 packing=config.batch.packing,
                 max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
                 pad_token_id=tokenizer.pad_token_id,
+                multiple=pad_multiple(config),
+                longest=(config.data.max_source_length, config.data.max_target_length),
             ),
             callbacks=[recorder],
         )
+        if config.training.torch_compile:
+            compile_parts(model)
         self.remove_callback(PrinterCallback)
         if config.training.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
@@ -93,6 +98,7 @@ class ExactTrainer(Seq2SeqTrainer):
             batch_sampler=self.step_sampler(),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            persistent_workers=self.args.dataloader_num_workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
@@ -119,10 +125,11 @@ class ExactTrainer(Seq2SeqTrainer):
         model.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
-        # The noise scale is read off the first micro-batch, and the planner puts the longest
-        # examples there. So each micro-batch takes its turn to be the first.
-        turn = self.state.global_step % len(micro_batches)
-        for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
+        # The norm of a part is read off the gradient so far, of another part from step to step:
+        # the planner puts the longest examples first.
+        part = 1 + self.state.global_step % max(1, len(micro_batches) // 2)
+        examples, tokens = 0, 0
+        for number, micro_batch in enumerate(micro_batches, 1):
             batch = self._prepare_inputs(micro_batch)
             # Accelerate wraps model.forward in autocast; the loss in slices does not call that.
             with self.accelerator.autocast():
@@ -137,13 +144,10 @@ class ExactTrainer(Seq2SeqTrainer):
             self.accelerator.backward(loss)
             clock.lap("backward_s")
             step_loss += loss.detach()
-            if number == 0 and len(micro_batches) > 1:
-                share = int((batch["labels"] != IGNORED).sum()) / target_tokens
-                first = (len(batch["labels"]), gradient_norm(model) / share)
-                clock.start()
-        if len(micro_batches) > 1:
-            whole = (inputs["examples"], gradient_norm(model))
-            self.recorder.noise_scale.add(*first, *whole)
+            examples += len(batch["labels"])
+            tokens += len(batch["target_positions"])
+            if len(micro_batches) > 1 and number in (part, len(micro_batches)):
+                self.recorder.part_computed(examples, tokens / target_tokens, gradient_norm(model))
         self.recorder.step_computed(step_loss)
         return step_loss
 
@@ -160,7 +164,9 @@ class ExactTrainer(Seq2SeqTrainer):
             context: AbstractContextManager[Any] = self.accelerator.autocast()
             return context
 
-        result = self.evaluator.evaluate(self.model, batch_context)
+        # Generation calls the decoder with another shape for every token.
+        with torch.compiler.set_stance("force_eager"):
+            result = self.evaluator.evaluate(self.model, batch_context)
         took = time.perf_counter() - started
         step, epoch = self.state.global_step, self.state.epoch or 0.0
         self.recorder.record_evaluation(step, epoch, result, took)
@@ -188,9 +194,8 @@ class ExactTrainer(Seq2SeqTrainer):
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """The own count of the Trainer, over the micro-batches."""
-        count = super().floating_point_ops
-        return sum(count(micro_batch) for micro_batch in inputs["micro_batches"])
+        """None: flops.py counts once, and the Trainer's own estimate takes time at every step."""
+        return 0
 
 
 def training_arguments(
@@ -230,10 +235,11 @@ def training_arguments(
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
         activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
-        torch_compile=training.torch_compile,
         use_cpu=not use_cuda(config),
-        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_num_workers=loader_workers(config),
+        # Batches travel while the GPU computes.
         dataloader_pin_memory=use_cuda(config),
+        accelerator_config={"non_blocking": use_cuda(config)},
         logging_strategy="steps",
         logging_steps=training.logging_steps,
         logging_first_step=True,
@@ -257,6 +263,24 @@ def training_arguments(
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def loader_workers(config: Config) -> int:
+    """Resolves training.dataloader_num_workers."""
+    asked = config.training.dataloader_num_workers
+    if asked is not None:
+        return asked
+    return min(4, len(os.sched_getaffinity(0))) if use_cuda(config) else 0
+
+
+def pad_multiple(config: Config) -> int:
+    """Resolves training.pad_to_multiple_of."""
+    training = config.training
+    if training.pad_to_multiple_of is not None:
+        return training.pad_to_multiple_of
+    if training.torch_compile:
+        return 64
+    return 8 if use_cuda(config) else 1
 
 
 def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:

@@ -109,8 +109,8 @@ def train(trainer: "ExactTrainer") -> None:
     per_token = _flops_per_token(trainer)
     if not cuda:
         host_memory.trim()
-    if config.device.memory_limit_gib is not None:
-        _limit_memory(int(config.device.memory_limit_gib * 2**30), cuda=cuda)
+    if config.device.memory_limit_gib is not None and not cuda:
+        host_memory.limit_anonymous(int(config.device.memory_limit_gib * 2**30))
     allocator = Allocator(torch.cuda) if cuda else None
     if allocator is not None:
         recorder.on_phase = allocator.enter
@@ -147,29 +147,6 @@ def _flops_per_token(trainer: "ExactTrainer") -> float | None:
     except Exception as error:  # a model that needs the content of its tensors has no utilisation
         logger.warning("mfu is not measured: the operations cannot be counted (%s)", error)
         return None
-
-
-def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
-    """Enforces device.memory_limit_gib.
-
-    Raises:
-        MemoryError: The process already takes more.
-    """
-    import torch
-
-    if not cuda:
-        host_memory.limit_anonymous(limit_bytes)
-        return
-    free, total = torch.cuda.mem_get_info()
-    # The allocator does not know of the CUDA context, but the budget includes it.
-    context = max(0, total - free - torch.cuda.memory_reserved())
-    share = (limit_bytes - context) / total
-    if share <= 0:
-        raise MemoryError(
-            f"the CUDA context alone takes {context / 2**30:.2f} GiB, and "
-            f"device.memory_limit_gib is {limit_bytes / 2**30:.2f}"
-        )
-    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
 if __name__ == "__main__":
