@@ -143,7 +143,7 @@ def _tiny(
             dropout=tiny.dropout,
             attention_dropout=tiny.dropout,
             activation_dropout=0.0,
-            # One more than the longest sequence: the decoder's start token comes on top.
+            # One more than the longest target: the start token of the decoder is added.
             max_position_embeddings=max(
                 config.data.max_source_length, config.data.max_target_length + 1
             ),
