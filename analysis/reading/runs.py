@@ -74,6 +74,9 @@ class Run:
     """ROUGE F1 of each of them."""
     config: Mapping[str, str] = field(default_factory=dict)
     """The composed config as dotted keys and plain values; empty where it was never composed."""
+    started_at: str | None = None
+    """ISO 8601."""
+    ended_at: str | None = None
     newer_schema: int | None = None
     """The version of a record that is newer than this analysis."""
     directory: Path | None = None
@@ -283,6 +286,8 @@ def _read_record(path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "cause": record.get("cause"),
         "data_fingerprint": record.get("data_fingerprint"),
+        "started_at": record.get("started_at"),
+        "ended_at": record.get("ended_at"),
         "newer_schema": version if version > SCHEMA_VERSION else None,
     }
 

@@ -33,7 +33,8 @@ def choose(
     ]
     if not chosen:
         raise RequestError(f"adopt={aim}: {en.refusal(findings, aim)}")
-    decided = all(one.choice and one.certainty != "no" for one in found)
+    # What one run of each setting suggests is not decided either.
+    decided = all(one.choice and one.certainty == "yes" for one in found)
     agreed = len({str(preset_of(runs[place])) for place in chosen}) == 1
     if not anyway and not (decided and agreed):
         raise RequestError(

@@ -63,6 +63,10 @@ class Table:
     """Rows that count less: of runs that did not complete."""
     numeric: frozenset[int] = frozenset()
     """Columns that are set to the right."""
+    title: str = ""
+    """What sets it apart from the other tables of its kind."""
+    summary: bool = False
+    """Whether summary_table.png shows it."""
     sortable: bool = False
     """Whether a reader may want to sort and filter it."""
 
