@@ -125,10 +125,8 @@ class Contrasts:
         if self._trend:
             return self._trend(self._places[first], self._places[second]), False
         shared = self._shared(first, second)
-        if len(shared) > 1:
-            return block_test([one[key] - two[key] for key in shared], self._spread), True
         if shared:
-            return None, True  # over one shared seed nothing is known of what repeats
+            return block_test([one[key] - two[key] for key in shared], self._spread), True
         return welch_test(list(one.values()), list(two.values())), False
 
     def _contrast(
@@ -157,7 +155,7 @@ class Contrasts:
         single = test is None or self.aim.of_quality
         within = self.noise.within(self.aim, first, second, shown) if single else None
         favours = estimate > 0 if self.aim.higher_is_better else estimate < 0
-        count = len(shared) if len(shared) > 1 else harmonic_mean((len(one), len(two)))
+        count = len(shared) or harmonic_mean((len(one), len(two)))
         return Contrast(
             first=first,
             second=second,

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+MIN_FREEDOM = 2
+"""From this many degrees of freedom on the pooled noise speaks for a single block."""
+
 MIN_PAIRS = 8
 """Of fewer paired times no interval is made."""
 
@@ -204,14 +207,16 @@ def block_test(
         confidence: Of the interval.
 
     Returns:
-        None for fewer than two differences.
+        None for no difference, and for one where the spread is not known with two degrees of
+        freedom.
     """
     own = paired_test(differences, confidence)
-    if own is None or spread is None:
+    if spread is None or not differences or (own is None and spread[1] < MIN_FREEDOM):
         return own
     deviation, freedom = spread
     pooled = deviation * math.sqrt(2 / len(differences))
-    return _t_test(own.interval.estimate, max(own.error, pooled), freedom, confidence)
+    error = pooled if own is None else max(own.error, pooled)
+    return _t_test(statistics.fmean(differences), error, freedom, confidence)
 
 
 def trend_tests(

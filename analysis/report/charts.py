@@ -373,8 +373,13 @@ def _curves(
         ]
         # A run that ended early would bend the mean where it leaves it.
         whole = [course for run, course in courses if run.completed and course]
+        calm = [
+            course
+            for run, course in courses
+            if run.completed and course and not run.timing_untrusted
+        ]
         by_step: dict[float, list[tuple[float, float]]] = {}
-        for course in whole or [course for _, course in courses]:
+        for course in calm or whole or [course for _, course in courses]:
             for step, at, value in course:
                 by_step.setdefault(step, []).append((at, value))
         ends = [

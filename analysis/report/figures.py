@@ -128,7 +128,13 @@ def draw_figure(charts: Sequence[Chart], language: Language, *, titled: bool = T
     figure = _new_figure(COLUMN_INCHES * columns, 1)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax, chart in zip(axes, charts, strict=False):
-        ax.set_title("\n".join([*([chart.title] * titled), *_failed_lines(chart, language)]))
+        failed = _failed_lines(chart, language)
+        size = float(mpl.rcParams["font.size"])
+        ax.set_title(chart.title if titled else "", pad=6 + 1.3 * size * len(failed))
+        ax.annotate(
+            "\n".join(failed), (0, 1), xytext=(0, 5), xycoords="axes fraction",
+            textcoords="offset points", fontsize=size - 0.5, color=MUTED,
+        )  # fmt: skip
         if isinstance(chart, XYChart):
             draw_plane(ax, chart, language)
         else:

@@ -146,7 +146,10 @@ def _runs(row: Row, language: Language) -> str:
     ]
     if row.disturbed:
         parts.append(texts.DISTURBED.say(language, count=row.disturbed))
-    return "; ".join([str(row.completed), *parts])
+    # A part is broken only where it would widen its column.
+    return "; ".join(
+        [str(row.completed), *(one.replace(" ", "\xa0") if len(one) < 18 else one for one in parts)]
+    )
 
 
 def _mean(standing: Standing | None) -> str:

@@ -197,7 +197,7 @@ def answer(comparison: Comparison) -> tuple[str, ...]:
         parts = (
             "",
             name,
-            f" was the fastest in one run of each setting: {_faster(other)} than "
+            f" was the fastest in single runs: {_faster(other)} than "
             f"{short(other.second)}{size}. Nothing is decided before the runs are repeated.",
         )
     more = [_lean(found), _quality_in_short(comparison)]
@@ -312,7 +312,7 @@ def trainings(finding: Finding) -> str:
 
 def unfinished(count: int) -> str:
     """That runs of a sweep are to be finished, before the command that does it."""
-    return f"{plural(count, 'run')} did not complete. This finishes them:"
+    return f"{plural(count, 'run')} did not complete. To finish {'it' if count == 1 else 'them'}:"
 
 
 def cause(text: str) -> str | None:

@@ -215,7 +215,7 @@ def answer(comparison: Comparison) -> tuple[str, ...]:
         )
     else:
         parts = (
-            "설정마다 한 번씩 실행한 결과로는 ",
+            "한 번씩만 실행한 결과로는 ",
             f"{particle(name, '이', '가')} 가장 빠릅니다.",
             f" {short(other.second)}보다 {_faster(other, size)}{size} 다만 "
             "반복 실행하기 전에는 결론을 낼 수 없습니다.",
