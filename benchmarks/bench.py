@@ -66,14 +66,13 @@ def make_model(folder, data, given):
     if (folder / "config.json").exists():
         return
     from batchopt.data import tokenized
-    from batchopt.data.load import load_corpus
     from batchopt.request.compose import compose_run
     from batchopt.training.model import build_model
 
     sizes = [f"model.d_model={given.width}", f"model.ffn_dim={4 * given.width}"]
     words = [*data, *sizes, f"model.vocab_size={given.vocabulary}", f"cache_dir={folder}/cache"]
     config = compose_run(words).config
-    rows = tokenized.load(tokenized.prepare(config, load_corpus(config.data)))
+    rows = tokenized.load(tokenized.prepare(config))
     model = build_model(config, rows.tokenizer)
     # A small corpus has no 32,000 words to learn; the head is as wide all the same.
     model.resize_token_embeddings(given.vocabulary, mean_resizing=False)

@@ -104,7 +104,7 @@ def build(words, steps):
     limits = [f"training.max_steps={steps}", f"training.logging_steps={steps}"]
     request = compose_run([*words, *limits, "device.kind=cpu", "training.save_checkpoints=false"])
     recorder = Recorder(Path(tempfile.mkdtemp()), Events(None), time.monotonic())
-    trainer = build_trainer(request, request.plan, recorder, {"metrics": {}})
+    trainer, _ = build_trainer(request, request.plan, recorder)
     trainer.evaluate = lambda *_, **__: {"eval_rouge_f1": 0.0}
     return trainer
 

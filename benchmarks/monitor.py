@@ -17,7 +17,7 @@ import time
 import torch
 
 from batchopt.request.compose import compose_run
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss
 from batchopt.verify.proof import prepare
@@ -41,7 +41,7 @@ with ExitStack() as stack:
 
 
 def main() -> None:
-    words = [accept_plus(word) for word in sys.argv[1:]]
+    words = read_words(sys.argv[1:])
     request = compose_run(["batch=05b", *words])
     setting = prepare(request, steps=1)
     model = setting.model

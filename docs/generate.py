@@ -1,9 +1,8 @@
 """Writes the pages of docs/reference and the preset tables of the READMEs from the code.
 
-`make docs-reference` runs it; tests/test_docs.py fails where a page is not what it would write.
+`make docs-reference` runs it; tests/test_docs.py fails if a page is not up to date.
 """
 
-import dataclasses
 import json
 import os
 import re
@@ -13,16 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchopt.record import metrics
-from batchopt.request import config, help
+from batchopt.request import help
 from batchopt.request.compose import (
-    DATA,
     EXPERIMENT,
     GROUPS,
-    MODELS,
     choices_of,
     compose_run,
     conf_dir,
 )
+from batchopt.request.sections import SECTIONS
 
 TOP = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"
@@ -35,23 +33,10 @@ COMMANDS = {
     "batchopt.doctor": "what this machine has, and what is in the way",
     "analysis": "tables, figures and the report",
 }
-SECTIONS = {
-    "batch": [("", config.BatchConfig)],
-    "data": [(f" (data={name})", schema) for name, schema in DATA.items()],
-    "model": [(f" (model={name})", schema) for name, schema in MODELS.items()],
-    "training": [("", config.TrainingConfig)],
-    "metric": [("", config.MetricConfig)],
-    "device": [("", config.DeviceConfig)],
-    "tracker": [("", config.TrackerConfig)],
-    "run": [("", config.RunConfig)],
-    "probe": [("", config.ProbeConfig)],
-    "sweep": [("", config.SweepConfig)],
-    "": [("", config.Config)],
-}
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page, with what it has to hold."""
+    """Returns every generated page with its content."""
     reference = TOP / "docs" / "reference"
     return {
         reference / "config.md": NOTE + "\n".join(config_page()) + "\n",
@@ -62,7 +47,7 @@ def pages() -> dict[Path, str]:
 
 
 def config_page() -> Iterator[str]:
-    """Every group, choice and key, from conf/ and the schemas."""
+    """Yields every group, choice and key, from conf/ and the schemas."""
     yield "# Configuration\n"
     yield "Every key can be set on the command line: `python -m batchopt.train KEY=VALUE …`."
     yield "`null` means: none, or derived.\n"
@@ -72,22 +57,16 @@ def config_page() -> Iterator[str]:
         # best.yaml is the user's own, written by make adopt.
         own = [f"`{name}`" for name in choices_of(group) if (group, name) != ("batch", "best")]
         yield f"| `{group}` | {', '.join(own)} |"
-    for group, schemas in SECTIONS.items():
-        for note, schema in schemas:
-            yield f"\n## {group or 'Top level'}{note}\n"
-            yield f"{' '.join((schema.__doc__ or '').split())}\n"
-            yield "| key | default | |\n|---|---|---|"
-            texts = help.field_texts(schema)
-            for item in dataclasses.fields(schema):
-                if item.name in SECTIONS or item.name == "source":
-                    continue
-                key = f"{group}.{item.name}" if group else item.name
-                text = cell(texts[item.name])
-                yield f"| `{key}` | `{help.default_of(item)}` | {text} |"
+    for section in SECTIONS:
+        yield f"\n## {help.heading_of(section) or 'Top level'}\n"
+        yield f"{' '.join((section.schema.__doc__ or '').split())}\n"
+        yield "| key | default | |\n|---|---|---|"
+        for key in help.keys_of(section):
+            yield f"| `{key.name}` | `{key.default}` | {cell(key.text)} |"
 
 
 def commands_page() -> Iterator[str]:
-    """What each command says of itself."""
+    """Yields the help text of each command."""
     yield "# Commands\n"
     yield "| command | |\n|---|---|"
     for module, text in COMMANDS.items():
@@ -110,7 +89,7 @@ def commands_page() -> Iterator[str]:
 
 
 def record_page() -> Iterator[str]:
-    """What a run leaves behind, and every metric of its record."""
+    """Yields the files of a run, the keys of its record and every metric."""
     yield "# What a run leaves behind\n"
     yield "A run's folder, such as `multirun/DATE/TIME/0_batch=05a/`:\n"
     yield from named(
@@ -149,7 +128,7 @@ def record_page() -> Iterator[str]:
 
 
 def columns_page() -> Iterator[str]:
-    """The columns of the CSV, from its schema."""
+    """Yields the columns of the CSV, from its schema."""
     schema = json.loads((TOP / "analysis/schemas/results.schema.json").read_text(encoding="utf-8"))
     yield "# Columns of batch_optimization_results.csv\n"
     yield f"{schema['description']}\n"
@@ -166,7 +145,7 @@ def columns_page() -> Iterator[str]:
 
 
 def presets() -> str:
-    """The table of the fixed presets, for the READMEs; the third column is the file's own word."""
+    """Returns the READMEs' table of fixed presets; its last column is in the preset's file."""
     rows = ["| preset | per device x accumulation | |", "|---|---|---|"]
     for name in choices_of("batch"):
         first = (conf_dir() / "batch" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
@@ -178,24 +157,24 @@ def presets() -> str:
 
 
 def named(heading: str, *rows: tuple[str, str]) -> Iterator[str]:
-    """A table of names, and what each is."""
+    """Yields a table of names and their meanings."""
     yield f"| {heading} | |\n|---|---|"
     for name, text in rows:
         yield f"| `{name}` | {text} |"
 
 
 def anchor(heading: str) -> str:
-    """The address of a heading, as Markdown's toc extension makes it."""
+    """Makes the address of a heading as Markdown's toc extension does."""
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
 
 
 def cell(text: str) -> str:
-    """A text that stands in a table."""
+    """Makes a text fit into a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def with_presets(readme: str) -> str:
-    """A README with its table of presets made anew."""
+    """Returns a README with its table of presets made anew."""
     return re.sub(
         r"(<!-- presets -->\n).*?(<!-- /presets -->)",
         lambda found: found[1] + presets() + found[2],

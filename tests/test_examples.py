@@ -79,6 +79,12 @@ def test_steps_may_be_planned_in_ones_own_trainer(example):
     assert all(3 < loss < 5 for loss in losses), "nats per token, not eight times as many"
 
 
+def test_the_metric_alone_scores_in_the_stock_trainer(example):
+    metrics = example("korean_rouge").main()
+    assert metrics["eval_rouge1_f1"] == 1, "the model repeats the reference"
+    assert set(metrics) >= {"eval_rouge2_f1", "eval_rougeL_f1", "eval_rouge_f1"}
+
+
 def test_the_planner_alone_saves_padding(example, capsys):
     totals = example("plan_by_hand").main()
     assert totals["balanced"] <= totals["sorted"] < totals["none"]

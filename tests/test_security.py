@@ -197,12 +197,12 @@ def run_dir(tmp_path):
     """A run's directory as Hydra leaves it."""
     from omegaconf import OmegaConf
 
-    from batchopt.request.compose import _compose, _hydra
+    from batchopt.request.compose import compose_config, composing
 
     folder = tmp_path / "run" / ".hydra"
     folder.mkdir(parents=True)
-    with _hydra():
-        composed = _compose(["hydra.runtime.cwd=/", "hydra.runtime.output_dir=/"])
+    with composing():
+        composed = compose_config(["hydra.runtime.cwd=/", "hydra.runtime.output_dir=/"])
     OmegaConf.save(OmegaConf.create({"hydra": composed.hydra}), folder / "hydra.yaml")
     plain = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     OmegaConf.save(plain, folder / "config.yaml")

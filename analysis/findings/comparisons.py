@@ -11,11 +11,12 @@ from typing import Any
 
 from analysis.reading.config import plain_value
 from analysis.reading.runs import Run
+from batchopt.record.keys import Word, changes_no_number
 
 EFFECTIVE = "batch.effective_batch_size"
 PACKING = "batch.packing"
-_NO_FACET = ("batch", "seed", "cache_dir", "verify", "hydra", "run", "sweep", "device")
-"""Keys and groups that set no runs apart: what is compared, and what changes no number."""
+_COMPARED = ("batch", "seed", "device")
+"""Keys and groups that set no runs apart because they are what is compared, or blocks rankings."""
 
 Facets = tuple[tuple[str, str], ...]
 
@@ -119,7 +120,7 @@ def _known_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def _may_set_apart(key: str) -> bool:
-    return key.split(".", maxsplit=1)[0] not in _NO_FACET
+    return key.partition(".")[0] not in _COMPARED and not changes_no_number(key)
 
 
 def _asked(run: Run) -> frozenset[tuple[str, str]]:
@@ -159,8 +160,8 @@ def override_key(word: str) -> str:
 
 
 def _overrides(run: Run) -> dict[str, str]:
-    pairs = (override.lstrip("+~").partition("=") for override in run.overrides)
-    return {key: plain_value(value) for key, _, value in pairs}
+    words = (Word.parse(override) for override in run.overrides)
+    return {word.key: plain_value(word.value or "") for word in words}
 
 
 def effective_batch(runs: Sequence[Run]) -> int | None:

@@ -28,6 +28,7 @@ from analysis.findings.statistics import Interval, pairs_to_equate, pairs_to_tel
 from analysis.findings.thresholds import CLOSE_RATIO
 from analysis.findings.units import BYTES_PER_GIB, JOULES_PER_WH
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 KNEE_TOLERANCE = 0.05
 """Of the fastest's speed: what one may give up for less memory."""
@@ -287,7 +288,7 @@ def find_budget(costs: Iterable[Costs], gib: float, endings: Mapping[str, Sequen
         choice=max(fast, key=lambda one: one[1])[0] if fast else None,
         fitting=len(fitting),
         too_large=tuple(one for one, peak in measured if peak > gib),
-        out_of_memory=tuple(label for label, own in endings.items() if "oom" in own),
+        out_of_memory=tuple(label for label, own in endings.items() if Status.oom in own),
     )
 
 

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from analysis.findings.statistics import Interval, mean_interval
+from batchopt.record.statuses import Status
 
 Certainty = Literal["yes", "single runs", "no"]
 """Whether the data tell the choice from every other setting; "single runs" where the distance is
@@ -448,7 +449,7 @@ class Row:
     @property
     def completed(self) -> int:
         """Runs that came to their end."""
-        return dict(self.endings).get("completed", 0)
+        return dict(self.endings).get(Status.completed, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from analysis.findings.comparisons import group, pair_of
 from analysis.findings.convergence import crossing, target_rouge
 from analysis.findings.units import BYTES_PER_GIB, JOULES_PER_WH, SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 COLUMNS = (
     "sweep",
@@ -120,7 +121,7 @@ def _row(run: Run, target: float | None) -> dict[str, Any]:
         "overrides": " ".join(run.overrides) or None,
         "status": run.status,
         "cause": run.cause,
-        "oom": run.status == "oom",
+        "oom": run.status == Status.oom,
         "per_device_train_batch_size": run.plan.get("per_device_train_batch_size"),
         "gradient_accumulation_steps": run.plan.get("gradient_accumulation_steps"),
         "effective_batch_size": run.plan.get("effective_batch_size"),

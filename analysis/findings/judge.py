@@ -33,6 +33,7 @@ from analysis.findings.noise import Noise
 from analysis.findings.same_training import same_training
 from analysis.findings.thresholds import MARGIN
 from analysis.reading.runs import Run
+from batchopt.record.statuses import Status
 
 QUALITY = next(aim for aim in AIMS if aim.key == "best_quality")
 
@@ -62,7 +63,11 @@ def find(
     )
     left: dict[str, int] = {}
     for run in runs:
-        if run.number is not None and run.status not in ("completed", "oom", "running"):
+        if run.number is not None and run.status not in (
+            Status.completed,
+            Status.oom,
+            Status.running,
+        ):
             left[run.sweep] = left.get(run.sweep, 0) + 1
     return Findings(
         comparisons=parts,
@@ -320,4 +325,4 @@ def _rank_trainings(
 
 
 def _unfinished(statuses: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    return tuple(Counter(status for status in statuses if status != "completed").items())
+    return tuple(Counter(status for status in statuses if status != Status.completed).items())

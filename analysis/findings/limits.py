@@ -23,7 +23,9 @@ from analysis.findings.facts import (
 )
 from analysis.findings.thresholds import MARGIN
 from analysis.findings.units import BYTES_PER_GIB
-from analysis.reading.runs import SCHEMA_VERSION, Run
+from analysis.reading.runs import Run
+from batchopt.record.documents import RECORD_VERSION
+from batchopt.record.statuses import Status
 
 COLLAPSED = 0.8
 """A last ROUGE below this share of the best is told."""
@@ -134,12 +136,12 @@ def limits_of_all(
     runs: Sequence[Run], labels: Sequence[str], groups: Sequence[tuple[Facets, list[int]]]
 ) -> Iterator[Limit]:
     """Limits that concern all runs, or some of them whatever they are compared with."""
-    still = sum(run.status == "running" for run in runs)
+    still = sum(run.status == Status.running for run in runs)
     if still:
         yield StillRunning(still, len(runs))
     newer = [run.newer_schema for run in runs if run.newer_schema is not None]
     if newer:
-        yield NewerRecords(len(newer), max(newer), SCHEMA_VERSION)
+        yield NewerRecords(len(newer), max(newer), RECORD_VERSION)
     yield from _unequal_batches(runs, labels, groups)
     for run, label in zip(runs, labels, strict=True):
         if run.timing_untrusted:

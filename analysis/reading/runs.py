@@ -1,37 +1,19 @@
-"""Finds sweeps and runs on disk and reads their files: one `Run` for every planned run.
+"""Reads sweeps and runs into one `Run` for every planned run.
 
-A run that never started, was killed or left a damaged record is a `Run` too, with the status and
-the cause that its files speak for. Only a sweep that says nothing about its runs is an error.
+A run that never started, was killed or left a damaged record is a `Run` too, with a status and a
+cause. Only a damaged sweep.json, or a path without any run, is an error.
 """
 
-import json
-import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analysis.reading.config import parse_config, read_config
 from batchopt.errors import RequestError
-
-SCHEMA_VERSION = 1
-STATUSES = ("completed", "oom", "failed", "killed", "timeout", "interrupted", "running", "missing")
-PLAN_KEYS = (
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "effective_batch_size",
-)
-_NUMBERS = """
-    peak_memory_bytes mean_memory_bytes baseline_memory_bytes peak_allocated_bytes
-    peak_reserved_bytes steps_per_second samples_per_second tokens_per_second padding_fraction
-    step_time_q1_s step_time_median_s step_time_q3_s data_wait_s forward_s backward_s optimizer_s
-    warmup_steps_left_out train_time_s eval_time_s total_time_s train_loss eval_loss rouge1_f1
-    rouge2_f1 rougeL_f1 rouge_f1 initial_rouge_f1 best_rouge_f1 best_step energy_j mfu
-    gradient_noise_scale
-"""
-NUMBERS = frozenset(_NUMBERS.split())
-"""Metrics that are read as numbers; others may be anything, and newer batchopts add some."""
+from batchopt.record import files, read
+from batchopt.record.documents import RECORD_VERSION, PlannedRun, is_number
+from batchopt.record.statuses import Phase, Status
 
 TRAINING = ("step", "train_time_s", "train_loss")
 EVALUATION = ("step", "train_time_s", "rouge_f1")
@@ -39,12 +21,12 @@ MEMORY = ("time_s", "memory_bytes", "training")
 SCORES = ("rouge1_f1", "rouge2_f1", "rougeL_f1")
 
 MEMORY_SAMPLES = 400
-"""Of one run: of more the highest in each stretch is kept, so that no peak is lost."""
+"""Samples of one run. Of more, each stretch keeps its highest, so that no peak is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One planned run, with the names and units of its files; None is not known or not measured."""
+    """One planned run, with the names and units of its files; None is unknown or not measured."""
 
     sweep: str
     number: int | None
@@ -73,34 +55,34 @@ class Run:
     scores: Sequence[float] = ()
     """ROUGE F1 of each of them."""
     config: Mapping[str, str] = field(default_factory=dict)
-    """The composed config as dotted keys and plain values; empty where it was never composed."""
+    """The composed config as dotted keys and plain values; empty if it was never composed."""
     started_at: str | None = None
     """ISO 8601."""
     ended_at: str | None = None
     newer_schema: int | None = None
     """The version of a record that is newer than this analysis."""
     directory: Path | None = None
-    """Where its files are."""
+    """The directory of its files."""
 
     @property
     def completed(self) -> bool:
         """Whether the run came to its planned end."""
-        return self.status == "completed"
+        return self.status == Status.completed
 
     @property
     def timing_untrusted(self) -> tuple[str, ...]:
-        """What disturbed the timing of the run, so that it is not ranked; empty: nothing."""
+        """What disturbed the timing, so that the run is not ranked; empty if nothing did."""
         return tuple(self.metrics.get("timing_untrusted") or ())
 
     @property
     def requested(self) -> Mapping[str, Any] | None:
-        """The pair that was asked for, where another one was run."""
+        """The pair that was asked for, if another one was run."""
         return self.plan.get("requested")
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep, or a run of its own, as it was asked for."""
+    """A sweep, or a single run as a sweep of one."""
 
     path: str
     command: str | None
@@ -113,14 +95,14 @@ def newest_sweep(root: Path) -> Path:
     Raises:
         RequestError: There is none.
     """
-    plans = [path / "sweep.json" for path in _find(root) if (path / "sweep.json").exists()]
-    if not plans:
+    newest = read.newest_sweep(root)
+    if newest is None:
         raise RequestError(
             f"sweep: no sweep under {_shown(root)} in {Path.cwd()}; a sweep is a directory with a "
             "sweep.json. Make one with: python -m batchopt.train -m batch=05a,05b,05c, or name one "
             "with sweep=PATH"
         )
-    return max(plans, key=lambda path: (path.stat().st_mtime_ns, path)).parent
+    return newest
 
 
 def read_sweeps(paths: Sequence[Path]) -> tuple[Sweep, ...]:
@@ -139,7 +121,7 @@ def read_sweeps(paths: Sequence[Path]) -> tuple[Sweep, ...]:
                 f"sweep: {path} is not a directory; name a sweep (it has sweep.json), a run (it "
                 "has record.json) or a directory that holds some"
             )
-        directories = list(_find(path))
+        directories = list(read.find_runs(path))
         if not directories:
             raise RequestError(
                 f"sweep: {path} holds no run; a sweep has sweep.json, a run has record.json. List "
@@ -147,101 +129,75 @@ def read_sweeps(paths: Sequence[Path]) -> tuple[Sweep, ...]:
             )
         for directory in directories:
             if directory.resolve() not in found:
-                is_sweep = (directory / "sweep.json").exists()
-                found[directory.resolve()] = (
-                    _read_sweep(directory) if is_sweep else _read_single(directory)
-                )
+                found[directory.resolve()] = _read_sweep(directory)
     return tuple(found.values())
 
 
-def _find(directory: Path) -> Iterator[Path]:
-    """Yields the sweeps and single runs at or below a directory, in order of their names."""
-    if any((directory / name).exists() for name in ("sweep.json", "record.json", "running.json")):
-        yield directory
-        return
-    if directory.is_dir():
-        for child in sorted(directory.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
-                yield from _find(child)
-
-
 def _read_sweep(directory: Path) -> Sweep:
-    path = directory / "sweep.json"
-    remedy = "run the sweep again, or name its runs (the directories with record.json) instead"
+    """Reads a sweep, or a run of its own as a sweep of one."""
     try:
-        plan = _load(path)
-        _version(plan, path)
-        jobs = [
-            {
-                "number": int(job["number"]),
-                "run_dir": str(job["run_dir"]),
-                "preset": job.get("preset"),
-                "seed": job.get("seed"),
-                "overrides": tuple(str(override) for override in job["overrides"]),
-                "plan": {key: job.get(key) for key in PLAN_KEYS},
-            }
-            for job in plan["jobs"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RequestError(
-            f"sweep: {path} does not hold the jobs of a sweep ({type(error).__name__}: {error}); "
-            f"{remedy}"
-        ) from error
-    except ValueError as error:
-        raise RequestError(f"sweep: {error}; {remedy}") from error
-    if not jobs:
-        raise RequestError(f"sweep: {path} plans no job; {remedy}")
+        plan = read.read_plan(directory)
+    except RequestError as error:
+        raise RequestError(f"sweep: {error}") from error
+    if plan is None:
+        run = _read_run(directory, _shown(directory.resolve().parent), None)
+        return Sweep(path=_shown(directory), command=None, runs=(run,))
+    if not plan.jobs:
+        raise RequestError(f"sweep: {directory / files.SWEEP} plans no job; name another sweep")
     shown = _shown(directory)
-    runs = tuple(_read_run(directory / job["run_dir"], shown, job) for job in jobs)
-    return Sweep(path=shown, command=plan.get("command"), runs=runs)
+    runs = tuple(_read_run(directory / job.run_dir, shown, job) for job in plan.jobs)
+    return Sweep(path=shown, command=plan.command, runs=runs)
 
 
-def _read_single(directory: Path) -> Sweep:
-    planned = {
-        "number": None,
-        "run_dir": directory.name or directory.resolve().name,
-        "preset": None,
-        "seed": None,
-        "overrides": (),
-        "plan": dict.fromkeys(PLAN_KEYS),
-    }
-    run = _read_run(directory, _shown(directory.resolve().parent), planned)
-    return Sweep(path=_shown(directory), command=None, runs=(run,))
-
-
-def _read_run(directory: Path, sweep: str, planned: dict[str, Any]) -> Run:
-    path = directory / "record.json"
-    try:
-        known = _read_record(path, planned) if path.exists() else _without_record(directory)
-    except ValueError as error:
-        known = {"status": "failed", "cause": str(error)}
-    training, evaluations = [], []
-    for row in _read_lines(directory / "metrics.jsonl"):
-        if row.get("kind") == "train" and (values := _numbers(row, TRAINING)):
-            training.append(values)
-        elif row.get("kind") == "evaluation" and (values := _numbers(row, EVALUATION)):
-            evaluations.append(values)
+def _read_run(directory: Path, sweep: str, planned: PlannedRun | None) -> Run:
+    run = read.read_planned_run(directory, planned)
+    record, status, cause = run.final, run.status, run.cause or None
+    if status not in list(Status):  # of a newer batchopt
+        status, cause = Status.failed, f"{status}, which this batchopt does not know: {cause}"
+    overrides = (record and record.overrides) or (planned and planned.overrides) or ()
     scored = [
         (str(row.get("id")), sum(values.values()) / len(values))
-        for row in _read_lines(directory / "predictions.jsonl")
+        for row in run.predictions()
         if (values := _numbers(row, SCORES))
     ]
     return Run(
-        **{**planned, **known, "sweep": sweep},
-        config=parse_config(read_config(directory / ".hydra" / "config.yaml")),
-        training=training,
-        evaluations=evaluations,
-        memory=_read_memory(directory / "memory.jsonl"),
+        sweep=sweep,
+        number=planned.number if planned else None,
+        run_dir=planned.run_dir if planned else run.name,
+        preset=run.preset,
+        seed=run.seed,
+        overrides=overrides,
+        status=status,
+        cause=cause,
+        plan=run.plan,
+        metrics=run.metrics,
+        environment=record.environment if record else {},
+        data=(record and record.data) or {},
+        model=(record and record.model) or {},
+        data_fingerprint=record.data_fingerprint if record else None,
+        training=_rows(run.training(), TRAINING),
+        evaluations=_rows(run.evaluations(), EVALUATION),
+        memory=_read_memory(directory / files.MEMORY),
         examples=tuple(name for name, _ in scored),
         scores=tuple(score for _, score in scored),
+        config=parse_config(read_config(directory / ".hydra" / "config.yaml")),
+        started_at=record.started_at if record else None,
+        ended_at=record.ended_at if record else None,
+        newer_schema=record.schema_version
+        if record and record.schema_version > RECORD_VERSION
+        else None,
         directory=directory,
     )
 
 
+def _rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, float]]:
+    return [values for row in rows if (values := _numbers(row, names))]
+
+
 def _read_memory(path: Path) -> list[dict[str, float]]:
     samples = [
-        values | {"training": float(row.get("phase", "train") == "train")}
-        for row in _read_lines(path)
+        values | {"training": float(row.get("phase", Phase.train) == Phase.train)}
+        for row in files.read_jsonl(path)
         if (values := _numbers(row, MEMORY[:2]))
     ]
     size = -(-len(samples) // MEMORY_SAMPLES)
@@ -253,126 +209,10 @@ def _read_memory(path: Path) -> list[dict[str, float]]:
     ]
 
 
-def _read_record(path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a record into the fields of a `Run`.
-
-    Raises:
-        ValueError: The file is damaged; the message names it.
-    """
-    record = _load(path)
-    version = _version(record, path)
-    status = record.get("status")
-    if status not in STATUSES:
-        raise ValueError(f"{path}: status is {status!r}; it must be one of {', '.join(STATUSES)}")
-    sections = {name: record.get(name) or {} for name in ("plan", "metrics", "environment")}
-    sections |= {name: record.get(name) or {} for name in ("data", "model")}
-    for name, section in sections.items():
-        if not isinstance(section, dict):
-            raise ValueError(f"{path}: {name} must be an object")
-    for name, value in sections["metrics"].items():
-        if value is not None and name in NUMBERS and not _is_number(value):
-            raise ValueError(f"{path}: metrics.{name} is {value!r}; it must be a number or null")
-    whole = {"seed": record.get("seed")} | {
-        f"plan.{key}": sections["plan"].get(key) for key in PLAN_KEYS
-    }
-    for name, value in whole.items():
-        if not (value is None or (isinstance(value, int) and not isinstance(value, bool))):
-            raise ValueError(f"{path}: {name} is {value!r}; it must be a whole number or null")
-    return sections | {
-        "plan": {**planned["plan"], **sections["plan"]},
-        "preset": record.get("preset", planned["preset"]),
-        "seed": record.get("seed", planned["seed"]),
-        "overrides": tuple(record.get("overrides") or planned["overrides"]),
-        "status": status,
-        "cause": record.get("cause"),
-        "data_fingerprint": record.get("data_fingerprint"),
-        "started_at": record.get("started_at"),
-        "ended_at": record.get("ended_at"),
-        "newer_schema": version if version > SCHEMA_VERSION else None,
-    }
-
-
-def _without_record(directory: Path) -> dict[str, str]:
-    path = directory / "running.json"
-    if not path.exists():
-        return {"status": "missing", "cause": "never started"}
-    running = _load(path)
-    here = running.get("hostname") == os.uname().nodename
-    if here and not _is_alive(running.get("pid")):
-        return {
-            "status": "killed",
-            "cause": "the process that supervised the run ended without a record",
-        }
-    return {
-        "status": "running",
-        "cause": f"since {running.get('started_at')} on {running.get('hostname')}, "
-        f"process {running.get('pid')}",
-    }
-
-
-def _is_alive(pid: Any) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except PermissionError:
-        return True  # somebody else's, but there
-    except (OSError, TypeError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; the ValueError for anything else names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} does not hold a JSON object")
-    return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON number")
-
-
-def _version(document: Mapping[str, Any], path: Path) -> int:
-    """The schema of a document; one of a newer batchopt is read as far as it is known."""
-    version = document.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(f"{path}: schema_version is {version!r}; it must be a whole number from 1")
-    return version
-
-
-def _read_lines(path: Path) -> Sequence[Any]:
-    """The objects of a file of JSON lines; a line that was torn by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines()
-    try:
-        # All at once is twice as fast, and right where each line is one value.
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        rows = []
-    if len(rows) != len(lines):
-        rows = [row for line in lines if (row := _parse(line)) is not None]
-    return [row for row in rows if isinstance(row, dict)]
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode(errors="replace"))
-    except ValueError:
-        return None
-
-
 def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, float] | None:
-    """The values of these names; None where one is no number."""
+    """The values of these names; None if one is not a number."""
     values = {name: row.get(name) for name in names}
-    return values if all(map(_is_number, values.values())) else None  # type: ignore[return-value]
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (float, int) and math.isfinite(value)  # bool is no number here
+    return values if all(map(is_number, values.values())) else None  # type: ignore[return-value]
 
 
 def _shown(path: Path) -> str:

@@ -18,6 +18,7 @@ from analysis.findings.units import BYTES_PER_GIB, SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
 from analysis.words import texts
 from analysis.words.texts import Language
+from batchopt.record.statuses import Status
 
 T = TypeVar("T")
 
@@ -190,7 +191,7 @@ def memory_vs_speed(settings: Sequence[Setting], language: Language) -> XYChart:
         y=("peak_memory_gib", texts.PEAK_MEMORY),
         spread=_speed_quartiles,
     )
-    failed = [one.name for one in settings if any(run.status == "oom" for run in one.runs)]
+    failed = [one.name for one in settings if any(run.status == Status.oom for run in one.runs)]
     return replace(chart, failed=tuple(failed))
 
 
@@ -313,7 +314,7 @@ def _plane(
         measured = [
             (run, Point(float(row[x[0]]), float(row[y[0]]), hollow=bool(run.timing_untrusted)))
             for run, row in zip(setting.runs, setting.rows, strict=True)
-            if run.status != "oom" and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
+            if run.status != Status.oom and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
         ]
         # As in the findings: what was disturbed counts only where there is nothing else.
         completed = [(run, point) for run, point in measured if run.completed]
@@ -385,7 +386,7 @@ def _curves(
         ends = [
             course[-1][1:]
             for run, course in courses
-            if course and run.status not in ("completed", "running")
+            if course and run.status not in (Status.completed, Status.running)
         ]
         points = tuple(
             Point(
@@ -429,7 +430,7 @@ def _memory_course(setting: Setting) -> Series:
         max(samples[start : start + size], key=lambda sample: sample[1])
         for start in range(0, len(samples), size)
     ]
-    ended = run.status not in ("completed", "running")
+    ended = run.status not in (Status.completed, Status.running)
     return Series(
         setting.name,
         setting.look,

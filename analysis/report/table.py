@@ -20,6 +20,7 @@ from analysis.words import texts
 from analysis.words.language import WORDS
 from analysis.words.numbers import number
 from analysis.words.texts import Label, Language
+from batchopt.record.statuses import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +140,10 @@ def build_settings(comparison: Comparison, tokenizer: str, language: Language) -
 def _runs(row: Row, language: Language) -> str:
     """How many runs completed, and what became of the others."""
     parts = [
-        f"{(texts.OUT_OF_MEMORY if status == 'oom' else texts.STATUSES[status]).say(language)} "
+        f"{(texts.OUT_OF_MEMORY if status == Status.oom else texts.STATUSES[status]).say(language)} "
         f"{count}"
         for status, count in row.endings
-        if status != "completed"
+        if status != Status.completed
     ]
     if row.disturbed:
         parts.append(texts.DISTURBED.say(language, count=row.disturbed))

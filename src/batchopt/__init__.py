@@ -1,13 +1,14 @@
 """batchopt: which per-device batch size and how much gradient accumulation?
 
-The names below are for other people's training code, and stay; everything else is batchopt's own
-and may change. They are imported when they are first used, so that `import batchopt` is light.
+The names below are for the training code of other people, and stay. Everything else is internal
+and may change. A name is imported when it is first used, so `import batchopt` is light.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchopt.evaluation.rouge_metric import Rouge
     from batchopt.machine.nvml import (
         DeviceInfo,
         DeviceMonitor,
@@ -32,6 +33,7 @@ __all__ = [
     "NvmlError",
     "Packing",
     "Padding",
+    "Rouge",
     "RunRecord",
     "StepCollator",
     "StepSampler",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "evaluation.rouge_metric": ("Rouge",),
     "machine.nvml": (
         "DeviceInfo",
         "DeviceMonitor",
@@ -59,7 +62,7 @@ _MODULES = {
     "step.loss": ("exact_loss", "micro_batch_loss"),
     "step.micro_batches": ("Padding", "padding", "plan_micro_batches"),
 }
-"""Where each public name lives."""
+"""The module of each public name."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What all commands have in common: one line for a wrong request, and exit codes."""
+"""Shared by all commands: one line for a wrong request, and the exit codes."""
 
 import argparse
 import sys
@@ -24,10 +24,10 @@ def answer(main: Callable[[list[str]], int]) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses in one line, like everything else, where argparse would print its whole usage."""
+    """Refuses a wrong command line in one line; argparse would print its whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuses the command line.
+        """Turns argparse's message into a refusal.
 
         Raises:
             RequestError: Always.

@@ -1,6 +1,7 @@
 """`python -m batchopt.resume [SWEEP|RUN] [OVERRIDES]`: finishes what was begun.
 
-The command that began it is run again into its own directory, from the folder it was begun in.
+It runs the command that began the sweep or run once more, from the same folder and into the same
+directory.
 """
 
 import os
@@ -12,6 +13,7 @@ from batchopt import train
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP
+from batchopt.record.keys import Word
 from batchopt.record.read import read_plan
 from batchopt.request.read_back import read_beginning
 from batchopt.request.words import quoted
@@ -31,15 +33,15 @@ def main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP)
         return OK
-    named = [word for word in words if "=" not in word or Path(word).exists()]
+    named = [word for word in words if Word.parse(word).value is None or Path(word).exists()]
     if len(named) > 1:
         raise RequestError(f"{' '.join(named)}: name one sweep or run at a time")
     directory = (Path(named[0]) if named else find_sweep(Path("multirun"))).resolve()
     overrides = [word for word in words if word not in named]
     plan = read_plan(directory)
     if plan is not None:
-        began = _words(plan["command"], directory / SWEEP)
-        _go_to(plan.get("cwd") or ".", directory / SWEEP)
+        began = _words(plan.command, directory / SWEEP)
+        _go_to(plan.cwd or ".", directory / SWEEP)
         own = quoted("hydra.sweep.dir", directory)
         return train.main([*_without(began, overrides), *overrides, own])
     if (directory / ".hydra" / "overrides.yaml").is_file():
@@ -53,7 +55,7 @@ def main(words: list[str]) -> int:
 
 
 def _words(command: str, path: Path) -> list[str]:
-    """The words of a recorded command, without `python -m batchopt.train`."""
+    """Splits a recorded command into its words, without `python -m batchopt.train`."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -64,7 +66,7 @@ def _words(command: str, path: Path) -> list[str]:
 
 
 def _go_to(folder: str, path: Path) -> None:
-    """Goes to where the first command was given, from where its paths count."""
+    """Changes to the folder of the first command, to which its paths are relative."""
     try:
         os.chdir(folder)
     except (OSError, ValueError) as error:
@@ -72,10 +74,9 @@ def _go_to(folder: str, path: Path) -> None:
 
 
 def _without(began: list[str], overrides: list[str]) -> list[str]:
-    """The first command without what is set anew and without its own directory."""
-    keys = {word.split("=", 1)[0].lstrip("+") for word in overrides}
-    keys |= {"hydra.sweep.dir", "hydra.run.dir"}
-    return [word for word in began if word.split("=", 1)[0].lstrip("+") not in keys]
+    """Drops from the first command its own directory and the keys that are set anew."""
+    keys = {Word.parse(word).key for word in overrides} | {"hydra.sweep.dir", "hydra.run.dir"}
+    return [word for word in began if Word.parse(word).key not in keys]
 
 
 if __name__ == "__main__":

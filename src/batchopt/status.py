@@ -10,27 +10,28 @@ from typing import TYPE_CHECKING
 
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
+from batchopt.record.metrics import GIB
+from batchopt.record.statuses import Status
 from batchopt.slurm import jobs as slurm
 from batchopt.sweeps.progress import (
     LIVE,
+    QUEUED,
     TO_COME,
     RunStatus,
     SweepStatus,
     ask_slurm,
     find_sweep,
-    read_sweep,
     span,
+    sweep_status,
     time_left,
 )
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-GIB = 2**30
-
 REFRESH_S = 2.0
 ASK_SLURM_S = 15.0
-"""Seconds between two questions to SLURM, whose controller serves the whole cluster."""
+"""Seconds between two questions to SLURM; its controller serves the whole cluster."""
 
 HELP = """\
 What each run of a sweep is doing now.
@@ -42,9 +43,9 @@ What each run of a sweep is doing now.
   watch   true: go on until the sweep has ended (Ctrl-C ends the watching, not the sweep)
 
 States: waiting (its turn has not come), queued (SLURM has not started it), starting, loading,
-training, evaluating, saving; silent: no sign of life for two minutes; died: its process is gone and
-left no record; missing: it never started, and nothing is left that would start it; and, of its
-record or of SLURM: completed, oom, failed, killed, timeout, interrupted.
+training, evaluating, saving; missing: it never started, and nothing is left that would start it;
+completed, oom, failed, timeout, interrupted; killed: by its record or by SLURM, or its process is
+gone (from another host: no sign of life for two minutes) and left no record.
 Columns: loss is the last training loss, ROUGE the last evaluation's mean F1, GiB the peak memory of
 the training so far, left the expected time to the run's end, evaluations included.
 
@@ -52,7 +53,7 @@ Exit codes: 0 shown; 2 the request was wrong."""
 
 
 def main(words: list[str]) -> int:
-    """Shows a sweep once, or until it has ended."""
+    """Shows a sweep once, or until it ends; returns an exit code."""
     if any(word in ("-h", "--help") for word in words):
         print(HELP)
         return OK
@@ -61,7 +62,7 @@ def main(words: list[str]) -> int:
     if watch:
         _watch(directory)
     else:
-        _show(read_sweep(directory, ask_slurm(directory)))
+        _show(sweep_status(directory, ask_slurm(directory)))
     return OK
 
 
@@ -81,7 +82,7 @@ def _cells(run: RunStatus) -> tuple[str, ...]:
         _number(run.rouge_f1, 3),
         _number(None if run.peak_memory_bytes is None else run.peak_memory_bytes / GIB, 2),
         "" if run.left_s is None else span(run.left_s),
-        run.place,
+        run.runs_on,
     )
 
 
@@ -89,14 +90,14 @@ def _progress(sweep: SweepStatus) -> str:
     """The sweep in a line: `2 of 3 runs ended, 1 training; about 4 min left, until 14:32`."""
     ended = sum(run.ended for run in sweep.runs)
     said = [f"{ended} of {len(sweep.runs)} runs ended"]
-    for state in (*LIVE, *TO_COME, "silent"):
+    for state in (*LIVE, *TO_COME):
         count = sum(run.state == state for run in sweep.runs)
         if count:
             said.append(f"{count} {state}")
     line = f"{sweep.done:.0%}: {', '.join(said)}"
     if sweep.left_s is not None:
         line += f"; {time_left(sweep.left_s)}"
-        if any(run.state == "queued" for run in sweep.runs):
+        if any(run.state == QUEUED for run in sweep.runs):
             line += " and what the queue takes"
     return line + (f"; next: python -m analysis sweep={sweep.directory}" if sweep.ended else "")
 
@@ -110,7 +111,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _plain(sweep: SweepStatus) -> Iterator[str]:
-    """The lines for a pipe: one a run, columns aligned, never folded."""
+    """The lines for a pipe: one a run, with aligned columns, never wrapped."""
     rows = [HEADINGS, *(_cells(run) for run in sweep.runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     yield str(sweep.directory)
@@ -125,14 +126,14 @@ def _plain(sweep: SweepStatus) -> Iterator[str]:
 
 
 def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
-    """The same for a terminal; where not all runs fit into `room` lines, those that go on."""
+    """The same for a terminal; if not all runs fit into `room` lines, those that go on."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     colours = dict.fromkeys(LIVE, "cyan") | dict.fromkeys(TO_COME, "dim")
-    colours |= {"completed": "green", "oom": "yellow", "silent": "yellow"}
+    colours |= {Status.completed: "green", Status.oom: "yellow"}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in HEADINGS:
         table.add_column(
@@ -140,7 +141,7 @@ def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
             justify="right" if heading in _RIGHT else "left",
             no_wrap=heading not in ("run", "on"),
             overflow="fold",
-            # In a narrow window the device is folded before the run is.
+            # In a narrow window the device wraps before the run does.
             min_width=min(24, max(len(run.name) for run in sweep.runs)) if heading == "run" else 0,
         )
     shown, causes, left_out = list(sweep.runs), _causes(sweep), ""
@@ -196,13 +197,13 @@ def _watch(directory: Path) -> None:
 
 
 def _moments(directory: Path) -> Iterator[SweepStatus]:
-    """The sweep every few seconds; last, as it ended."""
+    """Yields the sweep every few seconds, at last as it ended."""
     jobs: dict[str, slurm.SweepJob] = {}
     asked_at = -math.inf
     while True:
         if time.monotonic() - asked_at > ASK_SLURM_S:
             jobs, asked_at = ask_slurm(directory), time.monotonic()
-        sweep = read_sweep(directory, jobs)
+        sweep = sweep_status(directory, jobs)
         yield sweep
         if sweep.ended:
             return

@@ -1,7 +1,7 @@
-"""Hydra's way to `hydra/launcher=local_gpus`; the work is `batchopt.sweeps.local_gpus`'s.
+"""Makes `hydra/launcher=local_gpus` known to Hydra; `batchopt.sweeps.local_gpus` does the work.
 
-Hydra imports every module of the namespace package `hydra_plugins` whenever it starts, also where
-another launcher is asked for; so this one is light, and the namespace has no __init__.py.
+Hydra imports every module of the namespace package `hydra_plugins` whenever it starts, whichever
+launcher is chosen. So this module is light, and the namespace has no __init__.py.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class LocalGpusLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Takes note of what is to be run."""
+        """Keeps what Hydra passes on before it launches."""
         from batchopt.sweeps.local_gpus import Launcher as LocalGpus
 
         self._local_gpus = LocalGpus(hydra_context, task_function, config)

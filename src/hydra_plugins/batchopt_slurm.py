@@ -1,11 +1,11 @@
 """The launcher behind `hydra/launcher=slurm`: hydra-submitit-launcher's, made for long sweeps.
 
-It differs in four things. It writes down which SLURM job each run is. It need not wait. Where it
-waits, it asks SLURM about the whole sweep at once, and no job that died makes it raise: what came
-of the runs is read from their records. And Python may be started through a container.
+It differs in four things. It writes down the SLURM job of each run. It need not wait. If it waits,
+it asks SLURM about the whole sweep at once, and a job that died does not make it raise: the records
+of the runs say how they ended. And it can start Python through a container.
 
-It lies in `hydra_plugins` because Hydra takes launchers from there only; submitit's own import is
-left until something is submitted, since Hydra imports every plugin for every command.
+It lies in `hydra_plugins` because Hydra takes launchers only from there. It imports submitit only
+when it submits, since Hydra imports every plugin for every command.
 """
 
 import sys
@@ -26,7 +26,7 @@ from batchopt.record.files import RECORD, SWEEP, read_json
 from batchopt.slurm import jobs as slurm
 
 MIN_POLL_S, MAX_POLL_S = 2.0, 60.0
-"""SLURM is asked after a tenth of the time that was waited so far, within these bounds."""
+"""Seconds between two questions to SLURM: a tenth of the time so far, within these bounds."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
     """Submits the runs of a sweep as one job array."""
 
     def __init__(self, *, wait: bool, python: str | None, **params: Any) -> None:
-        """Takes what is not submitit's apart; `params` are sbatch's and submitit's."""
+        """Keeps its own keys apart; `params` are those of sbatch and submitit."""
         super().__init__(**params)
         self.wait = wait
         self.python = python
@@ -58,10 +58,10 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Submits the runs; returns nothing, since their records say what came of them."""
+        """Submits the runs; returns no results, since the runs' records hold them."""
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        # Of a sweep that is started again, only what is to run again takes a place in the queue.
+        # If a sweep is started again, only runs with work left go into the queue.
         over = set(_over(sweep_dir, self.config.sweep.retry))
         numbered = [
             (number, list(overrides))
@@ -79,7 +79,7 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         return []
 
     def _submit(self, numbered: Sequence[tuple[int, list[str]]]) -> dict[int, str]:
-        """Submits one array, and returns the SLURM job of each run's number."""
+        """Submits one array; returns the SLURM job of each run's number."""
         import submitit
 
         own = {"submitit_folder", "max_num_timeout"}
@@ -114,14 +114,14 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         return {number: str(job.job_id) for number, job in zip(numbers, jobs, strict=True)}
 
     def _wait(self, sweep_dir: Path, job_ids: dict[int, str]) -> None:
-        """Returns when each job has ended: SLURM says so or, without SLURM, its run's record."""
+        """Waits until each job has ended: SLURM says so or, without SLURM, the run has a record."""
         started = time.monotonic()
         waited = set(job_ids.values())
         master = slurm.masters(waited)
         said = ""
         try:
             while True:
-                # Of a sweep that hydra.sweeper.max_batch_size cuts, the others come later.
+                # hydra.sweeper.max_batch_size submits a sweep in parts; other parts come later.
                 jobs = [job for job in slurm.sweep_jobs(sweep_dir) if job.job_id in waited]
                 counts = Counter(_word(job) for job in jobs)
                 words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
@@ -130,7 +130,7 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
                     said = words
                 if all(job.done for job in jobs):
                     return
-                # Seldom in a long sweep: the accounting serves the whole cluster.
+                # A long sweep asks seldom: the accounting serves the whole cluster.
                 time.sleep(min(MAX_POLL_S, max(MIN_POLL_S, (time.monotonic() - started) / 10)))
         except KeyboardInterrupt:
             print(f"the jobs go on without this command; to end them: scancel {master}")
@@ -138,7 +138,7 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
 
 
 def _over(sweep_dir: Path, retry: Sequence[str]) -> Iterator[int]:
-    """The numbers of the runs that have ended in a way that is not to be tried again."""
+    """Yields the numbers of the runs that have ended and are not to run again."""
     for job in read_json(sweep_dir / SWEEP)["jobs"]:
         record = read_json(sweep_dir / job["run_dir"] / RECORD)
         if record is not None and record["status"] not in retry:

@@ -485,9 +485,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"schema_version": 1, "jobs": []}', "plans no job"),
-        ('{"schema_version": 1}', "does not hold the jobs"),
-        ('{"schema_version": 1, "jobs": [{"number": 0}]}', "does not hold the jobs"),
+        ('{"schema_version": 1, "command": "", "jobs": []}', "plans no job"),
+        ('{"schema_version": 1}', "command is None; it must be text"),
+        ('{"schema_version": 1, "command": "", "jobs": [{"number": 0}]}', "overrides is None"),
         ('{"schema_version": 0, "jobs": []}', "schema_version is 0"),
         ('{"schema_version": 1, "jo', "cannot be read as JSON"),
     ],

@@ -12,7 +12,7 @@ from cluster import GPUS, NODES
 from conftest import NEVER, Site, Submitted
 
 from batchopt.slurm.jobs import job_states
-from batchopt.slurm.missing_records import settle
+from batchopt.slurm.missing_records import write_missing_records
 
 PRESETS = "batch=05a,05b,05c"
 
@@ -219,21 +219,25 @@ def test_submitting_without_waiting_returns_with_the_jobs_in_the_queue(site, cle
         "a reason", lambda: {job_states(jobs)[job].reason for job in jobs} == {"BeginTime"}, sweep
     )
     assert str(sweep.folder.relative_to(tmp_path)) in sweep.output
-    assert settle(sweep.folder) == []
+    assert write_missing_records(sweep.folder) == []
     site.cluster.ask("scancel", jobs[0])
-    (settled,) = site.wait_for("the cancelled job", lambda: settle(sweep.folder), sweep)
+    (settled,) = site.wait_for(
+        "the cancelled job", lambda: write_missing_records(sweep.folder), sweep
+    )
     assert settled == sweep.run_dirs[0]
-    assert settle(sweep.folder) == []
+    assert write_missing_records(sweep.folder) == []
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["hydra.launcher.partition=gpu"], "partitions are: high, main"),
-        (["hydra.launcher.mem_gb=64"], "hydra.launcher.mem_gb is 64"),
-        (["hydra.launcher.cpus_per_task=64"], "hydra.launcher.cpus_per_task is 64"),
+        (["hydra.launcher.partition=gpu"], "must be one of those that sinfo -s lists"),
+        (["hydra.launcher.mem_gb=64"], "lower hydra.launcher.mem_gb"),
+        (
+            ["hydra.launcher.cpus_per_task=64"],
+            "asked: --nodes=1 --gpus-per-node=1 --cpus-per-task=64",
+        ),
         (["hydra.launcher.timeout_min=1440"], "lets a job run 60 minutes"),
-        (["hydra.launcher.account=nobody"], "yours are: root"),
         (["hydra.launcher.constraint=h100"], "feature"),
         (["hydra.launcher.gpus_per_node=2"], "a job asks for 2 GPUs"),
         (["hydra.launcher.gpus_per_node=null"], "a job asks for 0 GPUs"),

@@ -99,7 +99,7 @@ def test_what_is_written_is_read_back(suffix, rows, tmp_path_factory):
 def test_all_formats_give_the_same_fingerprint(tmp_path):
     rows = [[f"대화 {i}\n둘째 줄", f'"요약", {i}'] for i in range(10)]
     paths = [write(tmp_path / f"a.{suffix}", ["dialogue", "summary"], rows) for suffix in FORMATS]
-    assert len({load.fingerprint(read(path)) for path in paths}) == 1
+    assert len({read(path).fingerprint for path in paths}) == 1
 
 
 def test_suffix_in_capitals_is_known(tmp_path):
@@ -519,13 +519,13 @@ def test_fingerprint_tells_contents_apart():
         Corpus((Example("1", 'a", ["b"', ()),), (b,)),
         Corpus((Example("1", "a\n", ("b",)),), (b,)),
     ]
-    assert len({load.fingerprint(corpus) for corpus in corpora}) == len(corpora)
+    assert len({corpus.fingerprint for corpus in corpora}) == len(corpora)
 
 
 def test_fingerprint_of_today_is_that_of_tomorrow():
     corpus = Corpus((Example("1", "대화", ("요약",)),), (Example("2", "c", ("d", "e")),), 3)
     expected = "7dc70cf129927095c7dd6055d8fd24b453670bd15168bf4e802928f5e94be03d"
-    assert load.fingerprint(corpus) == expected
+    assert corpus.fingerprint == expected
 
 
 def test_sample_is_dispatched_with_its_keys():

@@ -76,7 +76,7 @@ def test_hub_and_files_give_the_same_content(tmp_path):
     name = write(tmp_path / "data", train=references)
     of_files = load.load_corpus(FilesDataConfig(train_file=f"{name}/train.jsonl"))
     of_hub = read(name, validation_split=None)
-    assert load.fingerprint(of_hub) == load.fingerprint(of_files)
+    assert of_hub.fingerprint == of_files.fingerprint
 
 
 def test_slice_of_a_split(tmp_path):

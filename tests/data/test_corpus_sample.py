@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchopt.data.load import fingerprint
 from batchopt.data.sample import attach_particles, generate
 from batchopt.data.sample_texts import TEXTS
 from batchopt.errors import RequestError
@@ -40,10 +39,9 @@ def of_language(corpus, language):
 
 def test_the_same_seed_gives_the_same_corpus_in_a_process_with_another_hash_seed(corpus):
     program = (
-        "from batchopt.data.load import fingerprint\n"
         "from batchopt.data.sample import generate\n"
-        "print(fingerprint(generate("
-        "language='mixed', train_examples=2000, validation_examples=200, seed=0)))"
+        "print(generate("
+        "language='mixed', train_examples=2000, validation_examples=200, seed=0).fingerprint)"
     )
     printed = {
         subprocess.run(
@@ -55,7 +53,7 @@ def test_the_same_seed_gives_the_same_corpus_in_a_process_with_another_hash_seed
         ).stdout.strip()
         for hash_seed in ("1", "2")
     }
-    assert printed == {fingerprint(corpus)}
+    assert printed == {corpus.fingerprint}
 
 
 @pytest.mark.parametrize("seed", [1, -1])

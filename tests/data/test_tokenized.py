@@ -1,12 +1,15 @@
 """The corpus is tokenised once, cut with a count, and found again by what it is made of."""
 
 import dataclasses
+import json
 import multiprocessing
+import shutil
 
 import pytest
 import transformers
 
 from batchopt.data import Corpus, Example, tokenized
+from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.request.compose import compose_run
 
@@ -100,8 +103,8 @@ def test_two_processes_at_once_make_one_folder(tmp_path):
     with context.Pool(2) as pool:
         folders = pool.starmap(tokenized.prepare, [(made, corpus())] * 2)
     assert folders[0] == folders[1]
-    left = [path.name for path in folders[0].parent.iterdir() if path.suffix != ".lock"]
-    assert left == [folders[0].name]
+    left = {path.name.split("-")[0] for path in folders[0].parent.iterdir()}
+    assert left == {"tokens", "corpus"}, "nothing half-built"
 
 
 def test_a_build_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -124,3 +127,70 @@ def test_the_summary_is_what_the_record_says(tmp_path):
     summary = tokenized.load(tokenized.prepare(config(tmp_path), corpus())).summary
     assert dataclasses.asdict(summary)["train_examples"] == 40
     assert summary.validation_examples == 4
+
+
+def test_validation_rows_carry_their_ids_and_all_references(tmp_path):
+    examples = [Example("a", "hello", ("one", "둘")), Example("b", "hello there", ("three",))]
+    whole = Corpus(corpus().train, tuple(examples), skipped_rows=3)
+    data = tokenized.load(tokenized.prepare(config(tmp_path), whole))
+    assert data.validation["id"] == ["a", "b"]
+    assert data.validation["references"] == [["one", "둘"], ["three"]]
+    assert data.train.column_names == ["input_ids", "labels"]
+    assert data.summary.fingerprint == whole.fingerprint
+    assert data.summary.skipped_rows == 3
+
+
+def write_rows(path, word, count=30):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"dialogue": f"{word} {n}", "summary": f"{word}"} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def no_reading(monkeypatch):
+    """From its call on, whoever reads the corpus fails."""
+    return lambda: monkeypatch.setattr(tokenized, "load_corpus", lambda _: 1 / 0)
+
+
+@pytest.mark.parametrize("source", ["sample", "files"])
+def test_what_is_prepared_is_found_without_the_corpus(tmp_path, no_reading, source):
+    words = ["data.train_examples=8", "data.validation_examples=2"]
+    if source == "files":
+        write_rows(tmp_path / "train.jsonl", "hello")
+        words = ["data=files", f"data.train_file={tmp_path}/train.jsonl"]
+    made = config(tmp_path, *words)
+    folder = tokenized.prepare(made, load_corpus(made.data))
+    no_reading()
+    assert tokenized.prepare(made) == folder
+    assert tokenized.prepare(config(tmp_path, *words, "seed=7", "batch=05c")) == folder
+    with pytest.raises(ZeroDivisionError):
+        tokenized.prepare(config(tmp_path, *words, "data.max_source_length=20"))
+
+
+def test_a_note_does_not_outlive_the_file_that_it_is_of(tmp_path):
+    file = tmp_path / "train.jsonl"
+    made = config(tmp_path, "data=files", f"data.train_file={file}")
+    write_rows(file, "hello")
+    before = tokenized.load(tokenized.prepare(made)).summary.fingerprint
+    write_rows(file, "other")  # of the same size
+    after = tokenized.load(tokenized.prepare(made)).summary.fingerprint
+    assert [before, after] != [before, before]
+    assert after == load_corpus(made.data).fingerprint
+
+
+def test_one_relative_name_in_two_folders_is_two_corpora(tmp_path, monkeypatch):
+    found = []
+    for name in ("one", "two"):
+        write_rows(tmp_path / name / "train.jsonl", name)
+        monkeypatch.chdir(tmp_path / name)
+        made = config(tmp_path, "data=files", "data.train_file=train.jsonl")
+        found.append(tokenized.load(tokenized.prepare(made)).validation[0]["references"])
+    assert found == [["one"], ["two"]]
+
+
+def test_a_run_whose_tokens_are_gone_makes_them_again(tmp_path):
+    made = config(tmp_path, "data.train_examples=8", "data.validation_examples=2")
+    folder = tokenized.prepare(made)
+    shutil.rmtree(folder)
+    assert tokenized.prepare(made) == folder
+    assert len(tokenized.load(folder).train) == 8

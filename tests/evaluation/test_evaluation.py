@@ -24,14 +24,13 @@ from transformers import (
 )
 
 from batchopt.data import tokenized
-from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.evaluation.evaluator import (
     MOST_EXAMPLES,
     Evaluator,
     fitting_batch_size,
-    generation_config,
 )
+from batchopt.evaluation.generation import plan_generation
 from batchopt.evaluation.rouge import Scorer, make_tokenizer, mean_scores
 from batchopt.evaluation.rouge_process import RougeProcess
 from batchopt.request.compose import compose_run
@@ -60,6 +59,60 @@ def test_another_process_gives_the_same_scores(name):
             there.submit(PREDICTIONS[2:], REFERENCES[2:]),
         ]
         assert [scores for future in futures for scores in future.result()] == here
+
+
+def test_the_process_scores_with_the_public_metric(tmp_path):
+    """As a run does; and the scoring process holds neither torch nor transformers."""
+    said = run_scorer(tmp_path, "print(Rouge.calls, file=sys.stderr)")
+    answer, calls = said.stdout, said.stderr.splitlines()[-1]
+    assert json.loads(answer) == [[1.0, 1.0, 1.0, 1.0]]
+    assert calls == "2", "one to warm up, and one question"
+    assert "torch" not in said.stderr
+
+
+def run_scorer(folder, at_end):
+    code = f"""
+import atexit, sys
+from batchopt.evaluation import rouge_process
+Rouge = rouge_process._metric_class()
+Rouge.calls, plain = 0, Rouge._compute
+def counted(self, **words):
+    Rouge.calls += 1
+    return plain(self, **words)
+Rouge._compute = counted
+sys.argv[1:] = ["whitespace"]
+rouge_process.main()
+if "torch" in sys.modules: print("torch", file=sys.stderr)
+{at_end}
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps([["a b"], [["a b", "c"]]]) + "\n",
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_scoring_prints_nothing_and_leaves_no_file(tmp_path):
+    for name in ("home", "here", "tmp"):
+        (tmp_path / name).mkdir()
+    code = (
+        "from batchopt.evaluation.rouge_process import RougeProcess\n"
+        "print(RougeProcess('kiwi').submit(['비가 온다'], [['비가 온다']]).result()[0].rouge1_f1)"
+    )
+    offline = {"HF_HOME": f"{tmp_path}/home", "HF_HUB_OFFLINE": "1", "TMPDIR": f"{tmp_path}/tmp"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "here",
+        env={**os.environ, **offline, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("1.0\n", "")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_more_than_a_pipe_holds_goes_through_both_ways():
@@ -137,23 +190,27 @@ def test_the_training_process_holds_no_scorer():
     assert {"kiwipiepy", "nltk", "rouge_score", "evaluate"} & set(done.stdout.split()) == set()
 
 
+def plan(model, max_new_tokens, num_beams):
+    """The settings of an evaluation of this model."""
+    own = model.generation_config.to_dict()
+    return plan_generation(model, own, max_new_tokens=max_new_tokens, num_beams=num_beams).config
+
+
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
     """An evaluator of 12 examples in batches of 5, 5 and 2, and a model for it."""
     words = ["data.train_examples=64", "data.validation_examples=12", "data.max_target_length=16"]
     words += ["model.d_model=16", "model.layers=1", "device.kind=cpu"]
     config = compose_run([*words, f"cache_dir={tmp_path_factory.mktemp('cache')}"]).config
-    corpus = load_corpus(config.data)
-    data = tokenized.load(tokenized.prepare(config, corpus))
+    data = tokenized.load(tokenized.prepare(config))
     model = build_model(config, data.tokenizer).eval()
-    generation = generation_config(model, max_new_tokens=16, num_beams=1)
-    return corpus, data, model, generation
+    generation = plan(model, 16, 1)
+    return data, model, generation
 
 
 def evaluator(setting, rouge="character", generation=None, sliced=True):
-    corpus, data, _, own = setting
+    data, _, own = setting
     return Evaluator(
-        corpus.validation,
         list(data.validation),
         data.tokenizer,
         RougeProcess(rouge),
@@ -189,7 +246,7 @@ def test_an_evaluation_takes_as_many_examples_as_its_memory_holds(kind, num_beam
         "t5": lambda: T5ForConditionalGeneration(T5),
         "bert": lambda: EncoderDecoderModel(ONE_OF_TWO),
     }[kind]()
-    generation = generation_config(model, max_new_tokens=10, num_beams=num_beams)
+    generation = plan(model, 10, num_beams)
 
     def fits(budget):
         return fitting_batch_size(model, generation, longest_source=30, budget_bytes=budget)
@@ -197,14 +254,14 @@ def test_an_evaluation_takes_as_many_examples_as_its_memory_holds(kind, num_beam
     # Keys and values of 3 layers, 16 wide, over 30 + 10 tokens in fp32; 3 logits of 50 words.
     each = num_beams * (2 * 3 * 16 * 40 * 4 + 3 * 50 * 4)
     assert [fits(each * 10), fits(each * 10 - 1), fits(each - 1)] == [10, 9, 1]
-    assert fits(each * 10_000) == MOST_EXAMPLES
+    assert fits(each * 10_000) == MOST_EXAMPLES["cpu"]
 
 
 @pytest.mark.parametrize("sliced", [True, False])
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_it_finds_what_the_plain_way_finds(setting, sliced, num_beams):
-    corpus, data, model, _ = setting
-    generation = generation_config(model, max_new_tokens=16, num_beams=num_beams)
+    data, model, _ = setting
+    generation = plan(model, 16, num_beams)
     evaluation = evaluator(setting, generation=generation, sliced=sliced)
     found = evaluation.evaluate(model, contextlib.nullcontext)
     loss, tokens, texts = 0.0, 0, {}
@@ -218,9 +275,7 @@ def test_it_finds_what_the_plain_way_finds(setting, sliced, num_beams):
         decoded = data.tokenizer.batch_decode(generated, skip_special_tokens=True)
         texts |= dict(zip(indices, decoded, strict=True))
     plain = [texts[n].strip() for n in range(12)]
-    scores = Scorer(make_tokenizer("character")).score(
-        plain, [example.summaries for example in corpus.validation]
-    )
+    scores = Scorer(make_tokenizer("character")).score(plain, data.validation["references"])
     assert found.eval_loss == pytest.approx(loss / tokens, rel=1e-6)
     assert [row["prediction"] for row in found.predictions] == plain
     assert found.scores == pytest.approx(mean_scores(scores)._asdict(), rel=1e-12)
@@ -229,7 +284,7 @@ def test_it_finds_what_the_plain_way_finds(setting, sliced, num_beams):
 
 
 def test_the_encoder_runs_once_for_each_batch(setting):
-    _, _, model, _ = setting
+    _, model, _ = setting
     calls = Counter()
     hooks = [
         part.register_forward_hook(lambda *_, name=name: calls.update([name]))
@@ -244,7 +299,7 @@ def test_the_encoder_runs_once_for_each_batch(setting):
 
 def test_generation_stops_once_all_summaries_have_ended(setting):
     """Sixteen tokens are allowed; a model that ends at once must not be asked for them."""
-    _, data, model, _ = setting
+    data, model, _ = setting
     ending = BartForConditionalGeneration(BartConfig.from_dict(model.config.to_dict())).eval()
     ending.final_logits_bias[:, data.tokenizer.eos_token_id] = 100.0
     calls = Counter()
@@ -256,7 +311,7 @@ def test_generation_stops_once_all_summaries_have_ended(setting):
 
 
 def test_a_scorer_that_dies_ends_the_evaluation_with_its_reason(setting):
-    _, _, model, _ = setting
+    _, model, _ = setting
     dying = evaluator(setting)
     dying.rouge._process.kill()
     with pytest.raises(RuntimeError, match="scores ROUGE ended with exit code -9"):

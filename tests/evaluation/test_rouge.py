@@ -245,10 +245,9 @@ PREDICTIONS = ["#Person1#은 회의를 취소했다", "내일 비가 온다", ""
 REFERENCES = [["#Person1#이 회의를 취소했다", "회의가 취소됐다"], ["내일은 비가 옵니다"], ["네"]]
 METRIC_IN_A_FRESH_PROCESS = """
 import json, sys
-from batchopt.evaluation.rouge import make_tokenizer
-from batchopt.evaluation.rouge_metric import Rouge
+from batchopt import Rouge
 texts = json.load(sys.stdin)
-rouge = Rouge(make_tokenizer("kiwi"))
+rouge = Rouge("kiwi")
 print(json.dumps([rouge.compute(**texts), rouge.compute(**texts, use_aggregator=False)]))
 """
 
@@ -290,8 +289,26 @@ def test_metric_is_deterministic_offline_silent_and_leaves_no_files(tmp_path):
 def test_metric_takes_one_reference_or_several():
     from batchopt.evaluation.rouge_metric import Rouge
 
-    rouge = Rouge(make_tokenizer("whitespace"))
+    rouge = Rouge("whitespace")
     single = ["a b c", "d e f"]
     one = rouge.compute(predictions=["a b", "d x"], references=single)
     assert one == rouge.compute(predictions=["a b", "d x"], references=[[r] for r in single])
     assert rouge.compute(predictions=["a b"], references=[["z", "a b"]])["rouge_f1"] == 1
+
+
+@pytest.mark.slow
+def test_metric_chooses_the_words_that_suit_the_references():
+    from batchopt import Rouge
+
+    rouge = Rouge()
+    for name, text in (("kiwi", "비가 온다"), ("rouge_score", "It rains."), ("character", "下雨")):
+        other = {"kiwi": "비는 온다", "rouge_score": "It rained.", "character": "下雪"}[name]
+        found = rouge.compute(predictions=[other], references=[text])
+        assert found == mean_scores(Scorer(make_tokenizer(name)).score([other], [[text]]))._asdict()
+
+
+def test_metric_refuses_a_stemmer_that_would_do_nothing():
+    from batchopt import Rouge
+
+    with pytest.raises(RequestError, match=r"metric\.use_stemmer"):
+        Rouge("kiwi", use_stemmer=True)

@@ -66,9 +66,10 @@ def test_what_failed_or_is_too_large_does_not_fit():
 
 LARGER = [
     *("model.vocab_size=3000", "model.d_model=64", "model.ffn_dim=128"),
-    *("data.max_target_length=64", "data.validation_examples=4"),
+    *("data.max_target_length=64", "data.validation_examples=40"),
 ]
-"""So large that the micro-batch shows in the memory of the process."""
+"""So large that the micro-batch shows in the memory of the process, and, as the defaults have it,
+more validation examples than one evaluation takes at a time."""
 
 
 @pytest.fixture(scope="module")

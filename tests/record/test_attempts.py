@@ -3,34 +3,33 @@
 import json
 
 import pytest
+import torch
 
 from batchopt.record.attempts import earlier_attempts, over_attempts
-from batchopt.record.files import append_jsonl, write_json
+from batchopt.record.documents import Attempt, Running
+from batchopt.record.files import append_jsonl
+from batchopt.record.statuses import Status
+from batchopt.record.write import write_running
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import OnOom
-from batchopt.run.verdict import Cut, next_cut
+from batchopt.run.verdict import AttemptPlan, after_out_of_memory
 from batchopt.training.step_times import PARTS, StepClock
 
 
 def attempt(seconds=10.0, *, size=16, energy=None, peak=5, mean=4.0, checkpointing=False, **more):
-    return {
-        "started_at": "2026-11-24T00:00:00Z",
-        "status": "interrupted",
-        "memory_source": "process_anonymous",
-        "duration_s": seconds,
-        "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": 64 // size,
-        "gradient_checkpointing": checkpointing,
-        "peak_memory_bytes": peak,
-        "mean_memory_bytes": mean,
-        "eval_peak_memory_bytes": None,
-        "energy_j": energy,
-        "mean_power_w": None,
-        "mean_utilization": None,
-        "peak_temperature_c": None,
-        "timing_untrusted": [],
+    return Attempt(
+        started_at="2026-11-24T00:00:00Z",
+        status=Status.interrupted,
+        memory_source="process_anonymous",
+        duration_s=seconds,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=64 // size,
+        gradient_checkpointing=checkpointing,
+        peak_memory_bytes=peak,
+        mean_memory_bytes=mean,
+        energy_j=energy,
         **more,
-    }
+    )
 
 
 def test_time_and_energy_are_those_of_all_attempts():
@@ -56,40 +55,41 @@ def test_memory_is_that_of_the_way_to_cut_that_the_run_ended_with():
 
 
 def test_a_disturbance_of_any_attempt_is_one_of_the_run():
-    figures = over_attempts([attempt(timing_untrusted=["a"]), attempt(timing_untrusted=["b", "a"])])
+    figures = over_attempts(
+        [attempt(timing_untrusted=("a",)), attempt(timing_untrusted=("b", "a"))]
+    )
     assert figures["timing_untrusted"] == ["a", "b"]
 
 
-def cut(size, checkpointing=False):
-    return Cut(BatchPlan(size, 64), checkpointing)
+def plan(size, checkpointing=False):
+    return AttemptPlan(BatchPlan(size, 64), checkpointing)
 
 
 def test_halving_goes_down_to_single_examples_and_then_gives_up():
-    sizes, now = [], cut(64)
+    sizes, now = [], plan(64)
     while now is not None:
-        sizes.append(now.plan.per_device_train_batch_size)
-        assert now.plan.effective_batch_size == 64
-        now = next_cut(OnOom.halve, now)
+        sizes.append(now.batch.per_device_train_batch_size)
+        assert now.batch.effective_batch_size == 64
+        now = after_out_of_memory(OnOom.halve, now)
     assert sizes == [64, 32, 16, 8, 4, 2, 1]
 
 
 def test_checkpointing_comes_before_halving_where_it_was_asked_for():
-    assert next_cut(OnOom.checkpoint_then_halve, cut(64)) == cut(64, True)
-    assert next_cut(OnOom.checkpoint_then_halve, cut(64, True)) == cut(32, True)
-    assert next_cut(OnOom.record, cut(64)) is None
+    assert after_out_of_memory(OnOom.checkpoint_then_halve, plan(64)) == plan(64, True)
+    assert after_out_of_memory(OnOom.checkpoint_then_halve, plan(64, True)) == plan(32, True)
+    assert after_out_of_memory(OnOom.record, plan(64)) is None
 
 
 def test_an_attempt_whose_supervisor_died_is_told_by_its_files(tmp_path):
-    facts = {
-        "per_device_train_batch_size": 16,
-        "gradient_accumulation_steps": 4,
-        "gradient_checkpointing": False,
-    }
     first = attempt(100.0)
-    write_json(
-        tmp_path / "running.json",
-        {"attempts": [first], "attempt_started_at": "2026-11-24T00:00:00Z", **facts},
+    running = Running(
+        attempts=(first,),
+        attempt_started_at="2026-11-24T00:00:00Z",
+        per_device_train_batch_size=16,
+        gradient_accumulation_steps=4,
+        gradient_checkpointing=False,
     )
+    write_running(tmp_path, running)
     rows = [
         {"time_s": 50.0, "attempt": 1, "phase": "train", "memory_bytes": 10**6},
         {"time_s": 110.0, "attempt": 2, "phase": "load", "memory_bytes": 99},
@@ -102,10 +102,10 @@ def test_an_attempt_whose_supervisor_died_is_told_by_its_files(tmp_path):
         stream.write('{"time_s": 999, "att')  # torn by the kill
     before, lost = earlier_attempts(tmp_path)
     assert before == first
-    assert lost["status"] == "killed"
-    assert lost["duration_s"] == pytest.approx(30.0)
-    assert (lost["peak_memory_bytes"], lost["mean_memory_bytes"]) == (7, 6)
-    assert lost["energy_j"] == 4.0
+    assert lost.status == "killed"
+    assert lost.duration_s == pytest.approx(30.0)
+    assert (lost.peak_memory_bytes, lost.mean_memory_bytes) == (7, 6)
+    assert lost.energy_j == 4.0
 
 
 def test_a_line_after_a_torn_one_is_whole(tmp_path):
@@ -116,12 +116,13 @@ def test_a_line_after_a_torn_one_is_whole(tmp_path):
 
 
 def test_the_parts_of_a_step_are_the_time_between_its_marks():
-    clock = StepClock(cuda=False)
-    clock.start()
-    for part in PARTS:
+    clock = StepClock(torch.device("cpu"))
+    clock.begin()
+    for part in (*PARTS, "forward_s"):
         clock.lap(part)
-    clock.lap("forward_s")
-    laps = clock.take()
-    assert set(laps) == set(PARTS)
-    assert all(seconds >= 0 for seconds in laps.values())
-    assert clock.take() == dict.fromkeys(PARTS, 0.0)
+    seconds = clock.seconds(clock.end())
+    assert seconds.keys() == {"duration_s", *PARTS}
+    assert all(value > 0 for value in seconds.values())
+    assert sum(seconds[part] for part in PARTS) <= seconds["duration_s"]
+    clock.begin()
+    assert sum(clock.seconds(clock.end())[part] for part in PARTS) == 0

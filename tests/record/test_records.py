@@ -10,13 +10,12 @@ import pytest
 from batchopt.errors import RequestError
 from batchopt.record import files
 from batchopt.record.attempts import earlier_attempts
-from batchopt.record.read import read_plan, read_record
+from batchopt.record.read import read_plan, read_record, read_sweep
 from batchopt.request.sweep import compose_sweep
 from batchopt.request.words import quoted
 from batchopt.sweeps.left import is_kept, reopen, what_is_left
 from batchopt.sweeps.plan import write_plan
-from batchopt.sweeps.results import exit_code, read_results
-from batchopt.sweeps.tables import print_summary
+from batchopt.sweeps.tables import exit_code, in_words, print_summary
 
 VERSION_1 = {
     "schema_version": 1,
@@ -61,8 +60,9 @@ def states(sweep, **fingerprints):
 def test_a_record_of_version_1_is_a_result_and_is_kept(sweep, capsys):
     folder = leave(sweep, 0, "record.json", VERSION_1)
     assert states(sweep) == [("completed", False), ("missing", True)]
-    results = read_results(sweep.directory)
-    assert (results[0].status, results[0].plan) == ("completed", "8 x 8")
+    results = read_sweep(sweep.directory)
+    assert results[0].status == "completed"
+    assert in_words(results[0]) == "completed, 2.00 steps/s, 0.500 ROUGE, 1.0 minutes"
     assert exit_code(results) == 1, "one is missing"
     print_summary(results)
     assert "2.00" in capsys.readouterr().out
@@ -77,8 +77,9 @@ def test_an_interrupted_record_of_version_1_is_gone_on_with(sweep):
 def test_a_record_of_a_newer_version_is_shown_and_kept(sweep, capsys):
     folder = leave(sweep, 0, "record.json", VERSION_99)
     assert states(sweep)[0] == ("preempted", False)
-    results = read_results(sweep.directory)
-    assert (results[0].status, results[0].plan) == ("preempted", "")
+    results = read_sweep(sweep.directory)
+    assert results[0].status == "preempted"
+    assert results[0].metrics["rouge_f1"] is None, "text is no number"
     print_summary(results)
     assert "preempted" in capsys.readouterr().out
     with pytest.raises(RequestError, match="attempts cannot be read"):
@@ -90,7 +91,7 @@ def test_a_plan_of_a_newer_version_goes_on_where_it_is_the_same(sweep):
     newer = json.loads(path.read_text()) | {"schema_version": 99, "new": {}}
     path.write_text(json.dumps(newer))
     assert write_plan(sweep, "another command")
-    assert read_plan(sweep.directory)["command"] == newer["command"]
+    assert read_plan(sweep.directory).command == newer["command"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": 3}', "\x00", "[" * 100_000])
@@ -100,9 +101,9 @@ def test_a_damaged_record_is_named_before_anything_runs(text, sweep):
         what_is_left(sweep, {})
     assert str(folder / "record.json") in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
-    results = read_results(sweep.directory)
-    assert results[0].status == "missing"
-    assert "record.json" in results[0].cause
+    results = read_sweep(sweep.directory)
+    assert results[0].status == "failed"
+    assert str(folder / "record.json") in results[0].cause
 
 
 def test_a_run_without_a_record_is_stale_where_its_code_was_another(sweep):
@@ -119,7 +120,7 @@ def test_a_number_that_another_process_has_inherited_keeps_nobody_out(sweep):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         running = {"pid": other.pid, "hostname": os.uname().nodename}
         leave(sweep, 0, "running.json", running)
-        with pytest.raises(RequestError, match=f"run by process {other.pid}"):
+        with pytest.raises(RequestError, match=f"is being run .* process {other.pid}"):
             what_is_left(sweep, {})
         leave(sweep, 0, "running.json", running | {"attempt_started_at": "2026-01-01T00:00:00Z"})
         assert states(sweep)[0] == ("missing", True)
@@ -148,7 +149,7 @@ def test_the_record_outlives_its_reader_of_another_version(sweep):
     before = (folder / "record.json").read_bytes()
     reopen(sweep.directory, what_is_left(sweep, {}))
     assert (folder / "record.json").read_bytes() == before
-    assert read_record(folder) == VERSION_99
+    assert read_record(folder).schema_version == 99
 
 
 @pytest.mark.parametrize("name", ["a b", "a=b", "a,b", "it's", "[a]", "{a}", "가", "a:b"])

@@ -9,7 +9,7 @@ from batchopt.request.compose import compose_run
 from batchopt.request.config import FilesDataConfig, PretrainedModelConfig, SampleDataConfig
 from batchopt.request.read_back import config_hash
 from batchopt.request.sweep import compose_sweep
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from batchopt.request.words import accept_plus
     ],
 )
 def test_a_plus_before_a_key_of_ours_is_dropped(word, accepted):
-    assert accept_plus(word) == accepted
+    assert read_words([word]) == [accepted]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_experiment_brings_what_it_sweeps_and_own_words_go_before(monkeypatch
     shutil.copytree(compose.conf_dir(), conf)
     shutil.copy(conf / "batch" / "05b.yaml", conf / "batch" / "best.yaml")
     monkeypatch.setattr(compose, "conf_dir", lambda: conf)
-    words = [accept_plus("experiment=combine")]
+    words = read_words(["experiment=combine"])
     jobs = compose_sweep(words).jobs
     assert len(jobs) == 12
     rates = {job.request.config.training.learning_rate for job in jobs}

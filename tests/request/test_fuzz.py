@@ -14,13 +14,13 @@ from batchopt.errors import RequestError
 from batchopt.errors import RequestError as AnalysisRequestError
 from batchopt.record import files
 from batchopt.record.attempts import earlier_attempts
+from batchopt.record.read import read_sweep
 from batchopt.request.compose import GROUPS, compose_run
 from batchopt.request.config import FilesDataConfig
 from batchopt.request.sweep import compose_sweep
-from batchopt.request.words import accept_plus
+from batchopt.request.words import read_words
 from batchopt.sweeps.left import is_over, what_is_left
 from batchopt.sweeps.plan import write_plan
-from batchopt.sweeps.results import read_results
 
 few = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),
@@ -70,7 +70,7 @@ def one_line(refusal):
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_run_or_one_line(words):
     try:
-        compose_run([accept_plus(word) for word in words])
+        compose_run(read_words(words))
     except RequestError as error:
         one_line(error)
 
@@ -79,7 +79,7 @@ def test_words_make_a_run_or_one_line(words):
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_sweep_or_one_line(words):
     try:
-        compose_sweep(["batch=05a,05b", *(accept_plus(word) for word in words)])
+        compose_sweep(["batch=05a,05b", *read_words(words)])
     except RequestError as error:
         one_line(error)
 
@@ -166,7 +166,7 @@ def test_a_record_is_read_or_refused_in_one_line(planned, tmp_path, content, tor
     run_dir.mkdir(exist_ok=True)
     (run_dir / files.RECORD).write_bytes(content[: len(content) // 2] if torn else content)
     write_plan(sweep, "the command")
-    results = read_results(sweep.directory)
+    results = read_sweep(sweep.directory)
     assert [result.name for result in results] == [job.run_dir for job in sweep.jobs]
     from batchopt.sweeps.tables import print_summary
 

@@ -13,6 +13,7 @@ from support.fake_nvml import GIB, card, card_uuid
 
 from batchopt.machine import device, host_memory
 from batchopt.machine.nvml import DeviceLost, DeviceMonitor, DeviceNotFound, NvmlError
+from batchopt.record.statuses import Phase
 from batchopt.run.measurement import Measurement, _ForeignCores
 
 A = card_uuid(0)
@@ -42,11 +43,11 @@ def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
         with measure(tmp_path, monitor) as measured:
             fake.set({"gpu0.processes": f"{RUN}:{9 * GIB}", "gpu0.used": 10 * GIB})
             measured.sample()  # loading: does not count
-            measured.enter("train")
+            measured.enter(Phase.train)
             for used in (2, 4):
                 fake.set({"gpu0.processes": f"{RUN}:{used * GIB}"})
                 measured.sample()
-            measured.enter("evaluate")
+            measured.enter(Phase.evaluate)
             fake.set({"gpu0.processes": f"{RUN}:{8 * GIB}"})
             measured.sample()
         metrics = measured.metrics(on_device=True)
@@ -59,7 +60,7 @@ def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
 
 
 def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake, measured):
-    measured.enter("train")
+    measured.enter(Phase.train)
     fake.set({"gpu0.used": 6 * GIB})
     measured.sample()
     fake.set({"gpu0.used": GIB // 2})  # a neighbour left: never below nothing
@@ -70,7 +71,7 @@ def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake
 
 
 def test_the_two_sources_are_never_mixed(fake, measured):
-    measured.enter("train")
+    measured.enter(Phase.train)
     for processes in ("", f"{RUN}:5", f"{RUN}:7", ""):
         fake.set({"gpu0.processes": processes, "gpu0.used": 9 * GIB})
         measured.sample()
@@ -80,7 +81,7 @@ def test_the_two_sources_are_never_mixed(fake, measured):
 
 
 def test_a_run_that_fell_back_to_the_cpu_is_measured_there(fake, measured):
-    measured.enter("train")
+    measured.enter(Phase.train)
     measured.sample()
     metrics = measured.metrics(on_device=False)
     assert metrics["memory_source"] == host_memory.SOURCE
@@ -114,7 +115,7 @@ def test_a_gpu_that_is_demanded_and_not_there_is_an_error():
 
 def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, measured):
     neighbour = RUN + 1
-    measured.enter("train")
+    measured.enter(Phase.train)
     fake.set({"gpu0.processes": f"{RUN}:{GIB}"})
     measured.sample()
     assert measured.metrics(on_device=True)["timing_untrusted"] == []
@@ -126,7 +127,7 @@ def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, measured):
 
 
 def test_a_throttled_gpu_is_named_and_its_power_limit_is_not(fake, measured):
-    measured.enter("train")
+    measured.enter(Phase.train)
     fake.set({"gpu0.processes": f"{RUN}:{GIB}", "gpu0.throttle": 0x4})
     measured.sample()
     measured.sample()
@@ -151,9 +152,9 @@ def test_a_lost_gpu_ends_the_sampling_and_is_kept(fake, tmp_path):
 def test_the_peak_that_the_run_read_itself_counts(tmp_path):
     """Between two samples memory may have been higher."""
     with measure(tmp_path, None) as measured:
-        measured.enter("train")
+        measured.enter(Phase.train)
         measured.sample()
-        measured.enter("evaluate", peak_bytes=10**15)
+        measured.enter(Phase.evaluate, peak_bytes=10**15)
         metrics = measured.metrics(on_device=False)
     assert metrics["peak_memory_bytes"] == 10**15
     assert metrics["eval_peak_memory_bytes"] is None or metrics["eval_peak_memory_bytes"] < 10**15

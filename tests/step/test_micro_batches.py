@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchopt.request.config import Packing
-from batchopt.step.micro_batches import Cut, Length, Padding, padding, plan_micro_batches
+from batchopt.step.micro_batches import Length, Padding, Partition, padding, plan_micro_batches
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 600), st.integers(1, 130)), min_size=1, max_size=80)
 SIZES = st.integers(1, 70)
@@ -18,7 +18,7 @@ WEIGHTS = st.tuples(st.integers(1, 5), st.integers(1, 5))
 unhurried = settings(deadline=None)
 
 
-def costs_of(lengths: list[Length], cut: Cut, weights: tuple[int, int] = (1, 2)) -> list[int]:
+def costs_of(lengths: list[Length], cut: Partition, weights: tuple[int, int] = (1, 2)) -> list[int]:
     """The padded cost of each micro-batch, written down once more, from the definition."""
     return [
         len(part)
@@ -36,7 +36,7 @@ def plan(
     packing: Packing,
     max_tokens: int | None = None,
     weights: tuple[int, int] = (1, 2),
-) -> Cut:
+) -> Partition:
     return plan_micro_batches(
         lengths,
         per_device_train_batch_size=size,

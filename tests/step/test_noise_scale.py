@@ -57,4 +57,4 @@ def test_the_norm_is_that_of_all_gradients_together():
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     model(torch.ones(1, 3)).sum().backward()
     flat = torch.cat([weight.grad.flatten() for weight in model.parameters()])
-    assert gradient_norm(model) == pytest.approx(float(flat.norm()))
+    assert float(gradient_norm(model)) == pytest.approx(float(flat.norm()))

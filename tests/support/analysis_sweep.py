@@ -1,12 +1,15 @@
-"""Writes a sweep with the files that real runs leave, for tests of the analysis."""
+"""Writes a sweep with the files of real runs, by the record's own constructor."""
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-PLANS = {"05a": (8, 8), "05b": (16, 4), "05c": (64, 1)}
+from batchopt.record.documents import BATCH, PlannedRun, Record, SweepPlan
+from batchopt.record.files import write_json, write_jsonl
+from batchopt.record.metrics import GIB
+from batchopt.record.write import write_record
 
-GIB = 2**30
+PLANS = {"05a": (8, 8), "05b": (16, 4), "05c": (64, 1)}
 
 
 def make_sweep(root: Path, jobs: list[dict[str, Any]], name: str = "2026-11-23/10-30-00") -> Path:
@@ -19,48 +22,37 @@ def make_sweep(root: Path, jobs: list[dict[str, Any]], name: str = "2026-11-23/1
     for number, job in enumerate(jobs):
         preset, seed = job["preset"], job.get("seed", 1)
         batch, accumulation = job.get("pair") or PLANS.get(preset, (8, 8))
-        overrides = job.get("overrides") or [f"batch={preset}", f"seed={seed}"]
-        run_dir = f"{number}_{','.join(overrides)}"
-        plan = {
-            "per_device_train_batch_size": batch,
-            "gradient_accumulation_steps": accumulation,
-            "effective_batch_size": batch * accumulation,
-        }
+        overrides = tuple(job.get("overrides") or [f"batch={preset}", f"seed={seed}"])
         planned.append(
-            {
-                "number": number,
-                "overrides": overrides,
-                "run_dir": run_dir,
-                "preset": preset,
-                "seed": seed,
-                **plan,
-            }
+            PlannedRun(
+                number=number,
+                overrides=overrides,
+                run_dir=f"{number}_{','.join(overrides)}",
+                preset=preset,
+                seed=seed,
+                per_device_train_batch_size=batch,
+                gradient_accumulation_steps=accumulation,
+                effective_batch_size=batch * accumulation,
+            )
         )
         if job.get("status") != "missing":
-            write_run(sweep / run_dir, planned[-1], plan, job)
-    sweep.mkdir(parents=True, exist_ok=True)
-    write_json(
-        sweep / "sweep.json",
-        {
-            "schema_version": 1,
-            "created_at": "2026-11-23T10:30:00Z",
-            "command": "python -m batchopt.train -m batch=05a,05b,05c",
-            "jobs": planned,
-        },
+            write_run(sweep / planned[-1].run_dir, planned[-1], job)
+    plan = SweepPlan(
+        created_at="2026-11-23T10:30:00Z",
+        command="python -m batchopt.train -m batch=05a,05b,05c",
+        jobs=tuple(planned),
     )
+    write_json(sweep / "sweep.json", asdict(plan))
     return sweep
 
 
-def write_run(
-    run: Path, planned: dict[str, Any], plan: dict[str, int], job: dict[str, Any]
-) -> None:
+def write_run(run: Path, planned: PlannedRun, job: dict[str, Any]) -> None:
     status = job.get("status", "completed")
     completed = status == "completed"
     speed, peak_gib = job.get("speed", 0.5), job.get("peak_gib", 0.7)
     # (step, rouge_f1) of the evaluations; the training clock follows from the speed.
     rouge = job.get("rouge", [(0, 0.02), (50, 0.3), (100, 0.45), (157, 0.5)]) if completed else []
     best_step, best = max(rouge, key=lambda row: row[1], default=(None, None))
-    run.mkdir(parents=True)
     metrics = {
         "peak_memory_bytes": int(peak_gib * GIB),
         "mean_memory_bytes": int(peak_gib * 0.8 * GIB),
@@ -85,32 +77,26 @@ def write_run(
         "best_rouge_f1": best,
         "best_step": best_step,
         "rouge_tokenizer": "kiwi",
-        **dict.fromkeys(
-            (
-                *("peak_allocated_bytes", "peak_reserved_bytes", "num_alloc_retries", "energy_j"),
-                *("mean_power_w", "mean_utilization", "mfu", "gradient_noise_scale"),
-            )
-        ),
         **job.get("metrics", {}),
     }
-    record = {
-        "schema_version": 1,
-        "status": status,
-        "cause": None if completed else job.get("cause", f"the run ended {status}"),
-        "started_at": "2026-11-23T10:30:00Z",
-        "ended_at": "2026-11-23T10:36:00Z",
-        "overrides": planned["overrides"],
-        "preset": planned["preset"],
-        "seed": planned["seed"],
-        "plan": plan
-        | {
+    plan = {key: getattr(planned, key) for key in BATCH}
+    record = Record(
+        status=status,
+        cause=None if completed else job.get("cause", f"the run ended {status}"),
+        started_at="2026-11-23T10:30:00Z",
+        ended_at="2026-11-23T10:36:00Z",
+        overrides=planned.overrides,
+        preset=planned.preset,
+        seed=planned.seed,
+        plan={
+            **plan,
             "packing": "sorted",
             "optimizer_steps": 157,
             "train_examples": 2000,
             "validation_examples": 200,
         },
-        "metrics": metrics,
-        "environment": {
+        metrics=metrics,
+        environment={
             "python": "3.11.9",
             "packages": {"torch": "2.13.0+cpu", "transformers": "5.23.0"},
             "platform": "Linux-6.1-x86_64",
@@ -127,7 +113,7 @@ def write_run(
             "slurm_job_id": None,
             **job.get("environment", {}),
         },
-        "data": {
+        data={
             "source": "sample",
             "train_examples": 2000,
             "validation_examples": 200,
@@ -137,19 +123,18 @@ def write_run(
             "max_source_length": 512,
             "max_target_length": 128,
         },
-        "model": {"name": "tiny", "parameters": 345_600},
-        "data_fingerprint": job.get("data_fingerprint", "abc123"),
-        "config_hash": "def456",
-        "traceback": None,
-    }
-    write_json(run / "record.json", record)
+        model={"name": "tiny", "parameters": 345_600},
+        data_fingerprint=job.get("data_fingerprint", "abc123"),
+        config_hash="def456",
+    )
+    write_record(run, record)
     if job.get("config"):
         (run / ".hydra").mkdir()
         # JSON is YAML.
-        config = {"batch": plan, "seed": planned["seed"], **job["config"]}
+        config = {"batch": plan, "seed": planned.seed, **job["config"]}
         write_json(run / ".hydra" / "config.yaml", config)
     steps = range(5, 158, 5) if completed else range(1, 4)
-    write_lines(
+    write_jsonl(
         run / "metrics.jsonl",
         [
             {
@@ -158,7 +143,7 @@ def write_run(
                 "epoch": step / 31.4,
                 "time_s": step / speed + 8,
                 "train_time_s": step / speed,
-                "train_loss": 1.2 + 5.7 * 0.97**step + 0.01 * planned["seed"],
+                "train_loss": 1.2 + 5.7 * 0.97**step + 0.01 * (planned.seed or 0),
                 "learning_rate": 0.001,
                 "grad_norm": 1.2,
             }
@@ -181,7 +166,7 @@ def write_run(
         ],
     )
     seconds = 157 / speed if completed else 12
-    write_lines(
+    write_jsonl(
         run / "memory.jsonl",
         [
             {
@@ -194,11 +179,3 @@ def write_run(
             for part in range(0, 61, 1 if completed else 6)
         ],
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

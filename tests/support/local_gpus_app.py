@@ -15,7 +15,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 
 from batchopt.machine.device import lease_for_run
-from batchopt.record.files import RECORD, write_json
+from batchopt.record.documents import Record
+from batchopt.record.write import write_record
 from batchopt.request.compose import conf_dir, register_schemas
 
 
@@ -41,8 +42,7 @@ def job(config: Any) -> str:
     lease.close()
     status = "interrupted" if signals else "completed"
     plan = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 64}
-    record = {"status": status, "cause": f"{signals}", "plan": plan, "metrics": {}}
-    write_json(run_dir / RECORD, record)
+    write_record(run_dir, Record(status=status, cause=f"{signals}", plan=plan))
     return status
 
 

@@ -10,9 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support import TOP
 from support.fake_nvml import GIB, card, card_uuid
 
-TESTS = Path(__file__).parent
+TESTS = TOP / "tests"
 CARDS = A, B, C = card_uuid(0), card_uuid(1), card_uuid(2)
 SEEDS = "seed=1,2,3,4,5,6,7"
 
@@ -26,7 +27,12 @@ class Sweep:
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-c", "import local_gpus_app; local_gpus_app.main()", "-m"),
+                *(
+                    sys.executable,
+                    "-c",
+                    "from support import local_gpus_app; local_gpus_app.main()",
+                    "-m",
+                ),
                 *(f"hydra/launcher={launcher}", f"hydra.sweep.dir={directory}"),
                 *("hydra.sweep.subdir=${hydra.job.num}_${seed}", *words),
             ],
@@ -256,7 +262,7 @@ def test_a_killed_run_frees_its_gpu(sweep):
 @pytest.fixture
 def train(tmp_path, library):
     """The real command line; torch finds no CUDA and trains anyway, "on" two cards."""
-    from test_supervisor import SMALL
+    from support.runs import SMALL
 
     library.reset()
     library.set(card(0) | card(1))

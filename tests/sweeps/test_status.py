@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,11 @@ import pytest
 from support.processes import wait_for
 from support.runs import SMALL
 
+from batchopt.record.documents import PlannedRun, Record, Running, SweepPlan
+from batchopt.record.files import now, write_json, write_jsonl
+from batchopt.record.write import write_record, write_running
 from batchopt.slurm.jobs import JobState, SweepJob
-from batchopt.sweeps.progress import find_sweep, read_sweep
+from batchopt.sweeps.progress import find_sweep, sweep_status
 
 HERE = os.uname().nodename
 COMMAND = [sys.executable, "-m", "batchopt.status"]
@@ -34,7 +38,7 @@ def status(*words, cwd, **options):
     )
 
 
-def stamp(ago_s=0.0):
+def stamp(ago_s):
     moment = datetime.now(UTC) - timedelta(seconds=ago_s)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -57,18 +61,21 @@ class Tree:
     def __init__(self, directory: Path, presets=("05a", "05b", "05c"), **launcher):
         self.directory = directory
         directory.mkdir(parents=True)
-        jobs = [
-            {"number": number, "run_dir": f"{number}_batch={preset}", "preset": preset}
-            for number, preset in enumerate(presets)
-        ]
         # Without another word this test is the command that runs the sweep.
-        plan = {
-            "pid": os.getpid(),
-            "hostname": HERE,
-            "launched_at": stamp(),
-            "jobs": jobs,
-        } | launcher
-        (directory / "sweep.json").write_text(json.dumps(plan))
+        plan = SweepPlan(
+            command="python -m batchopt.train",
+            jobs=tuple(
+                PlannedRun(
+                    number=number,
+                    overrides=(f"batch={preset}",),
+                    run_dir=f"{number}_batch={preset}",
+                    preset=preset,
+                )
+                for number, preset in enumerate(presets)
+            ),
+            **{"pid": os.getpid(), "hostname": HERE, "launched_at": now()} | launcher,
+        )
+        write_json(directory / "sweep.json", asdict(plan))
 
     def run(self, number):
         (folder,) = self.directory.glob(f"{number}_*") or [None]
@@ -81,14 +88,14 @@ class Tree:
         return folder
 
     def ended(self, number, state="completed", **metrics):
-        record = {
-            "status": state,
-            "cause": f"because of {state}",
-            "plan": {"optimizer_steps": 160},
-            "metrics": {"optimizer_steps_done": 160, "total_time_s": 100.0} | metrics,
-            "environment": {"device_kind": "cpu"},
-        }
-        (self._folder(number) / "record.json").write_text(json.dumps(record))
+        record = Record(
+            status=state,
+            cause=f"because of {state}",
+            plan={"optimizer_steps": 160},
+            metrics={"optimizer_steps_done": 160, "total_time_s": 100.0} | metrics,
+            environment={"device_kind": "cpu"},
+        )
+        write_record(self._folder(number), record)
 
     def running(self, number, step=None, phase="train", **running):
         folder = self._folder(number)
@@ -96,24 +103,24 @@ class Tree:
             "pid": os.getpid(),
             "hostname": HERE,
             "started_at": stamp(60.0),
-            "attempt_started_at": stamp(),
+            "attempt_started_at": now(),
             "per_device_train_batch_size": 8,
             "optimizer_steps": 160,
         } | running
-        (folder / "running.json").write_text(json.dumps(facts))
+        write_running(folder, Running(**facts))
         rows = [{"phase": "load", "memory_bytes": 9 * 2**30}]
         rows += [{"phase": phase, "memory_bytes": size * 2**30} for size in (2, 3, 1)]
-        lines(folder / "memory.jsonl", rows)
+        write_jsonl(folder / "memory.jsonl", rows)
         if step is not None:
             # Two steps a second, and an evaluation that takes 10 s of the wall clock.
             rows = [{"kind": "evaluation", "step": 0, "rouge_f1": 0.01}]
             rows += [train_row(each) for each in (1, *range(5, step, 5))]
             rows += [{"kind": "evaluation", "step": step, "rouge_f1": 0.25}, train_row(step, 10.0)]
-            lines(folder / "metrics.jsonl", rows)
+            write_jsonl(folder / "metrics.jsonl", rows)
         return folder
 
     def read(self, jobs=None):
-        return read_sweep(self.directory, jobs or {})
+        return sweep_status(self.directory, jobs or {})
 
     def states(self, jobs=None):
         return [run.state for run in self.read(jobs).runs]
@@ -122,10 +129,6 @@ class Tree:
 def train_row(step, evaluated_s=0.0):
     clocks = {"time_s": 5.0 + step / 2 + evaluated_s, "train_time_s": step / 2}
     return {"kind": "train", "step": step, "train_loss": 5 - step / 100, **clocks}
-
-
-def lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 # One run
@@ -141,7 +144,7 @@ def test_a_run_that_trains_is_shown_with_its_speed_and_what_is_left(tmp_path):
     assert run.rouge_f1 == 0.25
     assert run.peak_memory_bytes == 3 * 2**30, "of the training, not of the loading"
     assert run.left_s == pytest.approx(79 * (40 + 10) / 80), "what is left has evaluations too"
-    assert run.place == "CPU"
+    assert run.runs_on == "CPU"
 
 
 def test_lines_that_a_kill_tore_are_no_lines(tmp_path):
@@ -160,7 +163,9 @@ def test_lines_that_a_kill_tore_are_no_lines(tmp_path):
     assert found.rouge_f1 == expected.rouge_f1
     assert found.peak_memory_bytes == expected.peak_memory_bytes
     (folder / "running.json").write_text('{"pid": ')
-    assert tree.states()[0] == "waiting", "and a damaged file is as good as none"
+    (failed, *_) = tree.read().runs
+    assert failed.state == "failed"
+    assert str(folder / "running.json") in failed.cause
 
 
 @pytest.mark.parametrize(
@@ -185,7 +190,7 @@ def test_a_gpu_is_named_so_that_two_of_a_kind_differ(tmp_path):
     tree = Tree(tmp_path / "sweep")
     uuid = "GPU-1932f937-d72c-4106-c12f-20bd9faed9f6"
     tree.running(0, device_uuid=uuid, device_name="NVIDIA A100-SXM4-40GB")
-    assert tree.read().runs[0].place == "GPU-1932f937 A100-SXM4-40GB"
+    assert tree.read().runs[0].runs_on == "GPU-1932f937 A100-SXM4-40GB"
 
 
 # Runs that end, or die without a word
@@ -196,17 +201,17 @@ def test_a_gpu_is_named_so_that_two_of_a_kind_differ(tmp_path):
 )
 def test_what_a_record_says_holds(state, tmp_path):
     tree = Tree(tmp_path / "sweep")
-    tree.running(0, step=20)  # a file that was about to be removed
     tree.ended(0, state, steps_per_second=2.5, rouge_f1=0.5)
+    tree.running(0, step=20)  # a file that was about to be removed
     run = tree.read().runs[0]
     assert (run.state, run.step, run.steps_per_second, run.rouge_f1) == (state, 160, 2.5, 0.5)
     assert run.cause == ("" if state == "completed" else f"because of {state}")
 
 
-def test_a_process_that_is_gone_has_died(gone, tmp_path):
+def test_a_run_with_a_process_that_is_gone_was_killed(gone, tmp_path):
     tree = Tree(tmp_path / "sweep")
     tree.running(0, step=20, pid=gone)
-    assert tree.states()[0] == "died"
+    assert tree.states()[0] == "killed"
     tree.running(0, step=20, pid=gone, hostname="elsewhere")
     assert tree.states()[0] == "training", "another host's processes cannot be seen"
 
@@ -214,7 +219,7 @@ def test_a_process_that_is_gone_has_died(gone, tmp_path):
 def test_a_process_that_only_inherited_the_number_is_not_the_run(tmp_path):
     tree = Tree(tmp_path / "sweep")
     tree.running(0, step=20, attempt_started_at=stamp(10 * 24 * 3600))
-    assert tree.states()[0] == "died"
+    assert tree.states()[0] == "killed"
 
 
 def test_no_heartbeat_for_two_minutes_is_no_sign_of_life(tmp_path):
@@ -223,7 +228,7 @@ def test_no_heartbeat_for_two_minutes_is_no_sign_of_life(tmp_path):
     for name in ("running.json", "memory.jsonl"):
         age(folder / name, 300)
     run = tree.read().runs[0]
-    assert (run.state, run.left_s) == ("silent", None)
+    assert (run.state, run.left_s) == ("killed", None)
     assert run.cause == "no sign of life from node7 for 5 min"
     age(folder / "running.json", 100)
     assert tree.states()[0] == "training", "either file is a heartbeat"
@@ -264,7 +269,7 @@ def test_slurm_says_what_waits_why_and_where_it_runs(gone, tmp_path):
         None,
     )
     found = tree.read(jobs).runs
-    assert [(run.state, run.place) for run in found] == [
+    assert [(run.state, run.runs_on) for run in found] == [
         ("training", "job 17_0 (node7)"),
         ("queued", "job 17_1 (Resources)"),
         ("queued", "job 17_2 (SLURM does not tell)"),
@@ -383,15 +388,18 @@ def test_a_single_run_is_a_sweep_of_one(tmp_path):
         (["nowhere"], "nowhere is not a directory"),
         ([], "multirun is not a directory"),
         (["other"], "holds no sweep"),
-        (["damaged"], "damaged/sweep.json is damaged"),
-        (["empty"], "it plans no run"),
+        (["damaged"], "damaged/sweep.json cannot be read as JSON"),
+        (["empty"], "empty/sweep.json plans no run"),
         ([".", "watch=yes"], "watch is yes; it must be true or false"),
         ([".", "damaged"], "one SWEEP at a time"),
         (["--watch"], "--watch: no such flag"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_2(words, expected, tmp_path):
-    for name, text in (("damaged", '{"jobs": [{"number": 0}'), ("empty", '{"jobs": []}')):
+    for name, text in (
+        ("damaged", '{"jobs": [{"number": 0}'),
+        ("empty", '{"schema_version": 1, "command": "", "jobs": []}'),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sweep.json").write_text(text)
     (tmp_path / "other").mkdir()
@@ -525,7 +533,7 @@ def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path):
 
     def run():
         plans = list(tmp_path.glob("multirun/*/*/sweep.json"))
-        return plans and read_sweep(plans[0].parent, {}).runs[0]
+        return plans and sweep_status(plans[0].parent, {}).runs[0]
 
     try:
         trained = wait_for(lambda: (seen := run()) and seen.left_s and seen, "training", 120)
@@ -536,12 +544,12 @@ def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path):
         assert trained.loss > 0
         assert trained.rouge_f1 is not None
         assert trained.peak_memory_bytes > 50 * 2**20
-        assert trained.place == "CPU"
+        assert trained.runs_on == "CPU"
     finally:
         os.killpg(sweep.pid, signal.SIGKILL)
         sweep.wait()
     (_, _, first, second, progress, *causes) = status(cwd=tmp_path).stdout.splitlines()
-    assert first.split()[:3] == ["0_batch=05a", "05a", "died"]
+    assert first.split()[:3] == ["0_batch=05a", "05a", "killed"]
     assert second.split()[:3] == ["1_batch=05b", "05b", "missing"]
     assert progress.startswith("100%: 2 of 2 runs ended")
     assert len(causes) == 2

@@ -5,14 +5,15 @@ import json
 
 import pytest
 import yaml
-from support.runs import records, train
+from support.runs import records, resume, train
 
 from batchopt.errors import RequestError
 from batchopt.record.metrics import METRICS
-from batchopt.request.compose import compose_run, preset_plans
+from batchopt.request.compose import compose_run
 from batchopt.request.objective import directions, read_objectives
+from batchopt.request.presets import compose_presets
 from batchopt.request.sweep import compose_sweep
-from batchopt.request.words import name_divisors
+from batchopt.request.words import read_words
 from batchopt.sweeps.search import WORST, value_of
 
 needs_optuna = pytest.mark.skipif(
@@ -22,7 +23,7 @@ needs_optuna = pytest.mark.skipif(
 
 
 def plans(*words):
-    return [str(job.request.plan) for job in compose_sweep(name_divisors(words)).jobs]
+    return [str(job.request.plan) for job in compose_sweep(read_words(words)).jobs]
 
 
 def test_one_word_sweeps_every_divisor_of_the_effective_batch():
@@ -49,7 +50,7 @@ def test_a_pair_of_ones_own_is_named_by_the_pair():
     sweep = compose_sweep(["batch=custom", "batch.per_device_train_batch_size=2,4"])
     assert [job.request.preset for job in sweep.jobs] == ["2x32", "4x16"]
     named = ["batch=custom", "batch.per_device_train_batch_size=32", "seed=2"]
-    assert list(preset_plans(named)) == ["05a", "05b", "05c", "32x2"]
+    assert list(compose_presets(named).plans) == ["05a", "05b", "05c", "32x2"]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_pair_of_ones_own_is_named_by_the_pair():
 )
 def test_every_divisor_is_refused_beside_what_contradicts_it(words, expected):
     with pytest.raises(RequestError, match=expected):
-        name_divisors(["batch=divisors", *words])
+        read_words(["batch=divisors", *words])
 
 
 def test_a_sweep_of_nothing_names_its_run_by_the_batch():
@@ -89,7 +90,7 @@ def test_a_run_without_its_objective_is_worth_the_worst(tmp_path):
         return value_of(tmp_path, names)
 
     metrics = {"rouge_f1": 0.5, "peak_memory_bytes": 7}
-    done = {"status": "completed", "metrics": metrics}
+    done = {"schema_version": 2, "status": "completed", "metrics": metrics}
     assert worth(done, "rouge_f1") == 0.5
     assert worth(done, "rouge_f1", "peak_memory_bytes") == (0.5, 7.0)
     assert worth(done, "energy_j") == WORST
@@ -157,3 +158,21 @@ def test_a_search_runs_by_the_objective_and_leaves_an_ordinary_sweep(objective, 
         }
         assert set(values) <= measured
     assert train(*SEARCH, f"objective={objective}", cwd=tmp_path, cache=cache).returncode == 2
+
+
+def test_a_sweep_goes_on_with_keys_that_change_no_number_and_with_no_others(tmp_path, cache):
+    words = ["-m", "batch=05a,05b", "hydra.sweep.dir=sweep", "training.max_steps=1", "verify=false"]
+    assert train(*words, cwd=tmp_path, cache=cache).returncode == 0
+    before = records(tmp_path)
+    (tmp_path / "sweep" / "1_batch=05b" / "record.json").unlink()
+    new = ["tracker=tensorboard", "device.wait_for_free=false", "run.timeout_min=9"]
+    done = resume(tmp_path / "sweep", *new, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kept: 0_batch=05a: completed" in done.stdout
+    after = records(tmp_path)
+    assert after["0_batch=05a"] == before["0_batch=05a"]
+    assert after["1_batch=05b"]["config_hash"] == before["1_batch=05b"]["config_hash"]
+    assert list((tmp_path / "sweep" / "1_batch=05b").rglob("events.out.tfevents.*"))
+    other = resume(tmp_path / "sweep", "training.max_steps=2", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "holds another sweep" in other.stderr

@@ -1,6 +1,12 @@
 """The allocator's peaks are kept by phase; what is read is what torch.cuda tells."""
 
-from batchopt.training.allocator import Allocator
+import os
+from types import SimpleNamespace
+
+import pytest
+from support.fake_nvml import GIB, FakeNvml, card
+
+from batchopt.training.allocator import Allocator, MemoryLimit, own_device_bytes
 
 
 class Cuda:
@@ -25,6 +31,18 @@ class Cuda:
 
     def memory_stats(self) -> dict[str, int]:
         return {"num_alloc_retries": 2, "num_ooms": 1}
+
+    def memory_reserved(self) -> int:
+        return self.reserved
+
+    def empty_cache(self) -> None:
+        self.reserved = self.allocated
+
+    def mem_get_info(self) -> tuple[int, int]:
+        return 0, 40 * GIB
+
+    def set_per_process_memory_fraction(self, share: float) -> None:
+        self.share = share
 
 
 def test_evaluation_and_loading_do_not_count_to_the_training():
@@ -57,3 +75,73 @@ def test_a_phase_that_comes_back_keeps_its_highest():
 
 def test_a_run_that_never_trained_has_no_figures():
     assert Allocator(Cuda()).metrics()["peak_allocated_bytes"] is None
+
+
+def test_neither_training_nor_evaluation_has_the_others_cache_in_its_peak():
+    """An evaluation that took 900 left them to the allocator; the training needs 300."""
+    cuda = Cuda()
+    allocator = Allocator(cuda)
+    reserved = {}
+    for phase, needed in (("evaluate", 900), ("first_steps", 300), ("evaluate", 200)):
+        allocator.enter(phase)
+        cuda.use(needed, max(needed, cuda.reserved))
+        cuda.use(100, cuda.reserved)
+        reserved[phase] = cuda.reserved
+    assert reserved == {"evaluate": 200, "first_steps": 300}
+    assert allocator.metrics()["peak_reserved_bytes"] == 300
+
+
+def test_a_log_line_leaves_the_cache_alone():
+    """The training takes up its phase again after each; to empty the cache would make it slow."""
+    cuda = Cuda()
+    allocator = Allocator(cuda)
+    for phase in ("first_steps", "train", "save", "train"):
+        allocator.enter(phase)
+        cuda.use(100, 500)
+    assert cuda.reserved == 500
+
+
+def step_ends(limit: MemoryLimit) -> None:
+    limit.on_step_end(*[SimpleNamespace()] * 3)
+
+
+def test_what_a_neighbour_has_does_not_count_to_the_limit(fake: FakeNvml) -> None:
+    """A neighbour with 20 GiB beside a run with 2 GiB, 1 GiB of it outside the allocator."""
+    fake.set(card(0, used=20 * GIB, processes=f"777:{20 * GIB}"))
+    cuda = Cuda()
+    limit = MemoryLimit(8 * GIB, cuda, own_device_bytes())
+    cuda.use(GIB, GIB)
+    fake.set(card(0, used=22 * GIB, processes=f"777:{20 * GIB};{os.getpid()}:{2 * GIB}"))
+    step_ends(limit)
+    assert cuda.share == pytest.approx((8 - 1) / 40)
+
+
+def test_where_processes_are_hidden_it_is_what_was_added_since_cuda_started(
+    fake: FakeNvml,
+) -> None:
+    fake.set(card(0, used=20 * GIB, processes=None))
+    cuda = Cuda()
+    limit = MemoryLimit(8 * GIB, cuda, own_device_bytes())
+    cuda.use(GIB, GIB)
+    fake.set(card(0, used=22 * GIB))
+    step_ends(limit)
+    assert cuda.share == pytest.approx((8 - 1) / 40)
+
+
+def test_a_first_step_beyond_the_limit_is_out_of_memory():
+    cuda = Cuda()
+    limit = MemoryLimit(3 * GIB, cuda, lambda: 2 * GIB)
+    cuda.use(GIB, 5 * GIB // 2)
+    cuda.use(GIB, GIB)
+    with pytest.raises(MemoryError, match=r"took 3\.50 GiB, 1\.00 of it outside"):
+        step_ends(limit)
+
+
+def test_without_nvml_the_allocators_own_memory_is_limited():
+    cuda = Cuda()
+    limit = MemoryLimit(10 * GIB, cuda, lambda: None)
+    step_ends(limit)
+    assert cuda.share == pytest.approx(0.25)
+    cuda.share = 0.0
+    step_ends(limit)
+    assert cuda.share == 0.0, "once, after the first step"

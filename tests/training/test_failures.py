@@ -30,6 +30,9 @@ def wrapped(cause):
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        RuntimeError(
+            "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+        ),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         OSError(12, "Cannot allocate memory"),
@@ -47,6 +50,28 @@ def test_each_way_to_say_out_of_memory_is_understood(error):
     [ValueError("shapes do not match"), RuntimeError("CUDA error: device-side assert"), KeyError()],
 )
 def test_a_bug_is_no_out_of_memory(error):
+    assert describe(error)[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "CUDA error: uncorrectable ECC error encountered",
+        "CUDA error: uncorrectable NVLink error detected during the execution",
+        "CUDA error: no CUDA-capable device is detected",
+        "CUDA error: the launch timed out and was terminated",
+        "CUDA error: unknown error",
+        "Unable to determine the device handle for GPU0: GPU has fallen off the bus",
+    ],
+)
+def test_a_lost_gpu_is_named_as_such(message):
+    status, cause = describe(RuntimeError(f"{message}\nCUDA kernel errors might be"))
+    assert (status, cause) == ("failed", f"the GPU was lost: {message}")
+
+
+def test_cublas_that_fails_in_the_midst_of_a_run_is_a_bug_and_no_lack_of_memory():
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm(`")
     assert describe(error)[0] == "failed"
 
 

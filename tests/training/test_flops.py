@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from support.python_device import NAME, python_device
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BartConfig, BartForConditionalGeneration, T5Config
 from transformers import T5ForConditionalGeneration as T5
 
 from batchopt.request.config import Precision
 from batchopt.step.loss import micro_batch_loss
+from batchopt.training import flops
 from batchopt.training.flops import count_flops, measure_peak
 
 SMALL = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "vocab_size": 90}
@@ -62,5 +64,29 @@ def test_the_run_is_not_touched():
     assert all(weight.grad is None for weight in model.parameters())
 
 
-def test_the_peak_is_measured():
+def test_the_peak_is_measured_and_the_random_numbers_of_the_run_stay():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
     assert measure_peak(torch.device("cpu"), Precision.fp32) > 1e8
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_on_a_gpu_its_own_clock_times_many_products_of_random_matrices(monkeypatch):
+    """Launches and an idle clock, or zeros and ones, would make another peak."""
+    seen = []
+    mm = torch.mm
+
+    def product(left, right, *, out):
+        seen.append((left.dtype, float(left.inner.float().std()), len(device.waits)))
+        return mm(left[:8, :8], right[:8, :8]) if len(seen) > 1 else mm(left, right, out=out)
+
+    monkeypatch.setattr(flops, "WARM_UP_S", 0.0)
+    monkeypatch.setattr(torch, "mm", product)
+    with python_device() as device:
+        assert measure_peak(torch.device(NAME), Precision.bf16) > 0
+    assert len(seen) == 5 * flops.PRODUCTS
+    assert {dtype for dtype, _, _ in seen} == {torch.bfloat16}
+    assert all(deviation == pytest.approx(1, rel=0.01) for _, deviation, _ in seen)
+    waits = [waits for _, _, waits in seen]
+    assert len(set(waits)) == 5, "the host waits once for the products between two events"
+    assert device.calls == ["empty_cache"]

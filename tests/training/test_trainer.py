@@ -30,7 +30,7 @@ def train(tmp_path, cache):
         folder.mkdir(exist_ok=True)
         request = compose_run([*SMALL, f"cache_dir={cache}", *words])
         recorder = Recorder(folder, Events(None), time.monotonic())
-        trainer = build_trainer(request, request.plan, recorder, {"metrics": {}})
+        trainer, _ = build_trainer(request, request.plan, recorder)
         trainer.train(resume_from_checkpoint=resume_from)
         rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["kind"] == "train"]
         return trainer, {row["step"]: row["train_loss"] for row in rows}
@@ -45,7 +45,8 @@ def whole(tmp_path_factory, cache):
     words = [*SMALL, f"cache_dir={cache}", "batch=05c", "batch.packing=none"]
     recorder = Recorder(folder, Events(None), time.monotonic())
     request = compose_run(words)
-    build_trainer(request, request.plan, recorder, {"metrics": {}}).train()
+    trainer, _ = build_trainer(request, request.plan, recorder)
+    trainer.train()
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if row["kind"] == "train"]
     return {row["step"]: row["train_loss"] for row in rows}
 
@@ -103,7 +104,6 @@ def test_each_prediction_belongs_to_its_example(train):
     trainer, _ = train("training.max_steps=1")
     many = trainer.evaluator
     one = Evaluator(
-        many.examples,
         many.rows,
         many.tokenizer,
         many.rouge,
@@ -113,7 +113,7 @@ def test_each_prediction_belongs_to_its_example(train):
     )
     together = many.evaluate(trainer.model, torch.no_grad)
     alone = one.evaluate(trainer.model, torch.no_grad)
-    assert [row["id"] for row in together.predictions] == [e.id for e in many.examples]
+    assert [row["id"] for row in together.predictions] == [row["id"] for row in many.rows]
     assert together.eval_loss == pytest.approx(alone.eval_loss, rel=1e-5)
     same = [
         a["prediction"] == b["prediction"]

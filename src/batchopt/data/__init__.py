@@ -3,7 +3,10 @@
 `Example` is what every source yields. Reading needs no torch and no model.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +21,27 @@ class Example:
     summaries: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Corpus:
     """The two disjoint splits of one data set.
 
-    `skipped_rows` counts what `data.on_bad_row=skip` left out of both splits.
+    `skipped_rows` counts the rows of both splits that `data.on_bad_row=skip` left out.
     """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     skipped_rows: int = 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the content of both splits, in hexadecimal digits.
+
+        It depends on ids, texts and their order. It does not depend on the place or the format of
+        the files.
+        """
+        digest = hashlib.sha256()
+        for split, examples in (("train", self.train), ("validation", self.validation)):
+            for example in examples:
+                line = json.dumps([split, example.id, example.dialogue, example.summaries])
+                digest.update(line.encode() + b"\n")
+        return digest.hexdigest()

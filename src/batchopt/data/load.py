@@ -1,7 +1,5 @@
-"""The way from a data config to its corpus, and the name of a corpus by its content."""
+"""Reads the corpus that a data config names."""
 
-import hashlib
-import json
 from dataclasses import replace
 
 from batchopt.data import Corpus, files, hub, sample
@@ -10,10 +8,10 @@ from batchopt.request.config import DataConfig, FilesDataConfig, HubDataConfig, 
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """Reads or generates both splits, the validation split cut to `max_validation_examples`.
+    """Reads or generates both splits, and cuts the validation split to `max_validation_examples`.
 
     Raises:
-        RequestError: Data or a value of the config that cannot be used.
+        RequestError: The data, or a value of the config, cannot be used.
     """
     limit = config.max_validation_examples
     if limit is not None and limit < 1:
@@ -22,19 +20,6 @@ def load_corpus(config: DataConfig) -> Corpus:
         )
     corpus = _load(config)
     return replace(corpus, validation=corpus.validation[:limit])
-
-
-def fingerprint(corpus: Corpus) -> str:
-    """Returns the SHA-256 of the content of both splits in hexadecimal digits.
-
-    It depends on ids, texts and their order, and not on where or in which format they lie.
-    """
-    digest = hashlib.sha256()
-    for split, examples in (("train", corpus.train), ("validation", corpus.validation)):
-        for example in examples:
-            line = json.dumps([split, example.id, example.dialogue, example.summaries])
-            digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _load(config: DataConfig) -> Corpus:

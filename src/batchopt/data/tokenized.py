@@ -1,7 +1,11 @@
 """The corpus as token ids: made once, kept on disk, shared by all runs that ask for the same.
 
-The folder's name is a hash of everything that decides its content, so nothing is ever stale.
-Finding the folder needs no torch; making it imports transformers and datasets.
+The name of a folder is a hash of everything that decides its content, so no content is ever stale.
+Beside the tokens stand the ids and the references of the validation split, so a run needs nothing
+else of the corpus. A note says which corpus a data config names; with it a run finds its folder
+without reading the corpus.
+
+Finding a folder needs no torch; making it imports transformers and datasets.
 """
 
 import hashlib
@@ -9,25 +13,33 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from batchopt.data import Corpus, Example
-from batchopt.data.load import fingerprint
-from batchopt.errors import RequestError
+from batchopt.data.ends import Ends, find_ends
+from batchopt.data.load import load_corpus
+from batchopt.data.pretrained import load_tokenizer
 from batchopt.record.files import read_json, write_json
-from batchopt.request.config import Config, ModelConfig, PretrainedModelConfig, TinyModelConfig
+from batchopt.request.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    PretrainedModelConfig,
+    TinyModelConfig,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 2
-"""Version of what a folder holds; part of its name."""
+FORMAT = 4
+"""Version of the content of a folder; part of its name."""
 
 BATCH = 1000
 """Examples that are tokenised and written at a time."""
@@ -35,21 +47,49 @@ BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class TokenizedSummary:
-    """What there is to say about a tokenised corpus; lengths are in tokens, after cutting."""
+    """Facts about a tokenised corpus; lengths are in tokens, after cutting."""
 
+    fingerprint: str
+    skipped_rows: int
     train_examples: int
     validation_examples: int
     truncated_sources: int
     truncated_targets: int
     longest_source: int
     longest_target: int
+    end_token: str
+    end_token_id: int
+    """The token that ends every label, as the model ends a generation."""
+    ended_labels: int
+    """Labels that had it from the tokenizer; it was added to the others."""
+    source_ends: str
+    """The tokens around every source, such as `<s> … </s>`."""
+    complete_sources: int
+    """Sources that had them from the tokenizer; they were added to the others."""
+
+    def additions(self) -> list[str]:
+        """Says in a sentence each what was added to the tokens of the tokenizer."""
+        rows = self.train_examples + self.validation_examples
+        said = []
+        if self.ended_labels < rows:
+            said.append(
+                f"{self.ended_labels} of {rows} summaries ended with {self.end_token}; added"
+            )
+        if self.complete_sources < rows:
+            said.append(
+                f"{self.complete_sources} of {rows} dialogues had the ends {self.source_ends} that "
+                "the encoder expects; added"
+            )
+        return said
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
     """A tokenised corpus.
 
-    Each row of `train` and `validation` has `input_ids` and `labels`, both without padding.
+    Each row of `train` and `validation` has `input_ids` and `labels`, both without padding and
+    complete: a label ends with the end token of the model, also where it is cut. A row of
+    `validation` also has the `id` and the `references` (texts) of its example.
     """
 
     train: "Dataset"
@@ -58,25 +98,51 @@ class Tokenized:
     summary: TokenizedSummary
 
 
-def cache_folder(config: Config, corpus: Corpus) -> Path:
-    """Where the tokens of this corpus, tokenizer and these lengths are, or will be."""
+@dataclass(frozen=True, slots=True)
+class NotedCorpus:
+    """The facts about a corpus that the name of its folder needs."""
+
+    fingerprint: str
+    skipped_rows: int
+
+
+def cache_folder(config: Config, corpus: Corpus | NotedCorpus) -> Path:
+    """Returns the folder for the tokens of this corpus, with this tokenizer and these lengths."""
     facts = {
         "format": FORMAT,
-        "corpus": fingerprint(corpus),
+        "corpus": corpus.fingerprint,
+        "skipped_rows": corpus.skipped_rows,
         "tokenizer": _tokenizer_identity(config.model),
         "max_source_length": config.data.max_source_length,
         "max_target_length": config.data.max_target_length,
     }
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
-    return Path(config.cache_dir) / f"tokens-{name}"
+    return Path(config.cache_dir) / f"tokens-{_hash(facts)}"
 
 
-def prepare(config: Config, corpus: Corpus) -> Path:
+def note(config: Config, corpus: Corpus) -> None:
+    """Writes down which corpus `config.data` names now, for the runs that follow."""
+    noted = NotedCorpus(corpus.fingerprint, corpus.skipped_rows)
+    write_json(_note_file(config), asdict(noted))
+
+
+def prepare(config: Config, corpus: Corpus | None = None) -> Path:
     """Tokenises the corpus unless that was done before, and returns the folder.
 
+    Args:
+        config: The tokenizer, the lengths and the cache.
+        corpus: None: the corpus that `config.data` names. It is read only where no note of it is
+            there, or where the noted tokens are gone.
+
     Raises:
-        RequestError: The model's tokenizer cannot be loaded.
+        RequestError: The data cannot be used, or the tokenizer of the model cannot be loaded.
     """
+    if corpus is None:
+        noted = read_json(_note_file(config))
+        if noted is not None:
+            folder = cache_folder(config, NotedCorpus(**noted))
+            if folder.exists():
+                return folder
+        corpus = load_corpus(config.data)
     folder = cache_folder(config, corpus)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -89,11 +155,12 @@ def prepare(config: Config, corpus: Corpus) -> Path:
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)
                 raise
+    note(config, corpus)
     return folder
 
 
 def load(folder: Path) -> Tokenized:
-    """Opens what `prepare` made; the rows are mapped from disk, not read."""
+    """Opens a folder that `prepare` made; the rows are mapped from disk, not read."""
     from datasets import Dataset
     from transformers import AutoTokenizer
 
@@ -105,29 +172,67 @@ def load(folder: Path) -> Tokenized:
     )
 
 
+def _note_file(config: Config) -> Path:
+    name = _hash([repr(config.data), _files_named_by(config.data)])
+    return Path(config.cache_dir) / f"corpus-{name}.json"
+
+
+def _files_named_by(data: DataConfig) -> list[object]:
+    """Every value of the config that is the path of a file or folder, with its state.
+
+    The size and the time of change are there so that no note outlives the file it was made from,
+    the whole path so that two folders can share a cache.
+    """
+    found: list[object] = []
+    values: list[Any] = [asdict(data)]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+        elif isinstance(value, str):
+            with suppress(
+                OSError, ValueError, RuntimeError
+            ):  # most values are not the path of a file
+                path = Path(value).expanduser().resolve(strict=True)
+                state = path.stat()
+                found.append([str(path), state.st_size, state.st_mtime_ns])
+    return found
+
+
+def _hash(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def _build(config: Config, corpus: Corpus, folder: Path) -> None:
     import pyarrow
 
     tokenizer = _tokenizer(config.model, corpus.train)
+    ends = find_ends(config.model, tokenizer)
     prefix = getattr(config.model, "source_prefix", "")
     longest = {"input_ids": 0, "labels": 0}
     cut = {"input_ids": 0, "labels": 0}
+    complete = {"input_ids": 0, "labels": 0}
 
     def tokenize(texts: Sequence[str], column: str, limit: int) -> list[list[int]]:
-        # Whole, since only so is it known what is cut; cut by the tokenizer, which knows the end.
+        # First whole, to count what is cut. Then the tokenizer cuts, since it keeps its own ends.
         kind = "text_target" if column == "labels" else "text"
-        rows: list[list[int]] = tokenizer(**{kind: list(texts)}, verbose=False)["input_ids"]
+        finish = ends.complete_label if column == "labels" else ends.complete_source
+        own: list[list[int]] = tokenizer(**{kind: list(texts)}, verbose=False)["input_ids"]
+        rows = [finish(row) for row in own]
+        complete[column] += sum(len(row) == len(more) for row, more in zip(own, rows, strict=True))
         long = [index for index, row in enumerate(rows) if len(row) > limit]
         if long:
             again = {kind: [texts[index] for index in long]}
             shorter = tokenizer(**again, truncation=True, max_length=limit)["input_ids"]
             for index, row in zip(long, shorter, strict=True):
-                rows[index] = row
+                rows[index] = finish(row, limit)
         cut[column] += len(long)
         longest[column] = max(longest[column], *(len(row) for row in rows))
         return rows
 
-    def batches(examples: Sequence[Example]) -> Iterator[dict[str, list[list[int]]]]:
+    def batches(examples: Sequence[Example]) -> Iterator[dict[str, Sequence[Any]]]:
         for start in range(0, len(examples), BATCH):
             part = examples[start : start + BATCH]
             sources = tokenize(
@@ -138,23 +243,40 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
             targets = tokenize(
                 [example.summaries[0] for example in part], "labels", config.data.max_target_length
             )
-            yield {"input_ids": sources, "labels": targets}
+            yield {
+                "input_ids": sources,
+                "labels": targets,
+                "id": [example.id for example in part],
+                "references": [example.summaries for example in part],
+            }
 
     tokens = pyarrow.list_(pyarrow.int32())
-    schema = pyarrow.schema({"input_ids": tokens, "labels": tokens})
-    for name, examples in (("train", corpus.train), ("validation", corpus.validation)):
-        # The stream that `Dataset.from_file` maps into memory; no more than a batch is held here.
+    rows = {"input_ids": tokens, "labels": tokens}
+    texts = {"id": pyarrow.string(), "references": pyarrow.list_(pyarrow.string())}
+    for name, examples, schema in (
+        ("train", corpus.train, pyarrow.schema(rows)),
+        ("validation", corpus.validation, pyarrow.schema(rows | texts)),
+    ):
+        # The stream that `Dataset.from_file` maps into memory; at most one batch is held here.
         with pyarrow.ipc.new_stream(str(folder / f"{name}.arrow"), schema) as file:
             for batch in batches(examples):
-                file.write_batch(pyarrow.record_batch(batch, schema))
+                columns = {column: batch[column] for column in schema.names}
+                file.write_batch(pyarrow.record_batch(columns, schema))
     tokenizer.save_pretrained(folder / "tokenizer")
     summary = TokenizedSummary(
+        fingerprint=corpus.fingerprint,
+        skipped_rows=corpus.skipped_rows,
         train_examples=len(corpus.train),
         validation_examples=len(corpus.validation),
         truncated_sources=cut["input_ids"],
         truncated_targets=cut["labels"],
         longest_source=longest["input_ids"],
         longest_target=longest["labels"],
+        end_token=str(tokenizer.convert_ids_to_tokens(ends.label_end)),
+        end_token_id=ends.label_end,
+        ended_labels=complete["labels"],
+        source_ends=_shown(ends, tokenizer),
+        complete_sources=complete["input_ids"],
     )
     write_json(folder / "summary.json", asdict(summary))
 
@@ -163,15 +285,31 @@ def _tokenizer_identity(model: ModelConfig) -> list[object]:
     if isinstance(model, TinyModelConfig):
         return ["tiny", model.vocab_size, model.extra_tokens]
     assert isinstance(model, PretrainedModelConfig)
+    # Whatever a tokenizer reads (vocabulary, merges, templates, code), and the end tokens of the
+    # model's configs: every file of the folder but the weights.
     local = Path(model.name_or_path)
-    files = sorted(local.glob("*token*")) + sorted(local.glob("*.model")) if local.is_dir() else []
+    files = sorted(local.iterdir()) if local.is_dir() else []
     return [
         model.name_or_path,
         model.revision,
         model.extra_tokens,
         model.source_prefix,
-        [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files],
+        [
+            [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
+            for file in files
+            if file.is_file() and file.suffix not in _WEIGHTS
+        ],
     ]
+
+
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"}
+
+
+def _shown(ends: Ends, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The ends of a source in tokens: `<s> … </s>`."""
+    begin = [] if ends.source_begin is None else [ends.source_begin]
+    tokens = [*tokenizer.convert_ids_to_tokens(begin), "…"]
+    return " ".join([*tokens, *tokenizer.convert_ids_to_tokens([ends.source_end])])
 
 
 def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedTokenizerBase":
@@ -179,7 +317,7 @@ def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedToken
         tokenizer = _train_tokenizer(model, train)
     else:
         assert isinstance(model, PretrainedModelConfig)
-        tokenizer = _pretrained_tokenizer(model)
+        tokenizer = load_tokenizer(model)
     tokenizer.add_tokens(model.extra_tokens)
     return tokenizer
 
@@ -208,33 +346,4 @@ def _train_tokenizer(model: TinyModelConfig, train: Sequence[Example]) -> "PreTr
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
-    )
-
-
-def _pretrained_tokenizer(model: PretrainedModelConfig) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(
-            model.name_or_path,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise RequestError(unloadable(model, error)) from error
-
-
-def unloadable(model: PretrainedModelConfig, error: Exception) -> str:
-    """Says in one line why a pretrained model cannot be had, and what to do."""
-    reason = str(error).strip().splitlines()[0]
-    if Path(model.name_or_path).is_dir():
-        return (
-            f"model.name_or_path: the folder {model.name_or_path} cannot be loaded ({reason}); it "
-            "must hold what save_pretrained writes: config.json, model.safetensors and the "
-            "tokenizer's files"
-        )
-    return (
-        f"model.name_or_path: {model.name_or_path} is no local folder and cannot be had from the "
-        f"hub ({reason}); check the name, or fetch it where there is a network (hf download "
-        f"{model.name_or_path} --local-dir DIR) and set model.name_or_path=DIR"
     )

@@ -1,5 +1,5 @@
 """Generates summaries and scores them.
 
 Belongs here: generation, ROUGE and its tokenizers, the process that scores. Imports `data` and
-`step`. `training` and `verify` import it.
+`step`. `training`, `probe` and `verify` import it.
 """

@@ -1,16 +1,16 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L F1 with a tokenizer that suits the language of the references.
 
-This module owns what counts as a word. The n-grams and the longest common subsequence are
-rouge_score's own, so English scores are comparable with published ones. The `evaluate.Metric`
-over it is in `batchopt.rouge_metric`, apart because importing `evaluate` takes seconds.
+This module defines what counts as a word. rouge_score computes the n-grams and the longest common
+subsequence, so English scores are comparable with published ones. The `evaluate.Metric` over it is
+in `rouge_metric`, a module of its own because importing `evaluate` takes seconds.
 
 Conventions:
 
-- Texts are NFC-normalised and lower-cased before they are cut into tokens.
+- Texts are NFC-normalised and lower-cased before they are split into tokens.
 - A newline is a space: ROUGE-L is the longest common subsequence of the whole texts. rougeLsum,
-  which would take it line by line, is not used.
+  which takes it line by line, is not used.
 - A text without tokens scores 0, also against itself; so does ROUGE-2 of a one-token text.
-- A corpus' score is the plain mean of its examples. rouge_score's bootstrap is unseeded.
+- The score of a corpus is the mean of its examples. The bootstrap of rouge_score has no seed.
 
 Source: Lin 2004, https://aclanthology.org/W04-1013/
 """
@@ -28,20 +28,32 @@ from typing import Any, NamedTuple
 
 from batchopt.errors import RequestError
 
-_MARKER = re.compile(r"#\w+#")
-"""A speaker, place or other name that the corpus has masked, such as `#Person1#`."""
+MASK = re.compile(
+    r"#@시스템#\w+#"
+    r"|#@?\w+#"
+    r"|\[[A-Z][A-Z0-9_ -]*\]"
+    r"|<[A-Z][A-Z0-9_ -]*>"
+    r"|\{\w[\w-]*\}"
+    r"|(?<!\w)&[a-z][a-z-]*[0-9]*&"
+)
+"""A speaker, place or other name that the corpus has masked: `#Person1#` (DialogSum), `#@이름#` and
+`#@시스템#사진#` (AI Hub), `&name1&` (NIKL), `[NAME]`, `<PERSON>`, `{이름}`. Brackets around small
+letters or Hangul are punctuation: `[laughs]`, a film's `<기생충>`."""
+
+Spans = list[tuple[int, int]]
+"""Begin and end of each mask in a text."""
 
 _STRAY_SHARE = 0.001
-"""Up to this share of the letters, foreign ones (a café, a Müller) do not change the choice."""
+"""Foreign letters up to this share of all (a café, a Müller) do not change the choice."""
 
 _UNSPACED_SCRIPTS = {"CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "THAI", "TIBETAN"}
 """First words of the Unicode names of scripts that put no space between words."""
 
 
 def choose_tokenizer(name: str, references: Iterable[str]) -> str:
-    """Resolves `auto` to the tokenizer that suits the references; other names stay as they are.
+    """Resolves `auto` to the tokenizer that suits the references; returns other names unchanged.
 
-    The first rule that holds decides, so a mixed corpus counts as its hardest script:
+    The first rule that applies decides, so a mixed corpus counts as its hardest script:
 
     1. any Hangul: `kiwi`, which reads English too;
     2. at most 1 letter in 1000 is not ASCII: `rouge_score`, the standard for English;
@@ -82,19 +94,31 @@ def _suitable_tokenizer(references: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """What ROUGE counts as a word. `name` is written beside every score."""
+    """Splits texts into what ROUGE counts as words. `name` is written beside every score."""
 
     name: str
-    split: Callable[[str], list[str]]
-    """Cuts a normalised, lower-cased text."""
+    split: Callable[[str, Spans], list[str]]
+    """Splits a normalised, lower-cased text; each mask in it is one token."""
 
     def tokenize(self, text: str) -> list[str]:
-        """Normalises a text and cuts it into tokens."""
-        return self.split(unicodedata.normalize("NFC", text).lower())
+        """Normalises a text and splits it into tokens."""
+        return self.split(*_lower(unicodedata.normalize("NFC", text)))
+
+
+def _lower(text: str) -> tuple[str, Spans]:
+    """Lower-cases a text, which may change its length, and finds its masks before and after."""
+    lowered, masks, end = "", [], 0
+    for match in MASK.finditer(text):
+        lowered += text[end : match.start()].lower()
+        begin = len(lowered)
+        lowered += match[0].lower()
+        masks.append((begin, len(lowered)))
+        end = match.end()
+    return lowered + text[end:].lower(), masks
 
 
 def tokenizer_label(name: str, *, use_stemmer: bool = False) -> str:
-    """What is written beside every score.
+    """Returns the name that is written beside every score.
 
     Raises:
         RequestError: `use_stemmer` with a tokenizer that has none.
@@ -115,28 +139,28 @@ def make_tokenizer(name: str, *, use_stemmer: bool = False) -> Tokenizer:
     - `character`: every letter, combining mark and digit.
     - `rouge_score`: runs of a-z and 0-9; every other letter is lost.
 
-    The first three keep a marker such as `#Person1#` as one token, also with a particle after it,
-    and lose what has neither letter nor digit (punctuation, symbols, emoji).
+    A mask such as `#Person1#` or `[NAME]` is one token of each, and a particle after it another.
+    The first three drop whatever has neither letter nor digit (punctuation, symbols, emoji).
 
     Args:
         name: One of the four.
         use_stemmer: Porter stemming of English words.
 
     Raises:
-        RequestError: As `tokenizer_label`.
+        RequestError: See `tokenizer_label`.
     """
     label = tokenizer_label(name, use_stemmer=use_stemmer)
     match name:
         case "kiwi":
             return Tokenizer(label, _kiwi_morphemes)
         case "whitespace":
-            return Tokenizer(label, _words)
+            return Tokenizer(label, _around_masks(_words))
         case "character":
-            return Tokenizer(label, _characters)
+            return Tokenizer(label, _around_masks(_characters))
         case "rouge_score":
             from rouge_score.tokenizers import DefaultTokenizer
 
-            return Tokenizer(label, DefaultTokenizer(use_stemmer).tokenize)
+            return Tokenizer(label, _around_masks(DefaultTokenizer(use_stemmer).tokenize))
     raise ValueError(f"no tokenizer is called {name!r}")
 
 
@@ -145,34 +169,44 @@ def _is_word_character(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
+def _around_masks(split: Callable[[str], list[str]]) -> Callable[[str, Spans], list[str]]:
+    """Makes a function that splits the texts between masks and keeps each mask as a token."""
+
+    def split_all(text: str, masks: Spans) -> list[str]:
+        tokens, end = [], 0
+        for begin, after in masks:
+            tokens += [*split(text[end:begin]), text[begin:after]]
+            end = after
+        return tokens + split(text[end:])
+
+    return split_all
+
+
 def _words(text: str) -> list[str]:
-    words = _MARKER.sub(r" \g<0> ", text).split()
+    words = text.split()
     stripped = (w.strip("".join(c for c in w if not _is_word_character(c))) for w in words)
     return [word for word in stripped if word]
 
 
 def _characters(text: str) -> list[str]:
-    tokens = re.findall(rf"{_MARKER.pattern}|\S", text)
-    return [token for token in tokens if any(map(_is_word_character, token))]
+    return [character for character in text if _is_word_character(character)]
 
 
-def _kiwi_morphemes(text: str) -> list[str]:
-    # A marker is a proper noun, so Kiwi sees the particle after it as one. (Cut off and analysed
-    # alone, the 는 of `#Person1#는` becomes the verb 늘다.)
-    morphemes = _kiwi().tokenize(
-        text, pretokenized=lambda t: [(*match.span(), "NNP") for match in _MARKER.finditer(t)]
-    )
-    # Not by the tags of symbols: SW is also Kiwi's tag of kana, Cyrillic and ㅋㅋ.
+def _kiwi_morphemes(text: str, masks: Spans) -> list[str]:
+    # A mask is a proper noun to Kiwi, so it sees the particle after it as one. (Split off and
+    # analysed alone, the 는 of `#Person1#는` becomes the verb 늘다.)
+    morphemes = _kiwi().tokenize(text, pretokenized=lambda _: [(*span, "NNP") for span in masks])
+    # Not by the tags of symbols: SW is also the tag of kana, Cyrillic and ㅋㅋ in Kiwi.
     # SB numbers a list ("1.", "가.").
     return [m.form for m in morphemes if m.tag != "SB" and any(map(_is_word_character, m.form))]
 
 
 @functools.cache
 def _kiwi() -> Any:
-    """Kiwi takes seconds to start, so a process has one, from the first text on."""
+    """The one Kiwi of the process, made at the first text: it takes seconds to start."""
     from kiwipiepy import Kiwi
 
-    # The default is a thread for every core, and the training has those.
+    # One thread: by default Kiwi takes a thread for every core, and the training needs the cores.
     return Kiwi(num_workers=1)
 
 
@@ -187,7 +221,7 @@ class RougeScores(NamedTuple):
 
 
 class Scorer:
-    """Scores predictions against references, whose tokens it keeps for the next evaluation."""
+    """Scores predictions against references; remembers the tokens of the references."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
@@ -196,7 +230,7 @@ class Scorer:
     def score(
         self, predictions: Sequence[str], references: Sequence[Sequence[str]]
     ) -> list[RougeScores]:
-        """Scores each prediction against its references, of which there is at least one.
+        """Scores each prediction against its references; each has at least one.
 
         Each ROUGE type takes the reference with the best F1, as rouge_score's `score_multi` does.
         """
@@ -208,7 +242,7 @@ class Scorer:
                 known[text] = self.tokenizer.tokenize(text)
         tokens = known | {text: self.tokenizer.tokenize(text) for text in predictions}
         types = ("rouge1", "rouge2", "rougeL")
-        # rouge_score asks for the tokens of a text; these are made already.
+        # rouge_score asks for the tokens of each text; here they are looked up.
         scorer = RougeScorer(types, tokenizer=SimpleNamespace(tokenize=tokens.__getitem__))
 
         scores = []

@@ -1,4 +1,4 @@
-"""ROUGE as an `evaluate.Metric`, made here and never loaded from the hub."""
+"""ROUGE as an `evaluate.Metric`. It is made here and never loaded from the hub."""
 
 import tempfile
 from typing import Any
@@ -6,7 +6,13 @@ from typing import Any
 import datasets
 import evaluate
 
-from batchopt.evaluation.rouge import Scorer, Tokenizer, mean_scores
+from batchopt.evaluation.rouge import (
+    Scorer,
+    choose_tokenizer,
+    make_tokenizer,
+    mean_scores,
+    tokenizer_label,
+)
 
 _INPUTS = """
 Args:
@@ -27,15 +33,31 @@ _CITATION = """@inproceedings{lin-2004-rouge,
 
 
 class Rouge(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """ROUGE F1 with a tokenizer of our choice, deterministic; it leaves no files."""
+    """ROUGE F1 with words as Korean, English and other languages have them.
 
-    def __init__(self, tokenizer: Tokenizer):
-        # Metric makes its folder even where it keeps everything in memory and never writes to it.
+    Deterministic, offline, and leaves no files. `compute` takes `predictions`, one text per
+    example, and `references`, one text or a list of texts per example.
+
+    Args:
+        tokenizer: What counts as a word: `kiwi`, `whitespace`, `character` or `rouge_score`;
+            `auto` chooses by the references of each call.
+        use_stemmer: Porter stemming of English words (`rouge_score` only).
+
+    Raises:
+        RequestError: `use_stemmer` with a tokenizer that has no stemmer, or `kiwi` without the
+            package kiwipiepy.
+    """
+
+    def __init__(self, tokenizer: str = "auto", *, use_stemmer: bool = False) -> None:
+        # Metric makes its folder even if it keeps everything in memory and writes nothing to it.
         # The usual place under the home folder may be read-only on a cluster.
         with tempfile.TemporaryDirectory() as folder:
             super().__init__(keep_in_memory=True, cache_dir=folder)
-        self.tokenizer = tokenizer
-        self._scorer = Scorer(tokenizer)
+        self._tokenizer = tokenizer
+        self._use_stemmer = use_stemmer
+        self._scorers: dict[str, Scorer] = {}
+        if tokenizer != "auto":
+            tokenizer_label(tokenizer, use_stemmer=use_stemmer)
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
@@ -53,9 +75,12 @@ class Rouge(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     def _compute(
         self, *, predictions: list[str], references: list[Any], use_aggregator: bool = True
     ) -> dict[str, float] | dict[str, list[float]]:
-        scores = self._scorer.score(
-            predictions, [[texts] if isinstance(texts, str) else texts for texts in references]
-        )
+        several = [[texts] if isinstance(texts, str) else texts for texts in references]
+        name = choose_tokenizer(self._tokenizer, (text for texts in several for text in texts))
+        if name not in self._scorers:
+            tokenizer = make_tokenizer(name, use_stemmer=self._use_stemmer)
+            self._scorers[name] = Scorer(tokenizer)
+        scores = self._scorers[name].score(predictions, several)
         if use_aggregator:
             return mean_scores(scores)._asdict()
         return {name: [getattr(row, name) for row in scores] for name in scores[0]._fields}

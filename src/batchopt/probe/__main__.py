@@ -20,9 +20,9 @@ from batchopt.probe.choose import MemoryLine, fit_line
 from batchopt.probe.measure import Probe, budget_bytes, probe_all
 from batchopt.record.files import write_json
 from batchopt.request.batch_plan import BatchPlan, divisor_pairs
-from batchopt.request.compose import compose_run, preset_plans
 from batchopt.request.config import ProbeSizes
-from batchopt.request.words import accept_plus
+from batchopt.request.presets import compose_presets
+from batchopt.request.words import read_words
 from batchopt.run.child_process import Stop
 from batchopt.training.prepare import prepare_shared
 
@@ -41,12 +41,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
     arguments = parser.parse_intermixed_args(words)
-    overrides = [accept_plus(word) for word in arguments.overrides]
-    request = compose_run(overrides)
-    names = preset_plans(overrides)
+    presets = compose_presets(read_words(arguments.overrides))
+    request, names = presets.request, presets.plans
     plans = list(names.values())
     if request.config.probe.sizes is ProbeSizes.all:
         plans = divisor_pairs(request.config.batch.effective_batch_size)
+    elif presets.left_out:
+        print(presets.left_out)
     prepare_shared([request])
     device, lease = lease_for_run(request.config.device, Path("a probe"))
     with lease, Stop() as stop:

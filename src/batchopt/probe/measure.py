@@ -10,6 +10,7 @@ import psutil
 
 from batchopt.errors import RequestError
 from batchopt.machine.nvml import DeviceInfo
+from batchopt.record.statuses import Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Config
@@ -86,13 +87,13 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None, s
     if ending.signals:
         raise KeyboardInterrupt
     outcome = ending.told.get("outcome", {})
-    status = outcome.get("status") or ("oom" if ending.kernel_killed else "died")
-    if status not in ("completed", "oom"):
+    status = outcome.get("status") or (Status.oom if ending.kernel_killed else "died")
+    if status not in (Status.completed, Status.oom):
         cause = outcome.get("cause") or f"the process ended with {ending.returncode}"
         raise RequestError(f"probing {plan}: {cause}")
-    metrics = ending.metrics(on_device=device is not None)
+    metrics = ending.measurement.metrics(on_device=device is not None)
     worst = outcome.get("worst")
-    fits = status == "completed"
+    fits = status == Status.completed
     return Probe(
         plan,
         fits=fits,

@@ -1,21 +1,22 @@
-"""The names of the files of a run and of a sweep, and how they are written and read.
+"""The files of a run and of a sweep: their names, and how they are written and read.
 
-This module alone knows the names. Everything is written so that a reader, or a run that is
-killed, never meets half a file: whole files are moved into place, line files are appended to
-in single writes, and a torn last line is skipped by the reader.
+A reader never meets half a file, even if the writer is killed: whole files are moved into place,
+lines are appended in single writes, and the reader skips a torn last line.
 """
 
 import json
+import math
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 RECORD = "record.json"
 RUNNING = "running.json"
-METRICS = "metrics.jsonl"
+METRICS_JSONL = "metrics.jsonl"
 MEMORY = "memory.jsonl"
 PREDICTIONS = "predictions.jsonl"
 TRAIN_LOG = "train.log"
@@ -27,14 +28,19 @@ SLURM_JOBS = "slurm_jobs.json"
 RESERVE = ".reserved"
 
 RESERVED_BYTES = 256 * 1024
-"""More than a record with a long traceback takes."""
+"""More than a record with a long traceback needs."""
 
 _TEMPORARY = re.compile(r"\..+\.(json|jsonl)\.[a-z0-9_]{8}")
-"""What `write_text` names its files until they are whole."""
+"""Names of the files of `write_text` that are not whole yet."""
+
+
+def now() -> str:
+    """The time for a document: UTC, in whole seconds, such as 2026-11-24T10:30:00Z."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file atomically: a reader sees the old content or the new, never a part."""
+    """Writes a file atomically: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -53,7 +59,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON document atomically; NaN and infinity are errors, since JSON has neither."""
+    """Writes a JSON document atomically. NaN and infinity are errors: JSON has neither."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -63,10 +69,10 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def append_jsonl(path: Path, row: Any) -> None:
-    """Appends one JSON line, whole or not at all; mends a line that a kill tore.
+    """Appends one JSON line, whole or not at all. Ends a line that a kill tore first.
 
     Raises:
-        OSError: The disk is full, and the like; the file is as it was.
+        OSError: The disk is full, or similar; the file is unchanged.
     """
     line = _line(row).encode()
     with path.open("ab", buffering=0) as stream:
@@ -82,7 +88,7 @@ def append_jsonl(path: Path, row: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON document; None where there is no such file."""
+    """Reads a JSON document; None if there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -90,7 +96,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """Yields the objects of a file of JSON lines; none for a missing file or a torn line."""
+    """Yields the objects of a file of JSON lines. Skips torn lines; a missing file has none."""
     try:
         stream = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -106,23 +112,31 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 
 def reserve(run_dir: Path) -> None:
-    """Takes the room of a record on the disk, so that a full disk cannot keep it out."""
+    """Takes disk space for the record, so that a full disk cannot prevent it."""
     (run_dir / RESERVE).write_bytes(bytes(RESERVED_BYTES))
 
 
 def release(run_dir: Path) -> None:
-    """Gives the room back; the record is written next."""
+    """Gives the reserved space back, just before the record is written."""
     (run_dir / RESERVE).unlink(missing_ok=True)
 
 
 def sweep_up(run_dir: Path) -> None:
-    """Removes what a kill left: temporary files, and signs of a run that has a record."""
+    """Removes what a kill left: temporary files and, beside a record, running.json."""
     for path in run_dir.glob(".*"):
         if path.is_file() and _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
     if (run_dir / RECORD).exists():
         release(run_dir)
         (run_dir / RUNNING).unlink(missing_ok=True)
+
+
+def changed_at(path: Path) -> float:
+    """Time of the last change of a file, as `time.time()` has it; minus infinity without one."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def _ends_with_newline(path: Path) -> bool:

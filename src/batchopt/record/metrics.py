@@ -1,7 +1,7 @@
-"""The metrics of a record: their names, units, what they mean, and which way is better.
+"""The metrics of a record: name, unit, meaning, and which way is better.
 
-This table is the one list of them: the supervisor writes these names, an objective is one of them,
-and docs/reference/record.md is generated from it. A metric that was not measured is null.
+The supervisor writes these names, an objective is one of them, and docs/reference/record.md is
+generated from this table. A metric that was not measured is null.
 """
 
 from dataclasses import dataclass
@@ -107,3 +107,9 @@ METRICS = {
         "examples", _NEITHER, "Noise of a step's gradient; null with one micro-batch a step."
     ),
 }
+
+WORDS = frozenset({"memory_source", "rouge_tokenizer", "energy_source"})
+"""Metrics that are text. `timing_untrusted` is a list of texts; all others are numbers."""
+
+GIB = 2**30
+"""Bytes of a GiB."""

@@ -12,6 +12,10 @@ ACCUMULATION = "batch.gradient_accumulation_steps"
 EFFECTIVE = "batch.effective_batch_size"
 
 
+class Indivisible(RequestError):
+    """A size or accumulation that does not divide the effective batch."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
     """How the examples of one optimizer step reach the device.
@@ -32,7 +36,7 @@ class BatchPlan:
 
 
 def divisor_pairs(effective_batch_size: int) -> list[BatchPlan]:
-    """Every plan with that product, smallest micro-batch first."""
+    """Lists every plan with that product, smallest micro-batch first."""
     return [
         BatchPlan(size, effective_batch_size)
         for size in range(1, effective_batch_size + 1)
@@ -44,27 +48,20 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan | N
     """Completes and checks the batch arithmetic.
 
     Args:
-        batch: What was composed: a preset, and what was set over it.
-        named: The keys that the person set beside the preset (such as
-            "batch.per_device_train_batch_size"). Where the pair misses the effective batch, a
-            named key holds and the other one of the pair follows.
+        batch: The preset with what was set over it; its numbers are 1 or more.
+        named: The keys that the person set beside the preset, such as
+            "batch.per_device_train_batch_size". If the pair does not reach the effective batch, a
+            named key holds and the other key of the pair follows.
 
     Returns:
-        None for batch=auto: the pair is chosen on the device that the run gets.
+        The plan; None for batch=auto, which chooses the pair on the device that the run gets.
 
     Raises:
-        RequestError: No pair with what was asked for reaches the effective batch.
+        RequestError: No pair with these numbers reaches the effective batch.
     """
     effective = batch.effective_batch_size
     per_device = batch.per_device_train_batch_size
     accumulation = batch.gradient_accumulation_steps
-    for key, value in (
-        (EFFECTIVE, effective),
-        (PER_DEVICE, per_device),
-        (ACCUMULATION, accumulation),
-    ):
-        if value is not None and value < 1:
-            raise RequestError(f"{key} is {value}; it must be 1 or more")
     if batch.auto:
         for key, value in ((PER_DEVICE, per_device), (ACCUMULATION, accumulation)):
             if value is not None:
@@ -91,7 +88,7 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan | N
     given_key, given = (PER_DEVICE, per_device) if per_device else (ACCUMULATION, accumulation)
     assert given is not None
     if effective % given:
-        raise RequestError(
+        raise Indivisible(
             f"{given_key} ({given}) does not divide {EFFECTIVE} ({effective}); "
             f"pairs that reach it: {_pairs(effective)}"
         )

@@ -1,12 +1,14 @@
-"""From command-line words to checked requests.
+"""Composes command-line words into checked requests.
 
-This module alone knows Hydra's composition and its errors; `DictConfig` ends here. It imports no
-torch, so that a wrong request is refused in a fraction of a second.
+Only this module and `sweep` call Hydra's composition, and `messages` says its errors in one line.
+No `DictConfig` leaves them. Nothing here imports torch, so that a wrong request is refused in a
+fraction of a second.
 """
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +23,29 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from batchopt.errors import RequestError
+from batchopt.record.keys import Word
 from batchopt.request import messages
-from batchopt.request.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
-from batchopt.request.config import (
-    Config,
-    FilesDataConfig,
-    HubDataConfig,
-    PretrainedModelConfig,
-    SampleDataConfig,
-    TinyModelConfig,
-)
+from batchopt.request.batch_plan import BatchPlan, plan_batch
+from batchopt.request.config import Config
+from batchopt.request.hydra_section import check_hydra_section, read_hydra_path, refuse_foreign_code
+from batchopt.request.launcher import Launcher, read_launcher
 from batchopt.request.objective import read_objectives
+from batchopt.request.paths import expand_homes
+from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
+from batchopt.request.sections import DATA, MODELS, SECTIONS
 
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
-DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
-
-
-MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """One run as it was asked for, checked.
 
-    `overrides` are the words that made it; `preset` is the choice of the group `batch`, or the
-    pair, such as "32x2", of batch=custom; `plan` is None for batch=auto.
+    `overrides` are the words that made it. `preset` is the choice of the group `batch`; for
+    batch=custom it is the pair, such as "32x2". `plan` is None for batch=auto.
     """
 
     config: Config
@@ -56,22 +53,23 @@ class RunRequest:
     preset: str
     overrides: tuple[str, ...]
     run_dir: Path
+    launcher: Launcher
 
 
 def conf_dir() -> Path:
-    """The folder conf/: inside an installed package, or at the top of a checkout."""
+    """Returns the folder conf/, inside an installed package or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
 def choices_of(group: str) -> list[str]:
-    """The choices of a group, in order."""
+    """Lists the choices of a group, in order."""
     return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
 def register_schemas() -> None:
-    """Makes the schemas known to Hydra; may be called again."""
+    """Registers the schemas with Hydra; a second call changes nothing."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in DATA.items():
@@ -89,23 +87,11 @@ def compose_run(overrides: Sequence[str]) -> RunRequest:
     with composing():
         _refuse_sweeps(overrides)
         composed = compose_config(overrides)
-        return make_request(composed, overrides, Path(str(composed.hydra.run.dir)))
-
-
-def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
-    """The plan of every preset of the group `batch`, with the other overrides as they are."""
-    pair = ("batch", PER_DEVICE, ACCUMULATION)
-    others = [word for word in overrides if word.split("=", 1)[0] not in pair]
-    names = sorted(file.stem for file in (conf_dir() / "batch").glob("*.yaml"))
-    names.remove("custom")
-    plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
-    asked = compose_run(overrides)
-    plans.setdefault(asked.preset, asked.plan)
-    return {name: plan for name, plan in plans.items() if plan is not None}
+        return make_request(composed, overrides, read_hydra_path(composed, "hydra.run.dir"))
 
 
 def composing() -> initialize_config_dir:
-    """Starts Hydra's composition on conf/; a context manager."""
+    """Starts Hydra's composition on conf/, as a context manager."""
     register_schemas()
     GlobalHydra.instance().clear()
     return initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3")
@@ -115,7 +101,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Parses words as Hydra does.
 
     Raises:
-        RequestError: A word is no override.
+        RequestError: A word is not KEY=VALUE.
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(config_loader=loader)
@@ -125,7 +111,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
             parsed += parser.parse_overrides([word])
         except OverrideParseException as error:
             choices = {group: choices_of(group) for group in GROUPS}
-            raise RequestError(messages.unreadable(word, choices)) from error
+            raise RequestError(messages.unreadable(word, choices, str(error))) from error
     for override in parsed:
         if not override.key_or_group:
             raise RequestError(f"{override.input_line} names no key: write key=value")
@@ -135,8 +121,10 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def _refuse_sweeps(overrides: Sequence[str]) -> None:
     for override in parse_overrides(overrides):
         if override.is_sweep_override():
+            word = Word.parse(override.input_line or "")
             raise RequestError(
-                f"{override.input_line} names several values; add -m to run them as a sweep"
+                f"{word.text} names several values; add -m to run them as a sweep"
+                f"{as_one_value(word)}"
             )
 
 
@@ -148,7 +136,11 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     parse_overrides(overrides)
     try:
-        composed = compose("config", list(overrides), return_hydra_config=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "provider=.* is not available", UserWarning)
+            composed = compose("config", list(overrides), return_hydra_config=True)
+    except UserWarning as warning:
+        raise RequestError(messages.no_such_searchpath(str(warning))) from warning
     except MissingConfigException as error:
         raise RequestError(messages.no_such_choice(error, GROUPS)) from error
     except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
@@ -159,11 +151,12 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     for group in GROUPS:
         if group not in composed.hydra.runtime.choices:
             raise RequestError(_no_choice(group))
+    check_hydra_section(composed)
     return composed
 
 
 def _no_choice(group: str) -> str:
-    """After batch=null, ~batch or batch=[05a,05b], which is a value and chooses nothing."""
+    """The message for batch=null, ~batch or batch=[05a,05b], none of which makes a choice."""
     some = choices_of(group)[:2]
     return (
         f"{group} must be one choice, as in {group}={some[0]}, or with -m several: "
@@ -177,43 +170,24 @@ def make_request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) 
     Raises:
         RequestError: A value breaks a rule.
     """
-    _refuse_foreign_code(composed.hydra, ())
+    refuse_foreign_code(composed.hydra)
     config = _typed(composed)
+    expand_homes(config)
     check(config)
-    named = {word.split("=", 1)[0].lstrip("+") for word in overrides}
-    plan = plan_batch(config.batch, named)
+    plan = plan_batch(config.batch, {Word.parse(word).key for word in overrides})
     preset = str(composed.hydra.runtime.choices.batch)
     if preset == "custom" and plan is not None:
         preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
     read_objectives(config.objective)
-    return RunRequest(config, plan, preset, tuple(overrides), run_dir)
-
-
-_NAMES_CODE = {
-    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins.", "optuna.samplers."),
-    "custom_search_space": ("None",),  # Optuna's sweeper would call it
-    # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
-    "class": ("logging.", "colorlog."),
-    "()": ("colorlog.",),
-}
-"""Keys of Hydra's own config that name something to call, and what they may name."""
-
-
-def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
-    """Hydra runs what a `_target_` names; a config from somebody else could name anything."""
-    if isinstance(node, DictConfig):
-        for key in node:
-            value = node._get_node(key)
-            if key in _NAMES_CODE and not str(value).startswith(_NAMES_CODE[key]):
-                raise RequestError(
-                    f"{'.'.join(('hydra', *path, key))} is {value}; only Hydra's own classes and "
-                    "its plugins, and Python's logging, may be named"
-                )
-            _refuse_foreign_code(value, (*path, str(key)))
+    try:
+        launcher = read_launcher(composed.hydra)
+    except OmegaConfBaseException as error:
+        raise RequestError(_one_line(error)) from error
+    return RunRequest(config, plan, preset, tuple(overrides), run_dir, launcher)
 
 
 def _typed(composed: DictConfig) -> Config:
-    """Turns a composed config, or one read back from YAML, into the classes of the schema."""
+    """Turns a config, composed or read back from YAML, into the classes of the schema."""
     plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     schema = OmegaConf.structured(Config)
     schema.data = _schema_of(plain, "data", DATA)
@@ -239,7 +213,7 @@ def _schema_of(plain: DictConfig, group: str, schemas: Mapping[str, type]) -> An
 
 
 def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) -> None:
-    """Hydra lets `+key=value` and a site's own YAML add keys; the schema is closed."""
+    """Refuses keys that `+key=value` or a site's own YAML added, since the schema is closed."""
     for key, value in plain.items():
         if key not in list(schema.keys()):
             raise RequestError(_no_such_key(".".join((*path, str(key))), schema))
@@ -256,11 +230,11 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
 
 
 def _keys_elsewhere() -> dict[str, list[str]]:
-    groups = {name: type(getattr(Config(), name)) for name in messages.field_names(Config)}
-    schemas = {name: schema for name, schema in groups.items() if is_dataclass(schema)}
-    schemas |= {f"data={name} data": schema for name, schema in DATA.items()}
-    schemas |= {f"model={name} model": schema for name, schema in MODELS.items()}
-    return {place: messages.field_names(schema) for place, schema in schemas.items()}
+    return {
+        f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
+        for group, choice, schema in sorted(SECTIONS, key=lambda section: bool(section.choice))
+        if group
+    }
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -271,22 +245,23 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
         return _unknown_override(missing.group(1), overrides)
     message = str(cause).splitlines()[0]
     if message.startswith("Config group override must be"):
-        chosen = [word.split("=", 1) for word in overrides if word.split("=", 1)[0] in GROUPS]
-        empty = [group for group, *choice in chosen if choice == ["null"]]
-        if empty:
-            return _no_choice(empty[0])
+        for word in map(Word.parse, overrides):
+            if word.key in GROUPS and word.value == "null":
+                return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"
-    return messages.invalid(key, message)
+    typed = {word.key: word.value for word in map(Word.parse, overrides)}
+    return messages.invalid(key, message, typed.get(str(key)))
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str:
     if "/" in key:
         return f"{key}: no such group; the groups are: {', '.join(GROUPS)}, hydra/launcher"
     # The choices that were made decide which keys there are.
-    choices = [word for word in overrides if word.split("=", 1)[0] in (*GROUPS, "hydra/launcher")]
+    groups = (*GROUPS, "hydra/launcher")
+    choices = [word for word in overrides if Word.parse(word).key in groups]
     defaults = compose("config", choices, return_hydra_config=key.startswith("hydra"))
     parent = key.rpartition(".")[0]
     siblings = OmegaConf.select(defaults, parent) if parent else defaults

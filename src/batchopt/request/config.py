@@ -1,10 +1,11 @@
-"""The schema of every config group: keys, types, defaults, units, and the rules between them.
+"""The schema of every config group: keys, types, defaults, units and constraints.
 
-conf/*.yaml holds chosen values; this module holds what may be chosen. `DictConfig` ends at the
-entry point: `OmegaConf.to_object` turns a composed config into these classes. They are not
-frozen because omegaconf makes frozen dataclasses read-only already while composing.
+conf/*.yaml holds chosen values; this module holds what may be chosen. `OmegaConf.to_object` turns a
+composed config into these classes, so that no `DictConfig` leaves the entry point. The classes are
+not frozen because omegaconf makes frozen dataclasses read-only while it still composes.
 
-The string under a field is its help text (batchopt.train --help, docs).
+The string under a field is its help text (`--help`, docs); its constraint stands in the field's
+metadata. Rules that span several fields stand in `rules`.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +13,22 @@ from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
+
+from batchopt.record.statuses import Status
+from batchopt.request.constraints import at_least, list_of, not_empty, one_of, path, positive, share
+
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
+"""Schedules of the installed transformers that need nothing but the number of steps."""
+
+RETRY = ("stale", *(status for status in Status if status is not Status.running))
+"""Why a run of a sweep may be run again."""
 
 
 class Packing(Enum):
@@ -101,18 +118,18 @@ class RougeTokenizer(Enum):
 class BatchConfig:
     """How the examples of one optimizer step reach the device."""
 
-    per_device_train_batch_size: int | None = None
+    per_device_train_batch_size: int | None = field(default=None, metadata=at_least(1))
     """Examples of one micro-batch on the device; null: derived."""
-    gradient_accumulation_steps: int | None = None
+    gradient_accumulation_steps: int | None = field(default=None, metadata=at_least(1))
     """Micro-batches of one optimizer step; null: derived."""
-    effective_batch_size: int = 64
+    effective_batch_size: int = field(default=64, metadata=at_least(1))
     """Examples of one optimizer step; must be the product of the two keys above."""
     auto: bool = False
     """Choose the pair by probing the device the run is on; set by batch=auto."""
     packing: Packing = Packing.sorted
     """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
     balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
-    max_tokens_per_micro_batch: int | None = None
+    max_tokens_per_micro_batch: int | None = field(default=None, metadata=at_least(1))
     """Padded source and target tokens that a packed micro-batch may hold; null: as many as the
     preset's largest sorted one."""
 
@@ -123,11 +140,11 @@ class DataConfig:
 
     source: str = MISSING
     """Set by the choice: sample, files or hub."""
-    max_source_length: int = 512
+    max_source_length: int = field(default=512, metadata=at_least(8))
     """Tokens; longer dialogues are cut at the end, and counted."""
-    max_target_length: int = 128
+    max_target_length: int = field(default=128, metadata=at_least(4))
     """Tokens; longer summaries are cut at the end, and counted. Also the longest generation."""
-    max_validation_examples: int | None = None
+    max_validation_examples: int | None = field(default=None, metadata=at_least(1))
     """Evaluate on the first so many validation examples only; null: all."""
 
 
@@ -138,9 +155,9 @@ class SampleDataConfig(DataConfig):
     source: str = "sample"
     language: Language = Language.mixed
     """ko, en, or mixed (half and half)."""
-    train_examples: int = 2000
+    train_examples: int = field(default=2000, metadata=at_least(1))
     """Generated training dialogues."""
-    validation_examples: int = 200
+    validation_examples: int = field(default=200, metadata=at_least(1))
     """Generated validation dialogues; none of them is a training dialogue."""
     seed: int = 0
     """Seed of the generator; the same seed gives the same corpus."""
@@ -171,9 +188,9 @@ class FilesDataConfig(RowDataConfig):
     """Files of one's own."""
 
     source: str = "files"
-    train_file: str = MISSING
+    train_file: str = field(default=MISSING, metadata=path())
     """Path of a .csv, .tsv, .jsonl or .parquet file."""
-    validation_file: str | None = None
+    validation_file: str | None = field(default=None, metadata=path())
     """Path of the validation file; null: a share of the training file is held out."""
 
 
@@ -182,7 +199,7 @@ class HubDataConfig(RowDataConfig):
     """A data set of the Hugging Face hub."""
 
     source: str = "hub"
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=path())
     """Name of a data set on the Hugging Face hub, or a local folder that `datasets` can load."""
     config_name: str | None = None
     """Configuration of the data set; null: its only one."""
@@ -200,7 +217,7 @@ class ModelConfig:
 
     source: str = MISSING
     """Set by the choice: tiny or pretrained."""
-    learning_rate: float = MISSING
+    learning_rate: float = field(default=MISSING, metadata=positive())
     """Peak learning rate that suits this model; training.learning_rate takes it over."""
     extra_tokens: list[str] = field(default_factory=list)
     """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']."""
@@ -211,17 +228,17 @@ class TinyModelConfig(ModelConfig):
     """A small BART with fresh weights."""
 
     source: str = "tiny"
-    vocab_size: int = 1000
+    vocab_size: int = field(default=1000, metadata=at_least(300))
     """Byte-level BPE vocabulary, trained on the training split."""
-    d_model: int = 64
+    d_model: int = field(default=64, metadata=at_least(2))
     """Width of the model."""
-    layers: int = 2
+    layers: int = field(default=2, metadata=at_least(1))
     """Encoder layers; the decoder has as many."""
-    attention_heads: int = 4
+    attention_heads: int = field(default=4, metadata=at_least(1))
     """Heads per attention; must divide d_model."""
-    ffn_dim: int = 256
+    ffn_dim: int = field(default=256, metadata=at_least(1))
     """Width of the feed-forward layers."""
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=share())
     """Dropout of hidden states and attention."""
 
 
@@ -230,7 +247,7 @@ class PretrainedModelConfig(ModelConfig):
     """A pretrained encoder-decoder model."""
 
     source: str = "pretrained"
-    name_or_path: str = MISSING
+    name_or_path: str = field(default=MISSING, metadata=not_empty() | path())
     """Any encoder-decoder model: its name on the Hugging Face hub, or a local folder."""
     revision: str | None = None
     """Branch, tag or commit; null: the newest."""
@@ -244,22 +261,21 @@ class PretrainedModelConfig(ModelConfig):
 class TrainingConfig:
     """How to train, the same for every preset."""
 
-    learning_rate: float = MISSING
+    learning_rate: float = field(default=MISSING, metadata=positive())
     """Peak learning rate of AdamW; taken from the model's choice unless named."""
-    weight_decay: float = 0.01
+    weight_decay: float = field(default=0.01, metadata=at_least(0))
     """Decoupled weight decay of AdamW."""
-    warmup_steps: int = 20
+    warmup_steps: int = field(default=20, metadata=at_least(0))
     """Optimizer steps of linear warm-up."""
-    lr_scheduler_type: str = "linear"
-    """Schedule after the warm-up: linear, cosine, polynomial, constant, constant_with_warmup or
-    inverse_sqrt."""
-    max_grad_norm: float = 1.0
+    lr_scheduler_type: str = field(default="linear", metadata=one_of(*SCHEDULES))
+    """Schedule after the warm-up."""
+    max_grad_norm: float = field(default=1.0, metadata=at_least(0))
     """Gradients are clipped to this norm; 0: not clipped."""
-    num_train_epochs: int = 5
+    num_train_epochs: int = field(default=5, metadata=at_least(1))
     """Passes over the training examples; max_steps goes before it."""
-    max_steps: int | None = None
+    max_steps: int | None = field(default=None, metadata=at_least(1))
     """Optimizer steps; null: as num_train_epochs says."""
-    label_smoothing: float = 0.0
+    label_smoothing: float = field(default=0.0, metadata=share())
     """Weight of the uniform distribution in the loss."""
     precision: Precision = Precision.auto
     """auto: bf16 where the GPU has it, else fp32."""
@@ -269,21 +285,25 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
-    """Compile the model with torch.compile."""
-    dataloader_num_workers: int = 0
-    """Processes that prepare batches beside the training."""
-    logging_steps: int = 5
+    """Compile encoder and decoder with torch.compile, for training."""
+    pad_to_multiple_of: int | None = field(default=None, metadata=at_least(1))
+    """Lengths of micro-batches are rounded up to a multiple of this; null: 64 with torch_compile
+    (few shapes), else 8 on a GPU (tensor cores) and 1 on the CPU."""
+    dataloader_num_workers: int | None = field(default=None, metadata=at_least(0))
+    """Processes that prepare batches beside the training; null: 4 on a GPU, which would wait, or as
+    many as there are CPU cores, and 0 on the CPU."""
+    logging_steps: int = field(default=5, metadata=at_least(1))
     """Optimizer steps between two lines of metrics.jsonl."""
-    eval_steps: int | None = None
+    eval_steps: int | None = field(default=None, metadata=at_least(1))
     """Optimizer steps between two evaluations; null: once an epoch."""
-    per_device_eval_batch_size: int | None = None
+    per_device_eval_batch_size: int | None = field(default=None, metadata=at_least(1))
     """Examples of one evaluation batch; the same for every preset. null: as many as an eighth of
-    the GPU's memory, or 512 MiB of the CPU's, holds the decoder's state of, up to 32."""
-    early_stopping_patience: int | None = None
+    the GPU's memory holds the decoder's state of, up to 256, or 512 MiB of the CPU's, up to 32."""
+    early_stopping_patience: int | None = field(default=None, metadata=at_least(1))
     """Evaluations without a better rouge_f1 before the run stops; null: never."""
     save_checkpoints: bool = True
     """Write a checkpoint at every evaluation; without, a stopped run starts again."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = field(default=2, metadata=at_least(2))
     """Checkpoints on disk: the best, and the newest ones. Of a completed run only the weights
     stay."""
 
@@ -294,7 +314,7 @@ class MetricConfig:
 
     tokenizer: RougeTokenizer = RougeTokenizer.auto
     """What ROUGE counts as a word; auto: Kiwi morphemes where the references have Hangul."""
-    num_beams: int = 1
+    num_beams: int = field(default=1, metadata=at_least(1))
     """Beams of the generation; 1: greedy."""
     use_stemmer: bool = False
     """Porter stemming of English words (rouge_score's tokenizer only)."""
@@ -306,14 +326,14 @@ class DeviceConfig:
 
     kind: DeviceKind = DeviceKind.auto
     """auto: the GPU where there is one."""
-    threads: int | None = None
+    threads: int | None = field(default=None, metadata=at_least(1))
     """Threads of torch on the CPU; null: torch's own choice."""
-    sample_interval_s: float = 0.05
+    sample_interval_s: float = field(default=0.05, metadata=at_least(0.005))
     """Seconds between two samples of memory."""
     wait_for_free: bool = True
     """Wait while programs other than batchopt use the GPU; false: share it with them, and the
     timing is marked as not to be trusted. Other runs of batchopt are always waited for."""
-    memory_limit_gib: float | None = None
+    memory_limit_gib: float | None = field(default=None, metadata=positive())
     """Memory that the training may use, enforced: would it fit into 24? On a GPU the allocator's,
     on the CPU the training process's; null: all there is."""
 
@@ -322,13 +342,13 @@ class DeviceConfig:
 class RunConfig:
     """When a run is ended from outside."""
 
-    timeout_min: float | None = None
+    timeout_min: float | None = field(default=None, metadata=positive())
     """Minutes that a run may take, all attempts together; null: no limit. It writes a checkpoint
     and ends as `timeout`."""
-    stall_min: float | None = 30.0
+    stall_min: float | None = field(default=30.0, metadata=positive())
     """Minutes without a step or an evaluated batch after which a run counts as hung; its stacks
     are kept and it ends as `timeout`; null: never."""
-    grace_s: float = 60.0
+    grace_s: float = field(default=60.0, metadata=positive())
     """Seconds that a run has to write its checkpoint when it is stopped, before it is killed."""
 
 
@@ -338,7 +358,7 @@ class ProbeConfig:
 
     sizes: ProbeSizes = ProbeSizes.presets
     """presets, or all: every divisor of the effective batch."""
-    memory_margin: float = 0.1
+    memory_margin: float = field(default=0.1, metadata=share())
     """Share of the device's memory that is to stay free in the worst case."""
 
 
@@ -346,9 +366,11 @@ class ProbeConfig:
 class SweepConfig:
     """What a sweep does when it is started again into its own directory."""
 
-    retry: list[str] = field(default_factory=lambda: ["missing", "interrupted", "failed", "stale"])
-    """Which runs to run again: missing, interrupted, failed, stale (config, data or code differ),
-    oom, killed, timeout, completed."""
+    retry: list[str] = field(
+        default_factory=lambda: ["missing", "interrupted", "failed", "stale"],
+        metadata=list_of(*RETRY),
+    )
+    """Which runs to run again; stale: the config, the data or the code differ from now."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -378,12 +400,12 @@ class Config:
     on_oom: OnOom = OnOom.record
     """record: out of memory is the run's result; halve: it goes on with half the per-device batch
     and the same effective one; checkpoint_then_halve: with gradient checkpointing first."""
-    seed: int = 1
+    seed: int = field(default=1, metadata=at_least(0))
     """Seed of the order of the examples, of dropout and of fresh weights."""
     verify: bool = True
     """Before a sweep of several batches: prove on one step that they give the same gradient."""
     objective: Any = None
     """Metric of the record, or a list of several, that a search is told as the result of a run,
     such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
-    cache_dir: str = "outputs/cache"
+    cache_dir: str = field(default="outputs/cache", metadata=path())
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""

@@ -1,4 +1,4 @@
-"""`--help`: groups, choices and keys, generated from conf/ and the schemas."""
+"""`--help` and shell completion: groups, choices and keys, from conf/ and the schemas."""
 
 import ast
 import dataclasses
@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import pairwise
@@ -13,8 +14,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from batchopt.request import config
-from batchopt.request.compose import DATA, EXPERIMENT, GROUPS, MODELS, choices_of
+from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
+from batchopt.request.constraints import constraint_of
+from batchopt.request.sections import SECTIONS, Section
 
 USAGE = """\
 Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
@@ -31,9 +33,33 @@ Which per-device batch size and how much gradient accumulation? Measured, with t
   --cfg job shows the config that a request makes; --hydra-help lists Hydra's own flags."""
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the config: its dotted name, its default as one would type it, and its text."""
+
+    name: str
+    default: str
+    text: str
+
+
 def help_text() -> str:
-    """The whole help text."""
-    return "\n\n".join([USAGE, _groups(), *_sections()])
+    """Returns the whole help text."""
+    return "\n\n".join([USAGE, _groups(), *map(_section, SECTIONS)])
+
+
+def keys_of(section: Section) -> list[Key]:
+    """Lists the keys of a section; a constraint ends the text of its key."""
+    group, _, schema = section
+    texts = field_texts(schema)
+    keys = []
+    for item in dataclasses.fields(schema):
+        if item.name in {section.group for section in SECTIONS} or item.name == "source":
+            continue
+        constraint = constraint_of(item)
+        rule = f" Must be {constraint.text}." if constraint else ""
+        name = f"{group}.{item.name}" if group else item.name
+        keys.append(Key(name, default_of(item), texts.get(item.name, "") + rule))
+    return keys
 
 
 def _groups() -> str:
@@ -43,38 +69,22 @@ def _groups() -> str:
     return "\n".join(lines)
 
 
-def _sections() -> list[str]:
-    sections = [_section("batch", "", config.BatchConfig)]
-    sections += [_section("data", f" (data={name})", schema) for name, schema in DATA.items()]
-    sections += [_section("model", f" (model={name})", schema) for name, schema in MODELS.items()]
-    sections += [
-        _section("training", "", config.TrainingConfig),
-        _section("metric", "", config.MetricConfig),
-        _section("device", "", config.DeviceConfig),
-        _section("tracker", "", config.TrackerConfig),
-        _section("run", "", config.RunConfig),
-        _section("probe", "", config.ProbeConfig),
-        _section("sweep", "", config.SweepConfig),
-        _section("", "", config.Config),
-    ]
-    return sections
+def heading_of(section: Section) -> str:
+    """Names a section, as in `data (data=files)`; "" for the top level."""
+    choice = f" ({section.group}={section.choice})" if section.choice else ""
+    return section.group + choice
 
 
-def _section(group: str, note: str, schema: type) -> str:
-    lines = [f"{group or 'top level'}{note}:"]
-    texts = field_texts(schema)
-    for item in dataclasses.fields(schema):
-        if item.name in (*GROUPS, "run", "probe", "sweep", "source"):
-            continue
-        key = f"{group}.{item.name}" if group else item.name
-        head = f"  {key}={default_of(item)}"
-        text = textwrap.wrap(texts.get(item.name, ""), 92)
-        lines += [head, *(f"      {line}" for line in text)]
+def _section(section: Section) -> str:
+    lines = [f"{heading_of(section) or 'top level'}:"]
+    for key in keys_of(section):
+        text = textwrap.wrap(key.text, 92)
+        lines += [f"  {key.name}={key.default}", *(f"      {line}" for line in text)]
     return "\n".join(lines)
 
 
 def default_of(item: "dataclasses.Field[Any]") -> str:
-    """The default of a field as one would write it on the command line; … where there is none."""
+    """Returns the default of a field as one would type it; … if there is none."""
     value = item.default
     if item.default_factory is not dataclasses.MISSING:
         value = item.default_factory()
@@ -89,7 +99,7 @@ def default_of(item: "dataclasses.Field[Any]") -> str:
 
 @cache
 def field_texts(schema: type) -> dict[str, str]:
-    """The strings that stand under the fields of a schema, inherited ones included."""
+    """Reads the strings under the fields of a schema, inherited fields included."""
     texts: dict[str, str] = {}
     for cls in reversed(schema.__mro__[:-1]):
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
@@ -119,7 +129,7 @@ complete -o nospace -o default -F _batchopt_complete python python3
 
 
 def plain_line(environ: Mapping[str, str]) -> str:
-    """The line that is being typed, as Hydra reads it: one word for the program, no flags."""
+    """Turns the line that is being typed into what Hydra completes: a program, no flags."""
     line = environ.get("COMP_LINE", "")
     line = re.sub(r"^\s*\S*python[\d.]*\s+-m\s+\S+", "batchopt", line)
     return re.sub(r"\s(?:-m|--multirun)(?=\s|$)", "", line)

@@ -1,9 +1,4 @@
-"""What a run is worth to whoever searches: `objective=rouge_f1`, or several metrics as a list.
-
-The metrics are those of the record. A run that ended without one of them, out of memory or failed,
-is worth `WORST`: the search then knows to stay away, which it would not learn from a run that is
-left out.
-"""
+"""The metrics that a search optimises: `objective=rouge_f1`, or several as a list."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +9,10 @@ from batchopt.request.messages import close_to
 
 
 def read_objectives(objective: Any) -> tuple[str, ...]:
-    """The metrics that the key `objective` names; none where it is null.
+    """Lists the metrics that the key `objective` names; none if it is null.
 
     Raises:
-        RequestError: It names what is no metric, or one that is not better either way.
+        RequestError: A name is no metric, or a metric that is neither better high nor better low.
     """
     if objective is None:
         return ()
@@ -35,5 +30,5 @@ def read_objectives(objective: Any) -> tuple[str, ...]:
 
 
 def directions(names: Sequence[str]) -> list[str]:
-    """For each metric `maximize` or `minimize`."""
+    """Says for each metric `maximize` or `minimize`."""
     return [METRICS[name].better.value for name in names]

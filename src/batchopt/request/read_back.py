@@ -1,17 +1,19 @@
-"""Reads the request of a run back from what Hydra wrote, and names what decides its numbers."""
+"""Reads the request of a run back from the files that Hydra wrote, and hashes a config."""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from batchopt.errors import RequestError
+from batchopt.record.keys import changes_no_number
 from batchopt.request.compose import RunRequest, make_request
 from batchopt.request.config import Config
 
@@ -19,7 +21,7 @@ _Kind = TypeVar("_Kind", DictConfig, ListConfig)
 
 
 def read_run(run_dir: Path) -> RunRequest:
-    """Reads back the request of a run from the files that Hydra wrote into its directory.
+    """Reads the request of a run back from the files that Hydra wrote into its directory.
 
     Raises:
         RequestError: The directory is no run's, or its config no longer fits the schema.
@@ -34,7 +36,7 @@ def read_run(run_dir: Path) -> RunRequest:
 
 
 def read_beginning(run_dir: Path) -> tuple[list[str], str]:
-    """The overrides that a run was begun with, and the folder in which.
+    """Returns the overrides with which a run was begun, and the folder in which.
 
     Raises:
         RequestError: The files that Hydra wrote are damaged.
@@ -65,17 +67,18 @@ def _load(path: Path, kind: type[_Kind]) -> _Kind:
 
 
 def config_hash(config: Config) -> str:
-    """A name for everything that decides a run's numbers.
-
-    Where the cache is, what is checked or waited for before, when a run is ended from outside, who
-    is told of it and what of it counts do not.
-    """
-    plain = dataclasses.asdict(config)
-    for name in ("cache_dir", "verify", "run", "sweep", "tracker", "objective"):
-        del plain[name]
-    del plain["device"]["wait_for_free"]
-    text = json.dumps(plain, sort_keys=True, default=_enum_name)
+    """Hashes everything in a config that decides a run's numbers (see `record.keys`)."""
+    deciding = _deciding(dataclasses.asdict(config))
+    text = json.dumps(deciding, sort_keys=True, default=_enum_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _deciding(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    kept = {name: value for name, value in section.items() if not changes_no_number(prefix + name)}
+    return {
+        name: _deciding(value, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in kept.items()
+    }
 
 
 def _enum_name(value: object) -> str:

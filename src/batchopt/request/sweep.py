@@ -1,10 +1,9 @@
-"""All runs of one multirun, composed and checked before the first one starts."""
+"""Composes and checks all runs of a sweep before the first one starts."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -14,11 +13,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from batchopt.errors import RequestError
 from batchopt.request.compose import (
     RunRequest,
+    choices_of,
     compose_config,
     composing,
     make_request,
     parse_overrides,
 )
+from batchopt.request.hydra_section import read_hydra_path, read_hydra_value
+from batchopt.request.launcher import Launcher
 from batchopt.request.objective import directions, read_objectives
 from batchopt.request.words import quoted
 
@@ -36,23 +38,18 @@ class Job:
 class Sweep:
     """All runs of one multirun, in the order in which Hydra launches them.
 
-    `hydra_overrides` are to be added to the command line so that Hydra uses the same directories.
-    In a `search`, where a sweeper proposes each run from the results of those before, the jobs are
-    not those that will run but stand for them: every value that is named is in one of them.
-    `launcher` is the config of what runs the jobs, `batch_size` as many as it gets at once.
+    `hydra_overrides` must be added to the command line, so that Hydra uses the same directories.
+    `batch_size` is the number of jobs that the launcher gets at once. In a `search` a sweeper
+    proposes each run from the results of earlier ones. The jobs then only stand for the runs to
+    come: every value that the person named is in one of them.
     """
 
     directory: Path
     jobs: tuple[Job, ...]
     hydra_overrides: tuple[str, ...]
-    launcher: Mapping[str, Any]
+    launcher: Launcher
     batch_size: int
     search: bool = False
-
-    @property
-    def on_slurm(self) -> bool:
-        """Whether SLURM runs the jobs."""
-        return str(self.launcher["_target_"]).endswith("SlurmLauncher")
 
 
 def compose_sweep(overrides: Sequence[str]) -> Sweep:
@@ -64,8 +61,7 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
     with composing():
         overrides = [*_params(overrides), *overrides]
         parsed = parse_overrides(overrides)
-        # Only what varies belongs into the names of the run directories: a path among the
-        # overrides would otherwise make folders of its own.
+        # The names of the run directories show only what varies.
         constant = [
             override.key_or_group  # without the plus, which override_dirname does not see either
             for override in parsed
@@ -73,40 +69,82 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         ]
         exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(constant)}]"
         hydra_overrides: tuple[str, ...] = (exclude,) if constant else ()
-        # Nothing is swept: Hydra would name the one run "0_".
+        # Hydra would name the one run of a sweep of nothing "0_".
         if len(constant) == len(parsed) and "hydra.sweep.subdir" not in constant:
             name = "${hydra.job.num}_batch=${hydra.runtime.choices.batch}"
             hydra_overrides += (f"hydra.sweep.subdir='{name}'",)
         swept = [override for override in parsed if not _is_hydra(override)]
         search = any(_is_sweeper(override) for override in parsed)
+        _refuse_nothing(swept)
         batches = _one_by_one(swept) if search else _every_combination(swept)
         own = [override.input_line or "" for override in parsed if _is_hydra(override)]
         jobs: list[Job] = []
-        directory = ""
+        directory: Path | None = None
         for number, words in enumerate(batches):
             composed = compose_config([*words, *own, *hydra_overrides])
             OmegaConf.set_struct(composed, False)
             composed.hydra.job.num = number
-            directory = directory or str(composed.hydra.sweep.dir)
-            launcher = composed.hydra.launcher
+            directory = directory or read_hydra_path(composed, "hydra.sweep.dir")
             batch_size = composed.hydra.sweeper.get("max_batch_size")
-            run_dir = str(composed.hydra.sweep.subdir)
-            if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
+            run_dir = str(read_hydra_value(composed, "hydra.sweep.subdir") or "")
+            if directory.resolve() not in (directory / run_dir).resolve().parents:
                 raise RequestError(
                     f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
                 )
-            request = make_request(composed, words, Path(directory, run_dir))
+            request = make_request(composed, words, directory / run_dir)
             jobs.append(Job(number, request, run_dir))
         if search:
             hydra_overrides += _directions(jobs[0].request, composed.hydra.sweeper, constant)
+        else:
+            _refuse_twins(jobs)
+    assert directory is not None
     return Sweep(
-        directory=Path(directory),
+        directory=directory,
         jobs=tuple(jobs),
-        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
-        launcher={str(key): OmegaConf.select(launcher, str(key)) for key in launcher},
+        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", directory)),
+        launcher=jobs[0].request.launcher,
         batch_size=min(len(jobs), batch_size or len(jobs)),
         search=search,
     )
+
+
+def _refuse_nothing(overrides: list[Override]) -> None:
+    """Refuses a sweep over no value: a range that ends before it begins, a glob without a match."""
+    for override in overrides:
+        if not override.is_sweep_override() or override.is_interval_sweep():
+            continue
+        try:
+            values = list(override.sweep_iterator())
+        except (HydraException, ValueError) as error:  # a range with steps of 0
+            reason = str(error).splitlines()[0]
+            raise RequestError(f"{override.input_line} names no values ({reason})") from error
+        if not values:
+            choices = choices_of(override.key_or_group)
+            hint = (
+                f"the choices are: {', '.join(choices)}"
+                if choices
+                else "name some, as in seed=1,2,3 or 'seed=range(1,4)', which ends before 4"
+            )
+            raise RequestError(f"{override.input_line} names no value; {hint}")
+
+
+def _refuse_twins(jobs: Sequence[Job]) -> None:
+    """Refuses two runs that are one and the same, or that would share a folder."""
+    configs: dict[str, Job] = {}
+    folders: dict[str, Job] = {}
+    for job in jobs:
+        twin = configs.setdefault(repr(job.request.config), job)
+        if twin is not job:
+            raise RequestError(
+                f"{twin.run_dir} and {job.run_dir} are the same run twice ("
+                f"{' '.join(job.request.overrides)}); name each value once, and for repetitions "
+                "other seeds, as in seed=1,2,3"
+            )
+        if folders.setdefault(job.run_dir, job) is not job:
+            raise RequestError(
+                f"hydra.sweep.subdir is {job.run_dir} for several runs; leave it out, or put "
+                "${hydra.job.num} into it"
+            )
 
 
 def _every_combination(overrides: list[Override]) -> list[list[str]]:
@@ -121,7 +159,7 @@ def _every_combination(overrides: list[Override]) -> list[list[str]]:
 
 
 def _one_by_one(overrides: list[Override]) -> list[list[str]]:
-    """Runs that name each value of a search at least once, of an interval both ends."""
+    """Lists runs that together name each value of a search, and both ends of each interval."""
     values = [(override.get_key_element(), _values(override)) for override in overrides]
     first = [f"{key}={own[0]}" for key, own in values]
     others = [
@@ -149,7 +187,7 @@ def _is_sweeper(override: Override) -> bool:
 def _directions(
     request: RunRequest, sweeper: DictConfig, constant: Sequence[str]
 ) -> tuple[str, ...]:
-    """Tells the sweeper which way each objective is better, or checks what it has been told."""
+    """Tells the sweeper which way each objective is better, or checks what the person told it."""
     names = read_objectives(request.config.objective)
     if not names:
         raise RequestError(
@@ -170,7 +208,7 @@ def _directions(
 
 
 def _params(overrides: Sequence[str]) -> list[str]:
-    """What an experiment sweeps over; Hydra's sweeper puts it before the person's own words."""
+    """Lists what an experiment sweeps over; Hydra's sweeper puts it before the person's words."""
     constant = [
         word.input_line or "" for word in parse_overrides(overrides) if not word.is_sweep_override()
     ]

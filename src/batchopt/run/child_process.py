@@ -1,8 +1,8 @@
-"""Runs one child process under measurement, follows what it tells, and ends it where it must.
+"""Runs one child process, measures it, follows its messages, and stops it if necessary.
 
 The child is `batchopt.training.worker` for a training, or `batchopt.probe.worker` for one batch
-size. After its start it gets signals alone. It reports phases, steps and figures through a pipe, as
-JSON lines, so that a child that dies has still told all it knew.
+size. It sends phases, steps and figures through a pipe, as JSON lines: what it sent before it died
+is known. The supervisor sends it signals only.
 """
 
 import json
@@ -16,26 +16,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from batchopt.machine.cgroup import KernelKills
 from batchopt.machine.lifeline import VARIABLE, lifeline
 from batchopt.machine.nvml import DeviceInfo, NvmlError
+from batchopt.record.statuses import Phase
 from batchopt.request.config import RunConfig
 from batchopt.run.measurement import Measurement, open_monitor
 
-HEARTBEAT_S = 10.0
-"""Seconds between two signs of life that others can see."""
-
 DEBOUNCE_S = 1.0
-"""A second signal within this time is taken for the first one, sent twice."""
+"""A second signal within this time counts as the first one, sent twice."""
 
 
 class Stop:
-    """What is to end the running child: a signal to this process.
+    """Records signals to this process, so that the child can be stopped in order.
 
-    Signals are noted only: the child then ends in order, and the caller goes on.
+    A context manager that replaces the signal handlers of this process.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def note(self, number: int, _: Any = None) -> None:
-        """The handler."""
+        """Records a signal; the handler."""
         self.signals.append((time.monotonic(), number))
 
     def __enter__(self) -> "Stop":
@@ -52,10 +51,10 @@ class Stop:
             *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
         ):
             before = signal.getsignal(number)
-            # A signal that nobody here expects keeps its meaning; submitit sets those of SLURM.
+            # submitit sets handlers for these two on SLURM. Elsewhere they keep their meaning.
             if number in (signal.SIGUSR1, signal.SIGUSR2) and not callable(before):
                 continue
-            # The terminal is gone; under nohup that is no reason to stop.
+            # Under nohup the run goes on when the terminal closes.
             if number == signal.SIGHUP and before == signal.SIG_IGN:
                 continue
             self._before[number] = signal.signal(number, self.note)
@@ -66,26 +65,31 @@ class Stop:
             signal.signal(number, handler)
 
 
-@dataclass(slots=True)
-class Ending:
-    """How a child ended, and everything that is known of it.
+class StopReason(Enum):
+    """Why the supervisor stopped a child."""
 
-    `told` holds the newest value of each thing the child told. `stopped_for` says why this side
-    ended it: "signal", "timeout", "stall", "device lost"; None where it ended by itself.
-    `metrics` are what was measured from outside.
-    """
+    signal = "this process received a signal"
+    device_lost = "the GPU does not answer"
+    timeout = "run.timeout_min has passed"
+    stall = "run.stall_min has passed without a message"
+    no_exit = "the child reported its outcome and did not exit"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a child ended."""
 
     returncode: int
     told: dict[str, Any]
-    phase: str
-    stopped_for: str | None
+    """The newest value of each name in the child's messages."""
+    stopped_for: StopReason | None
+    """None: it ended by itself."""
     kernel_killed: bool
     """Whether the kernel's OOM killer ended a process meanwhile."""
     duration_s: float
-    metrics: Callable[..., dict[str, Any]]
-    last_host_bytes: int | None
-    device_error: NvmlError | None = None
-    signals: tuple[int, ...] = ()
+    measurement: Measurement
+    signals: tuple[int, ...]
+    """Signals to this process meanwhile."""
 
 
 def run_child(
@@ -101,7 +105,6 @@ def run_child(
     earlier_s: float = 0.0,
     pass_fds: Sequence[int] = (),
     on_news: Callable[[dict[str, Any]], None] = lambda _: None,
-    on_heartbeat: Callable[[], None] = lambda: None,
 ) -> Ending:
     """Runs `python -m MODULE RUN_DIR ARGUMENTS` to its end.
 
@@ -109,15 +112,14 @@ def run_child(
         module: What to run; takes --events, a descriptor.
         arguments: Its further words.
         run_dir: The run's directory.
-        device: The one GPU that it sees; None for the CPU.
-        stop: Notes the signals that end it.
-        limits: When to end it.
+        device: The only GPU that the child sees; None for the CPU.
+        stop: Records the signals that stop the child.
+        limits: When to stop the child.
         interval_s: Seconds between two samples of memory.
         attempt: Number of the attempt.
         earlier_s: Seconds that earlier attempts of the run took.
-        pass_fds: Descriptors that the child holds open, such as a lease.
+        pass_fds: Descriptors that the child inherits, such as a lease.
         on_news: Called with each message of the child.
-        on_heartbeat: Called every `HEARTBEAT_S` seconds.
 
     Raises:
         NvmlError: The device cannot be watched.
@@ -147,20 +149,16 @@ def run_child(
             limits=limits,
             stop=stop,
             on_news=on_news,
-            on_heartbeat=on_heartbeat,
             earlier_s=earlier_s,
         )
         watch.follow()
     return Ending(
         returncode=child.returncode,
         told=watch.told,
-        phase=measured.phase,
         stopped_for=watch.stopped_for,
         kernel_killed=kills.happened(),
         duration_s=time.monotonic() - began,
-        metrics=measured.metrics,
-        last_host_bytes=measured.last_host_bytes,
-        device_error=measured.error,
+        measurement=measured,
         signals=tuple(number for _, number in stop.signals),
     )
 
@@ -169,7 +167,7 @@ def run_child(
 def _child(
     module: str, words: Sequence[str], device: DeviceInfo | None, pass_fds: Sequence[int]
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Starts the child and yields it with the descriptor that its events come from."""
+    """Starts the child; yields it with the reading end of its pipe."""
     events, events_write = os.pipe()
     with lifeline() as lifeline_end:
         child = subprocess.Popen(
@@ -179,8 +177,8 @@ def _child(
             | {"CUDA_VISIBLE_DEVICES": device.uuid if device else "", VARIABLE: str(lifeline_end)},
             pass_fds=(events_write, lifeline_end, *pass_fds),
             stdin=subprocess.DEVNULL,
-            # A group of its own: Ctrl-C in the terminal reaches this process alone, which then
-            # ends the child in order.
+            # In its own group, Ctrl-C in the terminal reaches this process only, which then stops
+            # the child in order.
             process_group=0,
         )
         os.close(events_write)
@@ -192,7 +190,7 @@ def _child(
 
 
 def kill_group(child: "subprocess.Popen[bytes]") -> None:
-    """Leaves nothing of the child behind, its own children included."""
+    """Kills the child and its own children, if any are left."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -210,7 +208,6 @@ class _Watch:
         limits: RunConfig,
         stop: Stop,
         on_news: Callable[[dict[str, Any]], None],
-        on_heartbeat: Callable[[], None],
         earlier_s: float,
     ) -> None:
         self.child = child
@@ -219,31 +216,29 @@ class _Watch:
         self.limits = limits
         self.stop = stop
         self.on_news = on_news
-        self.on_heartbeat = on_heartbeat
         self.told: dict[str, Any] = {}
-        self.stopped_for: str | None = None
+        self.stopped_for: StopReason | None = None
         now = time.monotonic()
-        # The limit is one of the whole run: earlier attempts count.
+        # The limit is for the whole run: earlier attempts count.
         self._deadline = (
             None if limits.timeout_min is None else now - earlier_s + 60 * limits.timeout_min
         )
-        self._news_at = self._heartbeat_at = now
-        self._asked_at = now
+        self._news_at = self._asked_at = now
         self._insistence: list[tuple[float, int]] = []
 
     def follow(self) -> None:
-        """Reads, judges and, where it must be, ends the child."""
+        """Reads the child's messages until it has ended, and stops it if necessary."""
         unread = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self.events, selectors.EVENT_READ)
             while self.child.poll() is None:
                 if selector.select(timeout=0.1):
                     received = os.read(self.events, 1 << 16)
-                    if not received:  # the child has closed its end: it is about to be gone
+                    if not received:  # the child has closed its end and is about to exit
                         selector.unregister(self.events)
                     unread = self._take(unread + received)
                 self._judge()
-        kill_group(self.child)  # its own children hold the pipe open
+        kill_group(self.child)  # its own children would hold the pipe open
         while received := os.read(self.events, 1 << 16):
             unread = self._take(unread + received)
 
@@ -254,48 +249,45 @@ class _Watch:
             self._news_at = time.monotonic()
             self.told |= message
             if "phase" in message:
-                # A device that is lost ends the run elsewhere; it must not end the reading.
+                # `_judge` stops the run if the device is lost; the reading must go on.
                 with suppress(NvmlError):
-                    self.measured.enter(message["phase"], message.get("peak_bytes"))
+                    self.measured.enter(Phase(message["phase"]), message.get("peak_bytes"))
             self.on_news(message)
         return unread
 
     def _judge(self) -> None:
         now = time.monotonic()
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + HEARTBEAT_S
-            self.on_heartbeat()
         if self.stopped_for is not None:
             self._insist(now)
         elif self.stop.signals:
-            self._end("signal", now)
+            self._end(StopReason.signal, now)
         elif self.measured.error is not None:
-            self._end("device lost", now)
+            self._end(StopReason.device_lost, now)
         elif self._deadline is not None and now >= self._deadline:
-            self._end("timeout", now)
+            self._end(StopReason.timeout, now)
         elif self._silent_s(now) > 60 * (self.limits.stall_min or math.inf):
-            self._end("stall", now)
+            self._end(StopReason.stall, now)
         elif "outcome" in self.told and self._silent_s(now) > self.limits.grace_s:
-            self._end("exit", now)
+            self._end(StopReason.no_exit, now)
 
     def _silent_s(self, now: float) -> float:
         return now - self._news_at
 
-    def _end(self, reason: str, now: float) -> None:
-        """Asks the child to end, which writes a checkpoint first, and plans to insist."""
+    def _end(self, reason: StopReason, now: float) -> None:
+        """Asks the child to stop, which writes a checkpoint first, and plans stronger signals."""
         self.stopped_for = reason
         self._asked_at = now
-        if reason == "stall":
+        if reason is StopReason.stall:
             self.child.send_signal(signal.SIGQUIT)  # the child's handler writes all stacks
         self.child.send_signal(signal.SIGTERM)
         self._insistence = [
-            # Ends it with all stacks written, also where the interpreter itself hangs.
+            # Writes all stacks and ends the child, even if the interpreter hangs.
             (now + self.limits.grace_s, signal.SIGABRT),
             (now + self.limits.grace_s + 5.0, signal.SIGKILL),
         ]
 
     def _insist(self, now: float) -> None:
-        # A second Ctrl-C ends at once; some launchers send the first one twice.
+        # A second Ctrl-C kills at once. Some launchers send the first one twice.
         if self.stop.signals and self.stop.signals[-1][0] > self._asked_at + DEBOUNCE_S:
             self._insistence = [(now, signal.SIGKILL)]
         while self._insistence and now >= self._insistence[0][0]:

@@ -1,7 +1,7 @@
-"""Measures one run from outside, while it runs: memory by phase, and what a GPU tells.
+"""Measures one run from outside while it runs: memory by phase, and the counters of the GPU.
 
-A thread of the supervisor samples, so that a driver that hangs stops nothing else. The figures of
-the record are those of the phase "train"; memory.jsonl holds the course of the whole run.
+A thread of the supervisor samples, so that a driver that hangs blocks nothing else. The record's
+figures are those of the training phase; memory.jsonl holds the samples of the whole run.
 """
 
 import os
@@ -18,29 +18,30 @@ import psutil
 
 from batchopt.machine import host_memory, nvml
 from batchopt.record.files import MEMORY, append_jsonl
+from batchopt.record.statuses import Phase
 
 SHARED_SAMPLES = 0.02
-"""Share of the training samples with a neighbour or a throttled clock from which on the timing is
-not to be trusted: a passing reading is no reason, a visit of some seconds in ten minutes is."""
+"""The timing is untrusted if this share of the training samples saw another process on the GPU or a
+throttled clock. A single sample is no reason; some seconds in ten minutes are."""
 
 FOREIGN_CORES = 0.1
-"""Share of this machine's cores that others may use while a run trains on the CPU. Above it its
-steps measurably wait: two trainings on two cores slow each other down far more than twofold."""
+"""Share of this machine's cores that other processes may use while a run trains on the CPU. Above
+it the steps measurably wait: two trainings on two cores slow each other down more than twofold."""
 
 HARMLESS_REASONS = frozenset({"sw_power_cap", "sync_boost", "display_clock_setting"})
-"""Throttle reasons under which most cards always run: a card at its power limit is at its best."""
+"""Throttle reasons that most cards always show: a card at its power limit runs at its best."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Highest and mean of the values so far; None where there were none."""
+    """Highest and mean of the values so far; None without values."""
 
     peak: float | None = None
     total: float = 0.0
     count: int = 0
 
     def add(self, value: float | None) -> None:
-        """Takes one value; None is no value."""
+        """Adds one value; None is ignored."""
         if value is not None:
             self.peak = value if self.peak is None else max(self.peak, value)
             self.total += value
@@ -53,8 +54,8 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Phase:
-    """The memory of one phase, by each way of measuring it; no mixture of two is ever a figure."""
+class PhaseMemory:
+    """The memory of one phase, in bytes, by each way of measuring it. No figure mixes two."""
 
     host: Tally = field(default_factory=Tally)
     by_process: Tally = field(default_factory=Tally)
@@ -62,18 +63,18 @@ class Phase:
 
 
 class Measurement:
-    """Follows the process `pid` of a run, on the monitored GPU or on the CPU.
+    """Measures the process `pid` of a run, on the monitored GPU or on the CPU.
 
     A context manager that samples in a thread from entry to exit. memory.jsonl gets the highest
-    value of each window; windows grow with the run, so that the file stays at some thousand lines
-    however long it takes.
+    value of each window. Windows grow with the run, so that the file has some thousand lines,
+    however long the run takes.
 
     Args:
-        run_dir: Where memory.jsonl stands.
+        run_dir: The directory of memory.jsonl.
         pid: The run's process; its children count too.
         monitor: The open monitor of a GPU; None on the CPU.
         interval_s: Seconds between two samples.
-        started: The start of the run by `time.monotonic`, earlier attempts counted in.
+        started: The start of the run by `time.monotonic`; the time of earlier attempts counts.
         attempt: Number of the attempt, for memory.jsonl.
     """
 
@@ -93,13 +94,13 @@ class Measurement:
         self.interval_s = interval_s
         self.started = started
         self.attempt = attempt
-        self.phase = "load"
-        self.phases: defaultdict[str, Phase] = defaultdict(Phase)
+        self.phase = Phase.load
+        self.phases: defaultdict[Phase, PhaseMemory] = defaultdict(PhaseMemory)
         self.baseline: host_memory.ProcessMemory | None = None
         self.power, self.utilization, self.temperature = Tally(), Tally(), Tally()
         self.energy_j: float | None = None
         self.error: nvml.NvmlError | None = None
-        """What ended the sampling: a GPU that was lost."""
+        """The error that ended the sampling: the GPU is lost."""
         self.last_host_bytes: int | None = None
         """Resident anonymous memory at the last sample."""
         self._disturbances: Counter[str] = Counter()
@@ -107,7 +108,7 @@ class Measurement:
         self._window: dict[str, Any] | None = None
         self._window_ends_s = 0.0
         self._pids: Sequence[int] = (pid,)
-        # Between the thread, and the supervisor that tells of phases.
+        # The thread samples while the supervisor enters phases.
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.ready = threading.Event()
@@ -120,18 +121,18 @@ class Measurement:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        # A driver that hangs must not hold the record up.
+        # A driver that hangs must not delay the record.
         self._thread.join(timeout=5.0)
         with self._lock:
             self._write_window()
 
-    def enter(self, phase: str, peak_bytes: int | None = None) -> None:
-        """Takes note that another phase of the run begins.
+    def enter(self, phase: Phase, peak_bytes: int | None = None) -> None:
+        """Begins another phase of the run.
 
         Args:
             phase: The phase that begins.
-            peak_bytes: The kernel's high-water mark of anonymous memory in the phase that ended,
-                as the run itself read it at the boundary; samples alone could miss it.
+            peak_bytes: The kernel's high-water mark of anonymous memory in the phase that ended.
+                The run reads it at the boundary; samples alone could miss it.
         """
         self.sample()
         with self._lock:
@@ -140,8 +141,8 @@ class Measurement:
                 host.peak = max(host.peak or 0, peak_bytes)
             if phase != self.phase:
                 self._write_window()
-                if "train" in (phase, self.phase):
-                    self._foreign_cores.turn(on=phase == "train")
+                if Phase.train in (phase, self.phase):
+                    self._foreign_cores.turn(on=phase is Phase.train)
                 self.phase = phase
 
     def sample(self) -> None:
@@ -157,7 +158,7 @@ class Measurement:
             self.last_host_bytes = host.anonymous_bytes
             phase = self.phases[self.phase]
             phase.host.add(host.anonymous_bytes)
-            if self.phase == "load":
+            if self.phase is Phase.load:
                 self.baseline = host
             row: dict[str, Any] = {"memory_bytes": host.anonymous_bytes}
             if self.monitor is not None:
@@ -165,12 +166,12 @@ class Measurement:
             self._extend_window(row)
 
     def metrics(self, *, on_device: bool) -> dict[str, Any]:
-        """The figures of the record that were measured from outside.
+        """The metrics of the record that are measured from outside.
 
         Args:
-            on_device: The run used the GPU that was watched; False where it found it unusable.
+            on_device: Whether the run used the monitored GPU; torch may not be able to use it.
         """
-        train, evaluate = self.phases["train"], self.phases["evaluate"]
+        train, evaluate = self.phases[Phase.train], self.phases[Phase.evaluate]
         if self.monitor is None or not on_device:
             used, in_evaluation, source = train.host, evaluate.host, host_memory.SOURCE
             baseline = self.baseline.anonymous_bytes if self.baseline else None
@@ -206,13 +207,13 @@ class Measurement:
                 return
             finally:
                 self.ready.set()
-            # A reading that takes long (a busy driver) must not become a load of its own.
+            # If a reading takes long (a busy driver), read seldom: it must not become a load.
             took = time.monotonic() - began
             if self._stop.wait(max(self.interval_s, 20 * took)):
                 return
 
-    def _sample_device(self, monitor: nvml.DeviceMonitor, phase: Phase) -> dict[str, Any]:
-        # Children of the worker (data loaders) may hold memory of the device too.
+    def _sample_device(self, monitor: nvml.DeviceMonitor, phase: PhaseMemory) -> dict[str, Any]:
+        # The worker's children (data loaders) may hold memory of the device too.
         try:
             children = psutil.Process(self.pid).children(recursive=True)
             self._pids = (self.pid, *(child.pid for child in children))
@@ -222,11 +223,11 @@ class Measurement:
         self.energy_j = reading.energy_j
         above = None
         if reading.device_used_bytes is not None and monitor.baseline_used_bytes is not None:
-            # A neighbour that leaves takes the device below its baseline.
+            # If a neighbour leaves, the device falls below its baseline.
             above = max(0, reading.device_used_bytes - monitor.baseline_used_bytes)
         phase.by_process.add(reading.process_used_bytes)
         phase.above_baseline.add(above)
-        if self.phase == "train":
+        if self.phase is Phase.train:
             self.power.add(reading.power_w)
             self.utilization.add(reading.utilization)
             self.temperature.add(reading.temperature_c)
@@ -245,7 +246,7 @@ class Measurement:
         }
 
     def _device_reasons(self) -> list[str]:
-        samples = self.phases["train"].host.count
+        samples = self.phases[Phase.train].host.count
         return [
             f"{what} in {seen / samples:.0%} of the samples"
             for what, seen in sorted(self._disturbances.items())
@@ -266,17 +267,17 @@ class Measurement:
 
     def _write_window(self) -> None:
         if self._window is not None:
-            # On a full disk the course has a gap; the figures do not come from the file.
+            # On a full disk the file has a gap; the figures do not come from the file.
             with suppress(OSError):
                 append_jsonl(self.path, self._window)
             self._window = None
 
 
 class _ForeignCores:
-    """How much of this machine's CPU time others took while a run trained.
+    """Measures how much CPU time other processes took while a run trained.
 
-    The kernel's count of busy time sees every process, also those of other users and containers;
-    some sandboxes keep none, so the processes that can be seen are added up too.
+    The kernel's count of busy time includes other users and containers. Some sandboxes have no such
+    count, so the visible processes are added up too; the larger of both counts.
     """
 
     def __init__(self, pid: int) -> None:
@@ -286,7 +287,7 @@ class _ForeignCores:
         self._largest: tuple[float, str] = (0.0, "")
 
     def turn(self, *, on: bool) -> None:
-        """Starts or ends the watch; time between an end and a start does not count."""
+        """Starts or pauses the measurement."""
         now = self._read()
         if not on and self._since is not None and now is not None:
             since = self._since
@@ -302,10 +303,10 @@ class _ForeignCores:
         self._since = now if on else None
 
     def reasons(self) -> list[str]:
-        """Why the timing is not to be trusted, if it is not."""
+        """Why the timing is not to be trusted; empty if it is."""
         self.turn(on=False)
         cores = psutil.cpu_count() or 1
-        # The kernel counts in hundredths of a second: a short while is not measured well.
+        # The kernel counts in hundredths of a second: a short time is not measured well.
         if self._wall_s < 1.0 or self._foreign_s < FOREIGN_CORES * cores * self._wall_s:
             return []
         used = self._foreign_s / self._wall_s
@@ -326,7 +327,7 @@ class _ForeignCores:
         times = psutil.cpu_times()
         return _Usage(
             wall_s=time.monotonic(),
-            # `user` holds the guests' time already.
+            # `user` includes the time of guests.
             busy_s=times.user + times.nice + times.system,
             own_s=sum(used for pid, used in seconds.items() if pid in own),
             foreign_s={pid: used for pid, used in seconds.items() if pid not in own},
@@ -335,7 +336,7 @@ class _ForeignCores:
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """CPU seconds so far: of all, of the run with its supervisor, of each other process."""
+    """CPU seconds so far: of all processes, of the run and its supervisor, of each other one."""
 
     wall_s: float
     busy_s: float
@@ -344,7 +345,7 @@ class _Usage:
 
 
 def _name(pid: int) -> str:
-    """What a process is; another run of batchopt is named as such."""
+    """The name of a process; another run of batchopt is called that."""
     try:
         process = psutil.Process(pid)
         if "batchopt.training.worker" in process.cmdline():

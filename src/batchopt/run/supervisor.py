@@ -1,18 +1,18 @@
-"""Sees one run through, attempt by attempt, and writes its record.
+"""Supervises one run, attempt by attempt, and writes its record.
 
-The supervisor is light (no torch) and outlives whatever the worker does. It writes record.json
-once, when the run has ended, however it ended. While the run goes on, running.json says so, and
-its time of change is the sign of life.
+The supervisor is light (no torch) and survives whatever the training process does. While the run
+goes on, running.json says so; its time of change is the sign of life. However the run ends,
+record.json is written once.
 """
 
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from batchopt.errors import RequestError
@@ -21,25 +21,30 @@ from batchopt.machine.environment import code_hash, describe_environment
 from batchopt.machine.lease import Lease
 from batchopt.machine.nvml import DeviceInfo, NvmlError
 from batchopt.record import files
-from batchopt.record.attempts import _OF_ATTEMPTS, SCHEMA_VERSION, earlier_attempts, over_attempts
+from batchopt.record.attempts import MEASURED, earlier_attempts
+from batchopt.record.documents import Attempt, Record, Running
 from batchopt.record.metrics import METRICS
+from batchopt.record.statuses import Status
+from batchopt.record.write import write_record, write_running
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.read_back import config_hash
 from batchopt.run.child_process import Ending, Stop, run_child
-from batchopt.run.verdict import Cut, judge, next_cut
+from batchopt.run.verdict import AttemptPlan, after_out_of_memory, judge
 from batchopt.slurm import jobs as slurm
 
 logger = logging.getLogger(__name__)
 
-
 STACK_LINES = 200
 """Lines of the stacks of a crash or a hang that the record keeps."""
+
+HEARTBEAT_S = 10.0
+"""Seconds between two signs of life; see `record.read.SILENT_AFTER_S`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The batch that batch=auto takes, and why; `probes` as the record keeps them."""
+    """The batch that batch=auto chose, and why; `probes` as the record has them."""
 
     plan: BatchPlan
     reason: str
@@ -49,147 +54,161 @@ class Choice:
 Choose = Callable[[RunRequest, DeviceInfo | None, Stop], Choice]
 """Chooses the batch of a run with batch=auto. The caller passes it in: the probe lies above."""
 
+News = Callable[[Mapping[str, Any]], None]
+
 
 def supervise(
-    request: RunRequest,
-    run_dir: Path,
-    choose: Choose,
-    on_news: Callable[[Mapping[str, Any]], None] = lambda _: None,
-) -> str:
+    request: RunRequest, run_dir: Path, choose: Choose, on_news: News = lambda _: None
+) -> Status:
     """Trains one run to its end in child processes and writes record.json.
 
     Args:
         request: The run.
         run_dir: Its directory.
-        choose: Called once for batch=auto, when the device is leased.
+        choose: Called once for batch=auto, with the leased device.
         on_news: Called with each message of the training process.
 
     Returns:
         The status of the run.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; the worker has ended and the record is written.
-        SystemExit: Likewise for SIGTERM.
+        KeyboardInterrupt: Ctrl-C; the training process has ended and the record is written.
+        SystemExit: The same for SIGTERM.
     """
-    run = _Run(request, run_dir, choose, on_news)
+    run = _begin(request, run_dir, on_news)
     device_config = request.config.device
-    try:
-        slurm.check_allocation(os.environ, device_config.kind.value)
-        device, lease = lease_for_run(device_config, run_dir)
-    except RequestError as error:
-        return run.fail(str(error))
-    except NvmlError as error:
-        return run.fail(f"device.kind is {device_config.kind.value}: {error}")
-    except KeyboardInterrupt:
-        run.interrupt("stopped while it waited for a device")
-        raise
-    # Up to the record and not only while a worker runs: a second Ctrl-C must not cost the record.
-    with lease, Stop() as stop:
-        status = _see_through(run, device, lease, stop)
-    _pass_on([number for _, number in stop.signals])
+    with _signs_of_life(run_dir):
+        try:
+            slurm.check_allocation(os.environ, device_config.kind.value)
+            device, lease = lease_for_run(device_config, run_dir)
+        except RequestError as error:
+            return run.close(Status.failed, str(error))
+        except NvmlError as error:
+            return run.close(Status.failed, f"device.kind is {device_config.kind.value}: {error}")
+        except KeyboardInterrupt:
+            run.close(Status.interrupted, "stopped while it waited for a device")
+            raise
+        # Signals are recorded until the record is written: a second Ctrl-C must not prevent it.
+        with lease, Stop() as stop:
+            status = _supervise_attempts(run, choose, device, lease, stop)
+    _raise_first([number for _, number in stop.signals])
     return status
 
 
-def _see_through(run: "_Run", device: DeviceInfo | None, lease: Lease, stop: Stop) -> str:
+def _supervise_attempts(
+    run: "_Run", choose: Choose, device: DeviceInfo | None, lease: Lease, stop: Stop
+) -> Status:
     try:
-        cut: Cut | None = run.first_cut(device, stop)
+        plan: AttemptPlan | None = run.first_plan(choose, device, stop)
     except RequestError as error:
-        return run.fail(str(error))
+        return run.close(Status.failed, str(error))
     except KeyboardInterrupt:
-        return run.interrupt("stopped while batch=auto was probing")
-    while cut is not None:
+        return run.close(Status.interrupted, "stopped while batch=auto was probing")
+    status, cause = Status.failed, ""
+    while plan is not None:
         try:
-            run.attempt(cut, device, lease, stop)
+            status, cause = run.attempt(plan, device, lease, stop)
         except NvmlError as error:
-            return run.fail(f"the GPU cannot be watched: {error}")
-        again = run.status == "oom" and not stop.signals
-        cut = next_cut(run.request.config.on_oom, cut) if again else None
-    return run.close(device)
+            return run.close(Status.failed, f"the GPU cannot be watched: {error}")
+        again = status is Status.oom and not stop.signals
+        plan = after_out_of_memory(run.request.config.on_oom, plan) if again else None
+    return run.close(status, cause, device)
 
 
+def _begin(request: RunRequest, run_dir: Path, on_news: News) -> "_Run":
+    """Writes running.json, and removes the record of an earlier attempt."""
+    files.sweep_up(run_dir)
+    attempts = earlier_attempts(run_dir)
+    environment = describe_environment()
+    run = _Run(
+        request=request,
+        run_dir=run_dir,
+        on_news=on_news,
+        environment=environment,
+        attempts=attempts,
+        running=Running(
+            pid=os.getpid(),
+            hostname=os.uname().nodename,
+            started_at=attempts[0].started_at if attempts else files.now(),
+            slurm_job_id=environment["slurm_job_id"],
+            config_hash=config_hash(request.config),
+            code_hash=code_hash(),
+        ),
+    )
+    files.reserve(run_dir)
+    run.write_running()
+    # From now on running.json has the attempts; the record would say that the run has ended.
+    (run_dir / files.RECORD).unlink(missing_ok=True)
+    return run
+
+
+@dataclass(slots=True, kw_only=True)
 class _Run:
-    """One run's files and its attempts so far."""
+    """A run that goes on: its request, its attempts, and what the last one told."""
 
-    def __init__(
-        self,
-        request: RunRequest,
-        run_dir: Path,
-        choose: Choose,
-        on_news: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        self.request = request
-        self.run_dir = run_dir
-        self.choose = choose
-        self.on_news = on_news
-        self.environment = describe_environment()
-        self.code_hash = code_hash()
-        files.sweep_up(run_dir)
-        self.attempts = earlier_attempts(run_dir)
-        self.started_at = self.attempts[0]["started_at"] if self.attempts else _now()
-        self.told: dict[str, Any] = {}
-        self.status, self.cause = "failed", ""
-        self.traceback: str | None = None
-        checkpointing = request.config.training.gradient_checkpointing
-        self.asked = None if request.plan is None else Cut(request.plan, checkpointing)
-        """What was asked for; None for batch=auto."""
-        self.chosen: dict[str, Any] | None = None
-        """What batch=auto found."""
-        self.metrics: dict[str, Any] = {}
-        files.reserve(run_dir)
-        self._write_running({})
-        # From here on running.json tells of the attempts; a record would say that the run is over.
-        (run_dir / files.RECORD).unlink(missing_ok=True)
+    request: RunRequest
+    run_dir: Path
+    on_news: News
+    environment: Mapping[str, Any]
+    attempts: list[Attempt]
+    running: Running
+    chosen: dict[str, Any] | None = None
+    """What batch=auto found."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the last training process reported of itself, also if it died."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    traceback: str | None = None
 
-    def first_cut(self, device: DeviceInfo | None, stop: Stop) -> Cut:
-        """How the run is cut: as asked, as an earlier attempt ended, or as a probe chooses.
+    @property
+    def asked(self) -> AttemptPlan | None:
+        """The batch that was asked for; None for batch=auto."""
+        plan, training = self.request.plan, self.request.config.training
+        return None if plan is None else AttemptPlan(plan, training.gradient_checkpointing)
+
+    def first_plan(self, choose: Choose, device: DeviceInfo | None, stop: Stop) -> AttemptPlan:
+        """The batch to begin with: that of an earlier attempt, as asked, or as a probe chooses.
 
         Raises:
             KeyboardInterrupt: A signal came while batch=auto was probing.
             RequestError: batch=auto found nothing that fits.
         """
         config = self.request.config
-        effective = config.batch.effective_batch_size
-        if self.attempts and self.attempts[-1]["status"] != "oom":
+        if self.attempts and self.attempts[-1].status != Status.oom:
             last = self.attempts[-1]
-            size, checkpointing = (
-                last["per_device_train_batch_size"],
-                last["gradient_checkpointing"],
-            )
-            return Cut(BatchPlan(size, effective), checkpointing)
+            size, effective = last.per_device_train_batch_size, config.batch.effective_batch_size
+            return AttemptPlan(BatchPlan(size, effective), last.gradient_checkpointing)
         if self.asked is not None:
             return self.asked
-        choice = self.choose(self.request, device, stop)
+        choice = choose(self.request, device, stop)
         logger.info("batch=auto: %s: %s", choice.plan, choice.reason)
         self.chosen = {"reason": choice.reason, "probes": choice.probes}
-        return Cut(choice.plan, config.training.gradient_checkpointing)
+        return AttemptPlan(choice.plan, config.training.gradient_checkpointing)
 
-    def attempt(self, cut: Cut, device: DeviceInfo | None, lease: Lease, stop: Stop) -> None:
-        """Trains until the run or the worker ends; takes note of how it ended."""
+    def attempt(
+        self, plan: AttemptPlan, device: DeviceInfo | None, lease: Lease, stop: Stop
+    ) -> tuple[Status, str]:
+        """Trains until the training process has ended; returns the status and the cause."""
         config = self.request.config
-        number, started_at = len(self.attempts) + 1, _now()
-        earlier_s = sum(attempt["duration_s"] for attempt in self.attempts)
-        facts = cut.facts() | {
-            "device_uuid": device.uuid if device else None,
-            "device_name": device.name if device else None,
-        }
-        self._write_running(facts)
-        words = [
-            f"--per-device-train-batch-size={cut.plan.per_device_train_batch_size}",
-            f"--attempt={number}",
-            f"--earlier-s={earlier_s}",
-            *(["--gradient-checkpointing"] if cut.gradient_checkpointing else []),
-        ]
+        number, started_at = len(self.attempts) + 1, files.now()
+        earlier_s = sum(attempt.duration_s for attempt in self.attempts)
+        here = {"device_uuid": device.uuid, "device_name": device.name} if device else {}
+        self.write_running(**plan.facts(), **here)
 
         def on_news(message: dict[str, Any]) -> None:
             self.on_news(message)
             if "facts" in message:
-                steps = message["facts"]["plan"]["optimizer_steps"]
-                with suppress(OSError):  # on a full disk it stays as it was
-                    self._write_running(facts | {"optimizer_steps": steps})
+                with suppress(OSError):  # on a full disk the file stays as it was
+                    steps = message["facts"]["plan"]["optimizer_steps"]
+                    self.write_running(**plan.facts(), **here, optimizer_steps=steps)
 
         ending = run_child(
             "batchopt.training.worker",
-            words,
+            [
+                f"--per-device-train-batch-size={plan.batch.per_device_train_batch_size}",
+                f"--attempt={number}",
+                f"--earlier-s={earlier_s}",
+                *(["--gradient-checkpointing"] if plan.gradient_checkpointing else []),
+            ],
             self.run_dir,
             device,
             stop=stop,
@@ -199,131 +218,90 @@ class _Run:
             attempt=number,
             earlier_s=earlier_s,
             on_news=on_news,
-            on_heartbeat=self._show_life,
         )
-        self.told = ending.told
-        outcome = self.outcome
-        self.status, self.cause = judge(ending, self.request, cut)
-        self.traceback = outcome.get("traceback") or self._stacks(ending)
-        on_device = device is not None and outcome.get("device", {}).get("device_kind") != "cpu"
-        outside = ending.metrics(on_device=on_device)
-        self.metrics = outside | {
-            name: value for name, value in outcome.get("metrics", {}).items() if name in METRICS
-        }
+        status, cause = judge(ending, self.request, plan)
+        self.facts = _facts(ending)
+        self.traceback = self.facts.get("traceback") or self._stacks(ending)
+        on_device = device is not None and self.facts.get("device", {}).get("device_kind") != "cpu"
+        outside = ending.measurement.metrics(on_device=on_device)
+        told = self.facts["metrics"]
+        self.metrics = outside | {name: told[name] for name in METRICS.keys() & told.keys()}
         self.attempts.append(
-            {
-                "started_at": started_at,
-                "ended_at": _now(),
-                "status": self.status,
-                "cause": self.cause,
-                "phase": ending.phase,
-                "step": ending.told.get("step"),
-                **cut.facts(),
-                "duration_s": ending.duration_s,
-                **{name: outside[name] for name in _OF_ATTEMPTS},
-            }
+            Attempt(
+                started_at=started_at,
+                ended_at=files.now(),
+                status=status,
+                cause=cause,
+                phase=ending.measurement.phase,
+                step=ending.told.get("step"),
+                **plan.facts(),
+                duration_s=ending.duration_s,
+                **{name: outside[name] for name in MEASURED},
+            )
         )
+        return status, cause
 
-    @property
-    def outcome(self) -> dict[str, Any]:
-        """What the worker said of itself; of one that died, what it had said before."""
-        told = self.told
-        facts: dict[str, Any] = dict(told.get("facts", {}))
-        facts["metrics"] = facts.get("metrics", {}) | told.get("metrics", {})
-        facts |= told.get("outcome", {})
-        return facts
-
-    def fail(self, cause: str) -> str:
-        """Writes the record of a run that cannot even begin."""
-        self.status, self.cause = "failed", cause
-        return self.close(None)
-
-    def interrupt(self, cause: str) -> str:
-        """Writes the record of a run that was stopped before it began."""
-        self.status, self.cause = "interrupted", cause
-        return self.close(None)
-
-    def close(self, device: DeviceInfo | None) -> str:
+    def close(self, status: Status, cause: str, device: DeviceInfo | None = None) -> Status:
         """Writes the record; returns the status."""
-        outcome = self.outcome
-        facts = outcome.get("device", {})
+        facts = self.facts.get("device", {})
         if facts.get("device_kind") == "cpu":
             device = None
-        metrics = dict.fromkeys(METRICS) | self.metrics | over_attempts(self.attempts)
-        reserved, peak = metrics["peak_reserved_bytes"], metrics["peak_memory_bytes"]
-        if reserved is not None and peak is not None:
-            metrics["outside_allocator_bytes"] = peak - reserved
-        last = self.attempts[-1] if self.attempts else {}
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "status": self.status,
-            "cause": self.cause,
-            "phase": last.get("phase"),
-            "step": last.get("step"),
-            "started_at": self.started_at,
-            "ended_at": _now(),
-            "preset": self.request.preset,
-            "seed": self.request.config.seed,
-            "overrides": list(self.request.overrides),
-            "plan": self._plan(outcome),
-            "metrics": metrics,
-            "attempts": self.attempts,
-            "environment": self.environment
-            | facts
-            | {
-                "device_name": device.name if device else self.environment["cpu_model"],
-                "device_uuid": device.uuid if device else None,
-                "driver_version": device.driver_version if device else None,
-            },
-            "data": outcome.get("data"),
-            "model": outcome.get("model"),
-            "data_fingerprint": outcome.get("data_fingerprint"),
-            "config_hash": config_hash(self.request.config),
-            "code_hash": self.code_hash,
-            "traceback": self.traceback,
-        }
-        files.release(self.run_dir)
-        files.write_json(self.run_dir / files.RECORD, record)
-        files.sweep_up(self.run_dir)
+        write_record(
+            self.run_dir,
+            Record(
+                status=status,
+                cause=cause,
+                started_at=self.running.started_at,
+                ended_at=files.now(),
+                preset=self.request.preset,
+                seed=self.request.config.seed,
+                overrides=tuple(self.request.overrides),
+                plan=self._plan(),
+                metrics=self.metrics,
+                attempts=tuple(self.attempts),
+                environment={
+                    **self.environment,
+                    **facts,
+                    "device_name": device.name if device else self.environment["cpu_model"],
+                    "device_uuid": device.uuid if device else None,
+                    "driver_version": device.driver_version if device else None,
+                },
+                data=self.facts.get("data"),
+                model=self.facts.get("model"),
+                data_fingerprint=self.facts.get("data_fingerprint"),
+                config_hash=self.running.config_hash,
+                code_hash=self.running.code_hash,
+                traceback=self.traceback,
+            ),
+        )
         stacks = self.run_dir / files.STACKS
         if stacks.exists() and not stacks.stat().st_size:
             stacks.unlink()
-        return self.status
+        return status
 
-    def _plan(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        config = self.request.config
-        asked: dict[str, Any] = {"gradient_checkpointing": config.training.gradient_checkpointing}
-        if self.asked is not None:
-            asked = self.asked.facts()
+    def write_running(self, **facts: Any) -> None:
+        """Writes running.json with the attempts so far, and facts of the one that begins."""
+        attempts = tuple(self.attempts)
+        document = replace(self.running, attempts=attempts, attempt_started_at=files.now(), **facts)
+        write_running(self.run_dir, document)
+
+    def _plan(self) -> dict[str, Any]:
+        config, asked = self.request.config, self.asked
+        requested: dict[str, Any] = {
+            "gradient_checkpointing": config.training.gradient_checkpointing
+        }
+        if asked is not None:
+            requested = asked.facts()
         plan: dict[str, Any] = {
             "per_device_train_batch_size": None,
             "gradient_accumulation_steps": None,
-            **asked,
+            **requested,
             "effective_batch_size": config.batch.effective_batch_size,
             "packing": config.batch.packing.value,
-        } | outcome.get("plan", {})
-        changed = any(plan[name] != value for name, value in asked.items())
-        return plan | {"requested": asked if changed else None, "chosen": self.chosen}
-
-    def _write_running(self, facts: Mapping[str, Any]) -> None:
-        files.write_json(
-            self.run_dir / files.RUNNING,
-            {
-                "pid": os.getpid(),
-                "hostname": os.uname().nodename,
-                "started_at": self.started_at,
-                "slurm_job_id": self.environment["slurm_job_id"],
-                "attempts": self.attempts,
-                "attempt_started_at": _now(),
-                "config_hash": config_hash(self.request.config),
-                "code_hash": self.code_hash,
-                **facts,
-            },
-        )
-
-    def _show_life(self) -> None:
-        with suppress(OSError):
-            os.utime(self.run_dir / files.RUNNING)
+            **self.facts.get("plan", {}),
+        }
+        changed = any(plan[name] != value for name, value in requested.items())
+        return plan | {"requested": requested if changed else None, "chosen": self.chosen}
 
     def _stacks(self, ending: Ending) -> str | None:
         if ending.returncode == 0 or not (self.run_dir / files.STACKS).exists():
@@ -332,18 +310,42 @@ class _Run:
         return "\n".join(text.splitlines()[-STACK_LINES:]) or None
 
 
-def _pass_on(signals: Sequence[int]) -> None:
-    """Gives the first signal that came to whom it was meant for, now that the run has ended."""
+def _facts(ending: Ending) -> dict[str, Any]:
+    """The training process' outcome or, if it died, what it reported before."""
+    told = ending.told
+    facts: dict[str, Any] = dict(told.get("facts", {}))
+    facts["metrics"] = facts.get("metrics", {}) | told.get("metrics", {})
+    facts |= told.get("outcome", {})
+    return facts
+
+
+@contextmanager
+def _signs_of_life(run_dir: Path) -> Iterator[None]:
+    """Touches running.json while the supervisor lives, also while it waits or probes."""
+    ended = Event()
+
+    def touch() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(run_dir / files.RUNNING)
+
+    thread = Thread(target=touch, name="batchopt-signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5.0)  # a file system that hangs must not delay the exit
+
+
+def _raise_first(signals: Sequence[int]) -> None:
+    """Raises the first signal received during the run again, for Hydra or submitit."""
     if not signals:
         return
     number = signals[0]
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if callable(signal.getsignal(number)):
-        os.kill(os.getpid(), number)  # submitit's handler, which has the job queued again
+        os.kill(os.getpid(), number)  # submitit's handler puts the job back into the queue
     else:
         raise SystemExit(128 + number)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

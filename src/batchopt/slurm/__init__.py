@@ -1,4 +1,4 @@
-"""What batchopt knows of SLURM: its commands, its words, and jobs that left no record.
+"""SLURM: asking it about jobs, checking a sweep before it is submitted, and missing records.
 
 Imports `request` and `record`. `machine`, `run`, `sweeps` and `doctor` import it.
 """

@@ -1,8 +1,8 @@
-"""What SLURM says of jobs: of the one that this process runs in, and of those of a sweep.
+"""Asks SLURM about jobs: the one that this process runs in, and those of a sweep.
 
-It never waits for SLURM longer than a moment: a controller that does not answer is as good as
-none. Submitting is the launcher's (hydra_plugins/batchopt_slurm), what the cluster offers is
-`preflight`'s, and `settle` writes what a job's end means for its run.
+Every question has a short time limit: a controller that does not answer counts as none. The
+launcher (hydra_plugins/batchopt_slurm) submits, `preflight` asks what the cluster would take, and
+`missing_records` writes the records of jobs that could not.
 """
 
 import os
@@ -15,12 +15,13 @@ from pathlib import Path
 
 from batchopt.errors import RequestError
 from batchopt.record.files import RECORD, RUNNING, SLURM_JOBS, SWEEP, read_json, write_json
+from batchopt.record.statuses import Status
 
 TIMEOUT_S = 30.0
-"""How long one of SLURM's commands may take."""
+"""Seconds that one of SLURM's commands may take."""
 
 HURRY_S = 5.0
-"""The same in a job that is about to be killed: clusters leave it 30 s from SIGTERM on."""
+"""The same in a job that is about to be killed: clusters kill it 30 s after SIGTERM."""
 
 LIVE = frozenset(
     {
@@ -45,10 +46,10 @@ LIVE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What SLURM says of one job.
+    """The state of one job.
 
-    `state` is SLURM's word, such as PENDING or OUT_OF_MEMORY; `reason` says why a job waits, or who
-    cancelled it; `node` and `elapsed_s` are None for a job that has not started.
+    `state` is SLURM's word, such as PENDING or OUT_OF_MEMORY. `reason` says why a job waits or who
+    cancelled it. `node` and `elapsed_s` are None for a job that has not started.
     """
 
     state: str
@@ -58,16 +59,16 @@ class JobState:
 
     @property
     def ended(self) -> bool:
-        """Whether the job will not run any more."""
+        """Whether the job will run no more."""
         return self.state not in LIVE
 
 
 def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     """Asks for the states of jobs, such as `17` or, of an array, `17_3`.
 
-    Two commands for all of them together. The controller (squeue) knows what is live, and alone
-    knows that a preempted job waits again; the accounting (sacct) knows how jobs have ended, also
-    long ago. A job that neither knows is absent; without SLURM all are.
+    Two commands answer for all of them. The controller (squeue) knows live jobs, and only it knows
+    that a preempted job waits again. The accounting (sacct) knows how jobs ended, also long ago. A
+    job that neither knows is absent from the result; without SLURM every job is.
     """
     wanted = set(job_ids)
     if not wanted:
@@ -77,13 +78,13 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     found = {job_id: state for job_id, state in queued.items() if not state.ended}
     if not wanted <= found.keys():
         accounted = dict(_sacct(asked))
-        # The accounting goes before what the controller says of ended jobs: it knows every step.
+        # Of ended jobs the accounting knows more than the controller: it knows every step.
         found = _never_started(wanted, accounted) | queued | accounted | found
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
 
 
 def _never_started(wanted: Set[str], accounted: Mapping[str, JobState]) -> dict[str, JobState]:
-    """Elements cancelled in the queue: SLURM forgets them, while it knows others of their array."""
+    """Finds elements that were cancelled in the queue: SLURM forgets them but not their array."""
     known = {job_id.split("_")[0] for job_id in accounted}
     unclear = {job_id.split("_")[0] for job_id in accounted if "[" in job_id}
     return {
@@ -94,18 +95,18 @@ def _never_started(wanted: Set[str], accounted: Mapping[str, JobState]) -> dict[
 
 
 def version() -> str | None:
-    """What `sbatch --version` says, such as `slurm 24.05.2`; None where SLURM is not installed."""
+    """Returns what `sbatch --version` prints, such as `slurm 24.05.2`; None without SLURM."""
     return next(iter(_lines("sbatch", "--version")), None)
 
 
 def partitions() -> list[str]:
-    """The cluster's partitions; none where its controller does not answer."""
+    """Lists the cluster's partitions; none if its controller does not answer."""
     return sorted(set(_lines("sinfo", "-h", "-o", "%R")))
 
 
 @dataclass(frozen=True, slots=True)
 class SweepJob:
-    """One planned run and its SLURM job; the state is None where SLURM does not tell."""
+    """One planned run and its SLURM job; the state is None if SLURM does not know the job."""
 
     run_dir: Path
     job_id: str | None
@@ -113,17 +114,17 @@ class SweepJob:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more is to come: SLURM says so or, without SLURM, the record is there."""
+        """Whether the run has ended: SLURM says so or, if it does not know, the record is there."""
         return self.state.ended if self.state else (self.run_dir / RECORD).exists()
 
 
 def check_allocation(environ: Mapping[str, str], device_kind: str) -> None:
-    """Refuses a job of the launcher that SLURM gave no GPU, or more than one.
+    """Refuses a job of the launcher to which SLURM gave no GPU, or more than one.
 
-    Where a cluster does not wall its GPUs off, a job without one would see those of others.
+    On a cluster that does not isolate its GPUs, a job without a GPU would see those of others.
 
     Raises:
-        RequestError: Says what to ask SLURM for.
+        RequestError: The job has not exactly one GPU.
     """
     if not is_launched(environ) or device_kind == "cpu":
         return
@@ -148,53 +149,55 @@ def is_requeued(environ: Mapping[str, str]) -> bool:
 
 
 def own_job_id(environ: Mapping[str, str]) -> str | None:
-    """The id of this process' job, of an array with its element; None outside SLURM."""
+    """Returns the id of this process' job, with the element of an array; None outside SLURM."""
     if "SLURM_ARRAY_TASK_ID" in environ:
         return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
     return environ.get("SLURM_JOB_ID")
 
 
-def why_stopped(environ: Mapping[str, str], number: int) -> tuple[str, str] | None:
-    """Asks SLURM why it sent this job a signal; returns the status and the cause of the run.
+def why_stopped(environ: Mapping[str, str], number: int) -> tuple[Status, str] | None:
+    """Asks SLURM why it sent this job a signal.
 
-    None outside SLURM, and where SLURM does not know: then the signal came from somewhere else.
+    Returns:
+        The status and the cause for the run's record. None outside SLURM, and if SLURM does not
+        know: then somebody else sent the signal.
     """
     job_id = own_job_id(environ)
     if job_id is None:
         return None
-    # The accounting knows it at once; for the controller the job is just "completing".
+    # The accounting knows at once; the controller only says that the job is "completing".
     state = dict(_sacct(job_id, HURRY_S)).get(job_id)
     if state is not None and state.ended:
         return ending(state)
     if number == signal.SIGUSR2 and is_launched(environ):
-        return "timeout", "the job's time limit is near (hydra.launcher.timeout_min)"
+        return Status.timeout, "the job's time limit is near (hydra.launcher.timeout_min)"
     return None
 
 
-def ending(state: JobState) -> tuple[str, str]:
-    """What the end of a job means for a run that left no record: its status and cause."""
-    status, cause = _ENDINGS.get(state.state, ("failed", "the job ended and left no record"))
+def ending(state: JobState) -> tuple[Status, str]:
+    """Translates the end of a job into the status and cause of a run that left no record."""
+    status, cause = _ENDINGS.get(state.state, (Status.failed, "the job ended and left no record"))
     who = f" {state.reason}" if state.state == "CANCELLED" and state.reason else ""
     where = f" on {state.node}" if state.node else ", before it started"
     return status, f"SLURM: {state.state}{who}{where}: {cause}"
 
 
 _ENDINGS = {
-    "OUT_OF_MEMORY": ("oom", "more memory of the host than hydra.launcher.mem_gb"),
-    "TIMEOUT": ("timeout", "longer than hydra.launcher.timeout_min"),
-    "DEADLINE": ("timeout", "the job's deadline has passed"),
-    "CANCELLED": ("interrupted", "the job was cancelled"),
-    "PREEMPTED": ("interrupted", "the job had to give way to another"),
-    "REVOKED": ("interrupted", "the job was moved to another cluster"),
-    "NODE_FAIL": ("killed", "the node failed"),
-    "BOOT_FAIL": ("killed", "the node did not start"),
-    "LAUNCH_FAILED": ("killed", "the job could not be started"),
-    "RECONFIG_FAIL": ("killed", "the node could not be set up"),
+    "OUT_OF_MEMORY": (Status.oom, "more memory of the host than hydra.launcher.mem_gb"),
+    "TIMEOUT": (Status.timeout, "longer than hydra.launcher.timeout_min"),
+    "DEADLINE": (Status.timeout, "the job's deadline has passed"),
+    "CANCELLED": (Status.interrupted, "the job was cancelled"),
+    "PREEMPTED": (Status.interrupted, "the job had to give way to another"),
+    "REVOKED": (Status.interrupted, "the job was moved to another cluster"),
+    "NODE_FAIL": (Status.killed, "the node failed"),
+    "BOOT_FAIL": (Status.killed, "the node did not start"),
+    "LAUNCH_FAILED": (Status.killed, "the job could not be started"),
+    "RECONFIG_FAIL": (Status.killed, "the node could not be set up"),
 }
 
 
 def _allocated_gpus(environ: Mapping[str, str]) -> list[str]:
-    # SLURM sets the last two also where a site keeps it from setting the first.
+    # Some sites keep SLURM from setting the first; it then still sets one of the others.
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
         if environ.get(name, "") not in ("", "NoDevFiles"):
             return environ[name].split(",")
@@ -202,7 +205,7 @@ def _allocated_gpus(environ: Mapping[str, str]) -> list[str]:
 
 
 def write_job_ids(sweep_dir: Path, job_ids: Mapping[int, str]) -> None:
-    """Adds to the sweep's file which SLURM job each run's number is."""
+    """Adds the SLURM job of each run's number to the sweep's file."""
     path = sweep_dir / SLURM_JOBS
     known = read_json(path) or {}
     write_json(path, known | {str(number): job_id for number, job_id in job_ids.items()})
@@ -216,7 +219,7 @@ def sweep_jobs(sweep_dir: Path, *, without_record: bool = False) -> list[SweepJo
         run_dir = sweep_dir / job["run_dir"]
         if without_record and (run_dir / RECORD).exists():
             continue
-        # Another launcher leaves no list, but a run that has started knows its job.
+        # Other launchers write no list, but a run that has started knows its job.
         running = read_json(run_dir / RUNNING) or {}
         runs.append((run_dir, submitted.get(str(job["number"])) or running.get("slurm_job_id")))
     states = job_states(job_id for _, job_id in runs if job_id)
@@ -227,7 +230,7 @@ def sweep_jobs(sweep_dir: Path, *, without_record: bool = False) -> list[SweepJo
 
 
 def masters(job_ids: Iterable[str]) -> str:
-    """The jobs, without the elements of their arrays, as scancel and sacct take them."""
+    """Joins the ids of jobs, without the elements of arrays, as scancel and sacct take them."""
     return ",".join(sorted({job_id.split("_")[0] for job_id in job_ids}))
 
 
@@ -248,7 +251,7 @@ def _sacct(asked: str, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[str, JobS
             for each in _expand(job_id):
                 found[each] = _state(state, reason, node, float(elapsed or 0))
         elif state == "OUT_OF_MEMORY" and found[step[1]].state == "FAILED":
-            # The job only saw its step fail; the step knows why.
+            # The job only saw its step fail; the step says why.
             found[step[1]] = _state(state, reason, node, found[step[1]].elapsed_s)
     yield from found.items()
 
@@ -256,7 +259,7 @@ def _sacct(asked: str, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[str, JobS
 def _state(state: str, reason: str, node: str, elapsed_s: float | None) -> JobState:
     state, _, by = state.partition(" ")  # "CANCELLED by 1000"
     started = node not in ("", "None assigned")
-    if started or reason == "None":  # the accounting keeps why a job once waited
+    if started or reason == "None":  # the accounting keeps the reason of an earlier wait
         reason = ""
     return JobState(
         state=state,
@@ -267,7 +270,7 @@ def _state(state: str, reason: str, node: str, elapsed_s: float | None) -> JobSt
 
 
 def _expand(job_id: str) -> Iterator[str]:
-    """Takes `3_[1,4-6%2]`, the waiting part of an array, apart."""
+    """Splits `3_[1,4-6%2]`, the waiting part of an array, into its elements."""
     match = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", job_id)
     if match is None:
         yield job_id
@@ -287,7 +290,7 @@ def _seconds(elapsed: str) -> float | None:
 
 
 def _lines(*words: str, timeout_s: float = TIMEOUT_S) -> list[str]:
-    """The lines that a command of SLURM prints; none where it fails or is not there."""
+    """Returns the lines that a command of SLURM prints; none if it fails or is not installed."""
     try:
         done = subprocess.run(
             words,

@@ -1,7 +1,7 @@
-"""Looks whether the jobs of a sweep can run on this cluster, before they are submitted.
+"""Checks, before anything is submitted, that this cluster can run the jobs of a sweep.
 
-SLURM lets some jobs wait for ever, and others fail on the first node. Each finding is one line
-that names the key and a remedy.
+SLURM itself lets some jobs wait for ever, and others fail on the first node. Each finding is one
+line that names the key and a remedy.
 """
 
 import math
@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,52 +21,43 @@ from batchopt.request.config import Config, FilesDataConfig
 from batchopt.slurm.jobs import TIMEOUT_S
 
 PRIVATE_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "overlay", "squashfs"})
-"""Never seen by another machine."""
+"""File systems that no other machine sees."""
 
 DISK_FILE_SYSTEMS = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "xfs", "zfs"})
-"""On a disk of this machine; others see it only where it is exported to them."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeKind:
-    """Nodes of one kind in one partition; memory in MiB, `minutes` the partition's time limit."""
-
-    partition: str
-    is_default: bool
-    cpus: int
-    memory_mib: int
-    gpus: int
-    minutes: float
+"""File systems on a disk of this machine; others see them only if it exports them."""
 
 
 def problems(launcher: Mapping[str, Any], device_kinds: Set[str], batch_size: int = 1) -> list[str]:
-    """What keeps jobs of a launcher's config, on those `device.kind`s, from running here.
+    """Says why SLURM would not run a sweep's jobs, one line a reason; none where it would.
 
-    `batch_size` of them are submitted as one array.
+    `sbatch --test-only` says most of it: partition, account, memory, CPUs, GPUs, features. It does
+    not know that a run needs exactly one GPU. Unless the cluster sets EnforcePartLimits, it also
+    takes a time beyond the partition's limit, and the job would wait for ever.
 
-    Asks SLURM, which has the last word, and says it in the words of our keys where it can.
+    Args:
+        launcher: The keys of hydra.launcher.
+        device_kinds: The `device.kind` of every run.
+        batch_size: How many runs are submitted as one array.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         return [
             "sbatch is not on the PATH: start the sweep on a login node of the cluster, or load "
             "SLURM there first (often: module load slurm)"
         ]
-    found = list(_one_gpu(launcher, device_kinds))
-    answer = _ask("sinfo", "-h", "-e", "-o", "%P|%c|%m|%G|%l")
-    if answer.returncode:
-        return [f"SLURM's controller does not answer ({_first_line(answer)}): ask `sinfo`"]
-    kinds = [_node_kind(line) for line in answer.stdout.splitlines()]
-    found += _misfits(launcher, kinds)
-    found += _account(launcher)
-    if not found:
-        found += _dry_run(launcher, batch_size)
-    return found
+    limits = _ask("sinfo", "-h", "-o", "%P|%l")
+    if limits.returncode:
+        return [f"SLURM's controller does not answer ({_refusal(limits)}): ask `sinfo`"]
+    found = [*_one_gpu(launcher, device_kinds), *_too_long(launcher, limits.stdout.splitlines())]
+    return found or list(_dry_run(launcher, batch_size))
 
 
 def unshared(paths: Iterable[Path]) -> tuple[list[str], list[str]]:
-    """Which paths the nodes cannot read, and which they may not, as two lists of findings.
+    """Says which paths the nodes cannot read, and which they perhaps cannot.
 
-    What is on another machine's disk cannot be known here; the type of the file system tells.
+    Nobody here knows what another machine sees; the type of the file system tells most of it.
+
+    Returns:
+        Two lists of findings, one line each: the certain ones and the possible ones.
     """
     nodes = set(_ask("sinfo", "-h", "-N", "-o", "%n").stdout.split())
     if nodes <= {socket.gethostname(), socket.gethostname().split(".")[0]}:
@@ -92,7 +82,7 @@ def unshared(paths: Iterable[Path]) -> tuple[list[str], list[str]]:
 
 
 def paths_of(sweep_dir: Path, configs: Iterable[Config]) -> list[Path]:
-    """What the jobs of a sweep read and write: this Python, this code, and their own files."""
+    """Lists what the jobs of a sweep read and write: this Python, this code, their own files."""
     named = [Path(sys.prefix), Path(__file__).parents[1], sweep_dir]
     for config in configs:
         named.append(Path(config.cache_dir))
@@ -106,7 +96,7 @@ def paths_of(sweep_dir: Path, configs: Iterable[Config]) -> list[Path]:
 
 
 def _hub_cache() -> str:
-    """Where huggingface_hub keeps models; its own order, without importing it.
+    """Returns the folder in which huggingface_hub keeps models, without importing it.
 
     Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
     """
@@ -117,7 +107,7 @@ def _hub_cache() -> str:
 
 
 def asked_gpus(launcher: Mapping[str, Any]) -> int:
-    """How many GPUs a job asks for, in whichever way."""
+    """Counts the GPUs that a job asks for, by whichever key."""
     more = {key.replace("-", "_"): value for key, value in _additional(launcher).items()}
     for key in ("gpus_per_node", "gpus_per_task", "gpus", "gres"):
         value = more.get(key, launcher.get(key))
@@ -137,60 +127,25 @@ def _one_gpu(launcher: Mapping[str, Any], device_kinds: Set[str]) -> Iterator[st
     )
 
 
-def _misfits(launcher: Mapping[str, Any], kinds: Sequence[NodeKind]) -> Iterator[str]:
-    """Compares what is asked for with the nodes of the partition."""
+def _too_long(launcher: Mapping[str, Any], limits: Sequence[str]) -> Iterator[str]:
+    """Compares the asked time with the limits of the partitions, lines such as `main*|1:00:00`."""
     named = launcher.get("partition")
-    names = set(named.split(",")) if named else {k.partition for k in kinds if k.is_default}
-    everywhere = sorted({kind.partition for kind in kinds})
-    unknown = sorted(names - set(everywhere))
-    if unknown or not names:
+    minutes = {
+        partition.rstrip("*"): _minutes(limit)
+        for partition, limit in (line.split("|") for line in limits)
+        if (partition.rstrip("*") in named.split(",") if named else partition.endswith("*"))
+    }
+    longest = max(minutes.values(), default=math.inf)
+    if launcher["timeout_min"] > longest:
         yield (
-            f"hydra.launcher.partition is {named}; the cluster's partitions are: "
-            f"{', '.join(everywhere)}"
+            f"hydra.launcher.timeout_min is {launcher['timeout_min']}; partition "
+            f"{', '.join(sorted(minutes))} lets a job run {longest:g} minutes: set {longest:g} or "
+            "less, and hydra.launcher.max_num_timeout so that a run goes on"
         )
-        return
-    here = [kind for kind in kinds if kind.partition in names]
-    where = f"partition {', '.join(sorted(names))}"
-    gpus = asked_gpus(launcher)
-    fitting = [kind for kind in here if kind.gpus >= gpus]
-    if not fitting:
-        with_gpus = sorted({kind.partition for kind in kinds if kind.gpus >= gpus})
-        yield (
-            f"no node of {where} has {gpus} GPUs; "
-            + (f"hydra.launcher.partition={with_gpus[0]} has; " if with_gpus else "")
-            + "device.kind=cpu hydra.launcher.gpus_per_node=null trains on the CPU"
-        )
-        return
-    for key, unit, value, most in (
-        ("mem_gb", "GB", launcher.get("mem_gb"), max(k.memory_mib for k in fitting) / 1024),
-        ("cpus_per_task", "CPUs", launcher.get("cpus_per_task"), max(k.cpus for k in fitting)),
-    ):
-        if value is not None and value > most:
-            yield (
-                f"hydra.launcher.{key} is {value}; the largest fitting node of {where} has "
-                f"{most:.3g} {unit}: set {math.floor(most)} or less"
-            )
-    minutes, limit = launcher["timeout_min"], max(kind.minutes for kind in fitting)
-    if minutes > limit:
-        yield (
-            f"hydra.launcher.timeout_min is {minutes}; {where} lets a job run {limit:g} minutes: "
-            f"set {limit:g} or less, and hydra.launcher.max_num_timeout so that a run goes on"
-        )
-
-
-def _account(launcher: Mapping[str, Any]) -> Iterator[str]:
-    """Compares the account with those that the accounting has for this person."""
-    account = launcher.get("account")
-    if account is None:
-        return
-    answer = _ask("sacctmgr", "-nP", "show", "assoc", f"user={_user()}", "format=account")
-    accounts = sorted(set(answer.stdout.split()))
-    if answer.returncode == 0 and accounts and account not in accounts:
-        yield f"hydra.launcher.account is {account}; yours are: {', '.join(accounts)}"
 
 
 def _dry_run(launcher: Mapping[str, Any], batch_size: int) -> Iterator[str]:
-    """What `sbatch --test-only` says against the jobs; nothing where it would take them."""
+    """Yields what `sbatch --test-only` says against the jobs; nothing if it would take them."""
     names = {"timeout_min": "time", "mem_gb": "mem"}
     keys = (
         *("partition", "account", "qos", "constraint", "exclude", "nodes", "gres"),
@@ -211,13 +166,30 @@ def _dry_run(launcher: Mapping[str, Any], batch_size: int) -> Iterator[str]:
     answer = _ask("sbatch", "--test-only", *words, "--wrap=true")
     if answer.returncode == 0:
         return
-    refusal = _first_line(answer)
-    yield f"sbatch would refuse the jobs: {refusal}" + (
-        f": {batch_size} runs are more than the cluster takes as one array (scontrol show config: "
-        "MaxArraySize); hydra.sweeper.max_batch_size=1000 submits them as several"
-        if "array" in refusal
-        else ""
+    refusal = _refusal(answer)
+    remedy = next((remedy for word, remedy in _REMEDIES if word in refusal), "")
+    yield "; ".join(
+        part
+        for part in (
+            f"sbatch would refuse the jobs: {refusal}",
+            remedy,
+            f"asked: {' '.join(words)}",
+        )
+        if part
     )
+
+
+_REMEDIES = (
+    ("array", "hydra.sweeper.max_batch_size=1000 submits the runs as several arrays"),
+    ("account", "hydra.launcher.account must be yours: sacctmgr show assoc user=$USER"),
+    ("partition", "hydra.launcher.partition must be one of those that sinfo -s lists"),
+    (
+        "node configuration",
+        "lower hydra.launcher.mem_gb, cpus_per_task or gpus_per_node, or name another "
+        "partition: sinfo -o '%P %c %m %G' shows the CPUs, MiB and GPUs of their nodes",
+    ),
+)
+"""A word of sbatch's refusal, and what helps; the first that fits."""
 
 
 def _additional(launcher: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -225,21 +197,8 @@ def _additional(launcher: Mapping[str, Any]) -> Mapping[str, Any]:
     return more
 
 
-def _node_kind(line: str) -> NodeKind:
-    partition, cpus, memory, gres, limit = line.split("|")
-    return NodeKind(
-        partition=partition.rstrip("*"),
-        is_default=partition.endswith("*"),
-        cpus=int(cpus.rstrip("+")),
-        memory_mib=int(memory.rstrip("+")),
-        gpus=_count_gpus(gres),
-        minutes=_minutes(limit),
-    )
-
-
 def _count_gpus(gres: str) -> int:
-    """Counts the GPUs of `gpu:2`, `gpu:a100:4(S:0-1)`, `gpu`, `gpu:a100=2` or `a100:2`'s like."""
-    gres = re.sub(r"\([^)]*\)", "", gres)
+    """Counts the GPUs of `gpu:2`, `gpu:a100:4`, `gpu` or `gres/gpu:a100=2`."""
     entries = [entry.removeprefix("gres/") for entry in gres.split(",")]
     counts = [re.split(r"[:=]", entry)[-1] for entry in entries if entry.startswith("gpu")]
     return sum(int(count) if count.isdigit() else 1 for count in counts)
@@ -254,11 +213,8 @@ def _minutes(limit: str) -> float:
     return (days * 24 + hours) * 60 + minutes + seconds / 60
 
 
-def _user() -> str:
-    return psutil.Process(os.getpid()).username()
-
-
-def _first_line(answer: "subprocess.CompletedProcess[str]") -> str:
+def _refusal(answer: "subprocess.CompletedProcess[str]") -> str:
+    """The line of a command's errors that says why."""
     lines = [line for line in answer.stderr.splitlines() if line.strip()]
     said = [line for line in lines if "error" in line or "failure" in line] or lines or ["no word"]
     return re.sub(r"^(\w+: )?(error: |fatal: )?", "", said[-1])

@@ -1,11 +1,12 @@
-"""The loss that makes every cut of an optimizer step into micro-batches the same training.
+"""The exact loss: a step is the same training in whatever micro-batches.
 
-The loss of a step is the mean over all its target tokens. Each micro-batch contributes its sum
-over target tokens divided by the step's number of target tokens, so that the gradients add up to
-the gradient of the step whatever the cut. A mean of micro-batch means is another function: it
-weighs the tokens of a micro-batch with short targets more.
+The loss of a step is the mean over all its target tokens. Each micro-batch contributes the sum over
+its target tokens divided by the number of target tokens of the step. So the gradients add up to
+the gradient of the step, however it is divided. A mean of micro-batch means is another function: it
+gives more weight to the tokens of a micro-batch with short targets.
 """
 
+import copy
 import logging
 from typing import Any
 
@@ -48,21 +49,21 @@ def exact_loss(
     num_items_in_batch: Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The exact loss for a Trainer of one's own: `Seq2SeqTrainer(compute_loss_func=exact_loss)`.
+    """The exact loss for your own Trainer: `Seq2SeqTrainer(compute_loss_func=exact_loss)`.
 
-    The sum over the micro-batch's target tokens by the number of those of the optimizer step, which
-    the Trainer counts. The Trainer's label_smoothing_factor does not reach a loss of one's own:
-    `functools.partial(exact_loss, label_smoothing=0.1)` does.
+    The sum over the target tokens of the micro-batch, divided by the number of target tokens of the
+    optimizer step, which the Trainer counts. The label_smoothing_factor of the Trainer does not
+    reach this loss; pass `functools.partial(exact_loss, label_smoothing=0.1)` instead.
 
     Args:
-        outputs: The model's, with `logits` (batch, target length, vocabulary).
+        outputs: Of the model, with `logits` (batch, target length, vocabulary).
         labels: (batch, target length), -100 where there is no token.
-        num_items_in_batch: Target tokens of the step; None in evaluation: those of `labels`.
-        label_smoothing: As for `target_loss_sum`.
+        num_items_in_batch: Target tokens of the step; None (in evaluation): those of `labels`.
+        label_smoothing: See `target_loss_sum`.
 
     Raises:
-        ValueError: The model had no labels to make the decoder's inputs from, so that its outputs
-            do not belong to them.
+        ValueError: The outputs do not belong to the labels, because the model got neither labels
+            nor decoder_input_ids.
     """
     if labels is None or outputs.logits.shape[:2] != labels.shape:
         raise ValueError(
@@ -82,14 +83,14 @@ def micro_batch_loss(
     *,
     sliced: bool = False,
 ) -> Tensor:
-    """What one micro-batch contributes to the loss of its optimizer step.
+    """The contribution of one micro-batch to the loss of its optimizer step.
 
     Args:
-        model: As for `loss_sum`.
-        batch: As for `loss_sum`.
-        step_target_tokens: Target tokens of the whole step, padding left out.
-        label_smoothing: As for `target_loss_sum`.
-        sliced: As for `loss_sum`.
+        model: See `loss_sum`.
+        batch: See `loss_sum`.
+        step_target_tokens: Target tokens of the whole step, without padding.
+        label_smoothing: See `target_loss_sum`.
+        sliced: See `loss_sum`.
     """
     return loss_sum(model, batch, label_smoothing, sliced=sliced) / step_target_tokens
 
@@ -105,13 +106,14 @@ def loss_sum(
     """Runs encoder and decoder with teacher forcing and sums the cross-entropy.
 
     Args:
-        model: An encoder-decoder model; a wrapper of one where it is not `sliced`.
+        model: An encoder-decoder model.
         batch: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
-            length).
-        label_smoothing: As for `target_loss_sum`.
+            length) and, unless they are to be searched here, `target_positions` of the labels.
+        label_smoothing: See `target_loss_sum`.
         sliced: Make the logits slice by slice, of the target tokens only. The parts of the model
-            are called one by one then, so what wraps `model.forward` (autocast) must be around.
-        encoder_outputs: What `encode` made of this batch; None: made here.
+            are then called one by one, so a context that wraps `model.forward` (autocast) must be
+            entered by the caller.
+        encoder_outputs: The result of `encode` for this batch; None: made here.
     """
     if not sliced:
         logits = forward(model, batch, encoder_outputs)
@@ -119,12 +121,24 @@ def loss_sum(
     states = decode(
         model, batch, encode(model, batch) if encoder_outputs is None else encoder_outputs
     )
-    real = batch["labels"] != IGNORED
-    return sliced_loss_sum(states[real], find_head(model), batch["labels"][real], label_smoothing)
+    positions = batch.get("target_positions")
+    if positions is None:
+        positions = target_positions(batch["labels"])
+    return sliced_loss_sum(
+        states.flatten(0, 1).index_select(0, positions),
+        find_head(model),
+        batch["labels"].flatten().index_select(0, positions),
+        label_smoothing,
+    )
+
+
+def target_positions(labels: Tensor) -> Tensor:
+    """Where the target tokens are in the flattened labels; a GPU makes its host wait for that."""
+    return (labels.flatten() != IGNORED).nonzero().flatten()
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = None) -> Tensor:
-    """The model's own logits (batch, target length, vocabulary); arguments as for `loss_sum`."""
+    """The logits of the model (batch, target length, vocabulary); arguments as in `loss_sum`."""
     output = model(
         input_ids=batch["input_ids"] if encoder_outputs is None else None,
         attention_mask=batch["attention_mask"],
@@ -137,7 +151,7 @@ def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = N
 
 
 def encode(model: nn.Module, batch: dict[str, Tensor]) -> Any:
-    """What the encoder makes of the sources: `last_hidden_state` and whatever else it gives."""
+    """The outputs of the encoder: `last_hidden_state` and the rest."""
     encoder = _unwrapped(model).get_encoder()
     return encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
 
@@ -154,36 +168,49 @@ def decode(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any) -> 
     return states
 
 
-def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
-    """Whether to make the logits in slices: as configured, unless this model cannot.
+def compile_parts(model: nn.Module) -> None:
+    """Compiles encoder and decoder with torch.compile, one by one, so the loss can be in slices.
 
-    That its parts, called one by one, give its own logits is tried here on a few tokens.
+    In `torch.compiler.set_stance("force_eager")` they run as if they were not compiled.
+    """
+    unknown: Any = model
+    unknown.get_encoder().compile()
+    unknown.get_decoder().compile()
+
+
+def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
+    """Whether to make the logits in slices: as configured, unless the model does not allow it.
+
+    A copy of the model tries on a few tokens whether its parts, called one by one, give the logits
+    of the whole.
     """
     if training.loss is not Loss.sliced:
         return False
-    if training.torch_compile:
-        logger.warning("training.loss: torch_compile takes the model whole, so the loss is full")
-        return False
-    mode = model.training
-    model.eval()
     try:
         with torch.no_grad():
-            reason = _unlike(model)
+            reason = _unlike(_twin(model).eval())
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error)
-    finally:
-        model.train(mode)
     if reason:
         logger.warning(
-            "training.loss: %s has no head to slice (%s), so the loss is full",
+            "training.loss: the head of %s cannot be sliced (%s), so the loss is full",
             type(model).__name__,
             reason,
         )
     return not reason
 
 
+def _twin(model: nn.Module) -> nn.Module:
+    """A copy of the model that shares its weights and nothing else.
+
+    A model may change as it runs: BigBird gives up its sparse attention at the first short input.
+    """
+    shared = {id(weight): weight for weight in model.parameters()}
+    return copy.deepcopy(model, shared)
+
+
 def _unlike(model: nn.Module) -> str:
-    """Says how logits from the model's parts differ from its own; empty where they do not."""
+    """Says how the logits from the parts of the model differ from its own; empty if they do not."""
     device = next(model.parameters()).device
     tokens = torch.arange(8, device=device).view(2, 4)
     batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
@@ -198,13 +225,16 @@ def _unlike(model: nn.Module) -> str:
 
 
 def _shifted(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """The decoder's inputs. The model, given the labels, would compute a loss of its own too."""
+    """The inputs of the decoder. Given the labels, the model would also compute a loss of its own.
+
+    Some models (FSMT) write into the labels that they are given, so they get a copy.
+    """
     shifted: Tensor = _unwrapped(model).prepare_decoder_input_ids_from_labels(
-        labels=batch["labels"]
+        labels=batch["labels"].clone()
     )
     return shifted
 
 
 def _unwrapped(model: nn.Module) -> Any:
-    """The model inside what torch.compile makes of it."""
+    """The model inside the wrapper of torch.compile."""
     return getattr(model, "_orig_mod", model)

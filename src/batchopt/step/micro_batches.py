@@ -15,19 +15,20 @@ Cost
     Source: https://arxiv.org/abs/2001.08361, table 1 (multiplications per token).
 
 Optimality
-    Let all examples be sortable by source and by target at once. Take any cut, its micro-batches
-    from the longest down, and deal the sorted examples out again in the same sizes: each
-    micro-batch's longest example can only become shorter. So some best cut consists of runs of
-    the sorted order, and dynamic programming over runs is exact. In general the two lengths
-    disagree, and the best cut into runs of one of a few orders (by source, by target, by both,
-    as drawn) is a heuristic; tests/test_micro_batches.py says how far it is from the optimum.
+    Suppose one order sorts all examples by source and by target at once. Take any partition, its
+    micro-batches from the longest down, and deal the sorted examples out again in the same sizes:
+    the longest example of each micro-batch can only become shorter. So some best partition
+    consists of runs of the sorted order, and dynamic programming over runs is exact. In general
+    the two lengths disagree, and the best partition into runs of one of a few orders (by source,
+    by target, by both, as drawn) is a heuristic; tests/step/test_micro_batches.py measures how far
+    it is from the optimum.
 
 Guarantee
-    No packing costs more than `none` in total, and `balanced` and `packed` have no larger
-    micro-batch than `sorted` (`packed`: unless max_tokens sets the bound). Every order that is
-    tried is cut under these conditions, and the order as drawn is among them, so a cut that keeps
-    them always exists. They do bind: the smallest possible maximum of the lengths 10, 6, 1, 1 in
-    two micro-batches is 18 and costs 28 in total, where 10, 6 | 1, 1 costs 22.
+    No packing costs more than `none` in total. `balanced` and `packed` have no larger micro-batch
+    than `sorted` (`packed`: unless max_tokens sets the bound). Every order is divided under these
+    conditions, and the order as drawn is among them, so a partition that keeps them always exists.
+    The conditions matter: the smallest possible maximum of the lengths 10, 6, 1, 1 in two
+    micro-batches is 18 and costs 28 in total, while 10, 6 | 1, 1 costs 22.
 """
 
 from bisect import bisect_left
@@ -40,13 +41,13 @@ from batchopt.request.config import Packing
 Length = tuple[int, int]
 """Source and target of one example, in tokens or, inside, in units of cost."""
 
-Cut = list[list[int]]
-"""Micro-batches, as indices into the examples of the step."""
+Partition = list[list[int]]
+"""The micro-batches of a step: each a list of indices into the examples of the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Tokens of one optimizer step: of the examples, and as computed (padded)."""
+    """Tokens of one optimizer step: those of the examples, and those computed (padded)."""
 
     source_tokens: int
     target_tokens: int
@@ -64,8 +65,8 @@ def plan_micro_batches(
     max_tokens: int | None = None,
     source_weight: int = 1,
     target_weight: int = 2,
-) -> Cut:
-    """Cuts the examples of one optimizer step into micro-batches.
+) -> Partition:
+    """Divides the examples of one optimizer step into micro-batches.
 
     n examples make k = ceil(n / per_device_train_batch_size) micro-batches:
 
@@ -78,17 +79,18 @@ def plan_micro_batches(
     Args:
         lengths: Source and target tokens of each example, both at least 1.
         per_device_train_batch_size: Examples of one micro-batch of `none` and `sorted`.
-        packing: How to cut.
-        max_tokens: Padded source and target tokens that a `packed` micro-batch may hold instead;
-            an example that alone has more is a micro-batch of its own. The others ignore it.
+        packing: How to divide them.
+        max_tokens: Padded source and target tokens that a `packed` micro-batch may hold, in place
+            of the cost of the largest `sorted` one. A longer example is a micro-batch of its own.
+            The other packings ignore it.
         source_weight: Cost of a padded source token.
         target_weight: Cost of a padded target token.
 
     Returns:
-        Indices into `lengths`, ascending within a micro-batch. `none` is in the order as drawn;
-        otherwise the costliest micro-batch comes first, so that the allocator's blocks are large
-        enough for all that follow, and a step that does not fit fails at once. Equal costs are in
-        the order of their first index.
+        Indices into `lengths`, ascending within a micro-batch. `none` keeps the order as drawn.
+        Otherwise the costliest micro-batch comes first: the blocks of the allocator are then large
+        enough for all others, and a step that does not fit fails at once. Micro-batches of equal
+        cost are in the order of their first index.
 
     Raises:
         ValueError: A size, length, weight or bound is below 1.
@@ -115,23 +117,29 @@ def plan_micro_batches(
         drawn,
     ]
     budget = _total(costs, as_drawn)
-    cut = _equal(orders, costs, per_device_train_batch_size)
+    partition = _equal(orders, costs, per_device_train_batch_size)
     if packing is Packing.balanced:
         for order in orders:
-            cut = _balanced(order, costs, budget, cut)
+            partition = _balanced(order, costs, budget, partition)
     elif packing is Packing.packed:
-        sizes, limit = (lengths, max_tokens) if max_tokens else (costs, _largest(costs, cut))
-        if _largest(sizes, cut) > limit:
-            cut = _chunks(drawn, 1)
+        sizes, limit = (lengths, max_tokens) if max_tokens else (costs, _largest(costs, partition))
+        if _largest(sizes, partition) > limit:
+            partition = _chunks(drawn, 1)
         for order in orders:
-            cut = _packed(order, costs, budget, cut, sizes=sizes, limit=limit)
-    return sorted(map(sorted, cut), key=lambda part: (-_cost(costs, part), part))
+            partition = _packed(order, costs, budget, partition, sizes=sizes, limit=limit)
+    return sorted(map(sorted, partition), key=lambda part: (-_cost(costs, part), part))
 
 
-def padding(lengths: Sequence[Length], cut: Cut) -> Padding:
-    """Counts the tokens of a step that is cut into these micro-batches."""
-    sources = [len(part) * max(lengths[index][0] for index in part) for part in cut]
-    targets = [len(part) * max(lengths[index][1] for index in part) for part in cut]
+def padding(
+    lengths: Sequence[Length], partition: Partition, rounded: Sequence[Length] | None = None
+) -> Padding:
+    """Counts the tokens of a step that is divided into these micro-batches.
+
+    `rounded` are the least lengths that each example is padded to; None: its own.
+    """
+    rounded = lengths if rounded is None else rounded
+    sources = [len(part) * max(rounded[index][0] for index in part) for part in partition]
+    targets = [len(part) * max(rounded[index][1] for index in part) for part in partition]
     return Padding(
         source_tokens=sum(source for source, _ in lengths),
         target_tokens=sum(target for _, target in lengths),
@@ -141,54 +149,54 @@ def padding(lengths: Sequence[Length], cut: Cut) -> Padding:
     )
 
 
-def _equal(orders: Sequence[list[int]], costs: Sequence[Length], size: int) -> Cut:
-    """The cheapest cut of an order into equal parts, the smaller part at either end."""
+def _equal(orders: Sequence[list[int]], costs: Sequence[Length], size: int) -> Partition:
+    """The cheapest partition of an order into equal parts; a smaller part is first or last."""
     remainder = len(costs) % size
-    cuts = [_chunks(order, size) for order in orders]
+    partitions = [_chunks(order, size) for order in orders]
     if remainder:
-        cuts += [[order[:remainder], *_chunks(order[remainder:], size)] for order in orders]
-    return min(cuts, key=lambda cut: _total(costs, cut))
+        partitions += [[order[:remainder], *_chunks(order[remainder:], size)] for order in orders]
+    return min(partitions, key=lambda partition: _total(costs, partition))
 
 
-def _balanced(order: list[int], costs: Sequence[Length], budget: int, best: Cut) -> Cut:
-    """Smallest largest cost, in as many runs of the order as `best` has parts, or `best`."""
+def _balanced(order: list[int], costs: Sequence[Length], budget: int, best: Partition) -> Partition:
+    """The smallest largest cost in as many runs as `best` has, or `best` itself."""
 
-    def attempt(limit: int) -> Cut | None:
+    def attempt(limit: int) -> Partition | None:
         return _cheapest_runs(order, costs, budget, len(best), sizes=costs, limit=limit)
 
-    # A larger limit never needs more runs nor makes them dearer, so both searches may bisect. The
-    # first is quick; the second ends where it starts unless the budget binds.
+    # A larger limit needs no more runs and makes them no dearer, so both searches may bisect. The
+    # first is quick; the second ends at once unless the budget is the tighter bound.
     limits = range(max(map(sum, costs)), _largest(costs, best) + 1)
     ordered = [costs[index] for index in order]
     enough = bisect_left(limits, True, key=lambda limit: _fewest_runs(ordered, limit) <= len(best))
     found = _first(limits[enough:], attempt) or best
-    return min(best, found, key=lambda cut: (_largest(costs, cut), _total(costs, cut)))
+    return min(best, found, key=lambda one: (_largest(costs, one), _total(costs, one)))
 
 
 def _packed(
     order: list[int],
     costs: Sequence[Length],
     budget: int,
-    best: Cut,
+    best: Partition,
     *,
     sizes: Sequence[Length],
     limit: int,
-) -> Cut:
-    """Fewest runs of the order up to `limit`, counted in `sizes`, or `best`."""
+) -> Partition:
+    """The fewest runs up to `limit`, counted in `sizes`, or `best` itself."""
 
-    def attempt(runs: int) -> Cut | None:
+    def attempt(runs: int) -> Partition | None:
         return _cheapest_runs(order, costs, budget, runs, sizes=sizes, limit=limit)
 
-    # One run more never makes the cut dearer, so the search may bisect.
+    # One more run never makes the partition dearer, so the search may bisect.
     fewest = _fewest_runs([sizes[index] for index in order], limit)
     found = _first(range(fewest, len(best) + 1), attempt) or best
-    return min(best, found, key=lambda cut: (len(cut), _total(costs, cut)))
+    return min(best, found, key=lambda one: (len(one), _total(costs, one)))
 
 
-def _first(values: range, attempt: Callable[[int], Cut | None]) -> Cut | None:
-    """The cut of the smallest value that yields one; every larger value then does, too.
+def _first(values: range, attempt: Callable[[int], Partition | None]) -> Partition | None:
+    """The partition for the smallest value that yields one. Every larger value must yield one, too.
 
-    That value is usually the first, so it is tried before the bisection.
+    That value is usually the first, so the first is tried before the bisection.
     """
     if not values:
         return None
@@ -200,7 +208,7 @@ def _first(values: range, attempt: Callable[[int], Cut | None]) -> Cut | None:
 
 
 def _fewest_runs(ordered: Sequence[Length], limit: int) -> int:
-    """How many runs up to `limit`, or of a single example, it takes to cover the order."""
+    """The number of runs that cover the order; each is within `limit` or has one example."""
     runs, count, source, target = 1, 0, 0, 0
     for own_source, own_target in ordered:
         count += 1
@@ -220,19 +228,20 @@ def _cheapest_runs(
     *,
     sizes: Sequence[Length],
     limit: int,
-) -> Cut | None:
-    """Cuts an order into that many runs for the least total cost.
+) -> Partition | None:
+    """Divides an order into that many runs, for the least total cost.
 
     A run of several examples may be as large as `limit`, counted in `sizes`.
 
     Returns:
-        None where there is no such cut or it costs more than `budget`.
+        None if there is no such partition, or it costs more than `budget`.
     """
     sources, targets = zip(*(costs[index] for index in order), strict=True)
     ends = _run_ends([sizes[index] for index in order], limit)
-    # Run r can end from earliest[r], or too much would be left for the others, up to latest[r],
-    # where r runs of full size end and each other one still gets an example. The band between
-    # them is narrow where `runs` is close to the fewest possible, which keeps this fast.
+    # Run r ends at earliest[r] or later, or too much would be left for the runs after it. It ends
+    # at latest[r] or earlier: r runs of full size end there, and each run after it still gets an
+    # example. The band between them is narrow if `runs` is close to the fewest possible, which
+    # keeps this fast.
     latest, earliest = [0], [len(order)]
     for run in range(runs):
         latest.append(min(ends[latest[-1]], len(order) - runs + run + 1))
@@ -259,16 +268,16 @@ def _cheapest_runs(
         best.append(after)
     if best[-1][len(order)][0] > budget:
         return None
-    cut, end = [], len(order)
+    partition, end = [], len(order)
     for layer in reversed(best[1:]):
         start = layer[end][1]
-        cut.append(order[start:end])
+        partition.append(order[start:end])
         end = start
-    return cut
+    return partition
 
 
 def _run_ends(ordered: Sequence[Length], limit: int) -> list[int]:
-    """For each start, where the longest run up to `limit`, or else of one example, ends."""
+    """For each start, the end of the longest run within `limit`, or of a run of one example."""
     sources, targets = zip(*ordered, strict=True)
     ends: list[int] = []
     end = 0
@@ -283,7 +292,7 @@ def _run_ends(ordered: Sequence[Length], limit: int) -> list[int]:
     return ends
 
 
-def _chunks(order: list[int], size: int) -> Cut:
+def _chunks(order: list[int], size: int) -> Partition:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
@@ -293,9 +302,9 @@ def _cost(costs: Sequence[Length], part: Sequence[int]) -> int:
     return len(part) * longest
 
 
-def _total(costs: Sequence[Length], cut: Cut) -> int:
-    return sum(_cost(costs, part) for part in cut)
+def _total(costs: Sequence[Length], partition: Partition) -> int:
+    return sum(_cost(costs, part) for part in partition)
 
 
-def _largest(costs: Sequence[Length], cut: Cut) -> int:
-    return max(_cost(costs, part) for part in cut)
+def _largest(costs: Sequence[Length], partition: Partition) -> int:
+    return max(_cost(costs, part) for part in partition)

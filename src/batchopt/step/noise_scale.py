@@ -1,4 +1,4 @@
-"""The gradient noise scale: how many examples a step needs before more of them stop helping.
+"""The gradient noise scale: the number of examples a step beyond which more help little.
 
 Source: McCandlish et al. 2018, "An Empirical Model of Large-Batch Training", arXiv:1812.06162,
 section 2.2 and appendix A.1.
@@ -7,16 +7,16 @@ section 2.2 and appendix A.1.
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 DECAY = 0.95
-"""Of the moving averages; about the last 20 steps count."""
+"""Decay of the moving averages; about the last 20 steps count."""
 
 
-def gradient_norm(model: nn.Module) -> float:
-    """The norm of everything that has been added up in the gradients so far."""
+def gradient_norm(model: nn.Module) -> Tensor:
+    """The norm of the gradient that has been accumulated so far, on the device of the gradient."""
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 class NoiseScale:
@@ -27,9 +27,9 @@ class NoiseScale:
         |G|^2 = (B |g_B|^2 - b |g_b|^2) / (B - b)
         tr(S) = (|g_b|^2 - |g_B|^2) / (1/b - 1/B)
 
-    Their ratio is not unbiased, so each is averaged over the steps before they are divided. The
-    estimate takes the part for a random one. Micro-batches that are cut by length hold examples
-    that are alike, so with any packing but `none` it is an upper bound.
+    Their ratio is biased, so each is averaged over the steps before they are divided. The estimate
+    assumes that the part is a random one. Packings other than `none` put examples of like length
+    into a micro-batch, so with them it is an upper bound.
     """
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class NoiseScale:
     def add(
         self, part_examples: int, part_norm: float, step_examples: int, step_norm: float
     ) -> None:
-        """Takes one step: the norms of the mean gradients of a part of it and of all of it.
+        """Adds one step: the norms of the mean gradients of a part of it and of all of it.
 
-        A step whose gradient overflowed says nothing and is left out.
+        A step is left out if its gradient overflowed.
         """
         if not math.isfinite(part_norm) or not math.isfinite(step_norm):
             return
@@ -57,16 +57,16 @@ class NoiseScale:
 
     @property
     def examples(self) -> float | None:
-        """The estimate; None without steps, or where the noise hides the gradient altogether."""
-        # Both averages started from 0 and are too small by the same factor, which cancels.
+        """The estimate; None without steps, or if the noise hides the gradient."""
+        # Both averages started at 0 and are too small by the same factor, which cancels.
         if self._steps == 0 or self._squared_gradient <= 0:
             return None
         return max(self._trace, 0.0) / self._squared_gradient
 
     def state(self) -> list[float]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return [self._squared_gradient, self._trace, self._steps]
 
     def restore(self, state: list[float]) -> None:
-        """Goes on from what a checkpoint kept."""
+        """Restores the state of a checkpoint."""
         self._squared_gradient, self._trace, self._steps = state[0], state[1], int(state[2])

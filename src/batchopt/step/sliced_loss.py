@@ -1,9 +1,9 @@
 """The language-model head with its cross-entropy, a slice of positions at a time.
 
-The logits of all positions never exist together: each slice makes its own, takes the loss and at
-once the gradient from them, and drops them. So the memory of the head depends neither on the
-number of positions nor, but for the weight's own gradient, on the vocabulary. Nothing is computed
-twice: whatever comes after a sum only scales its gradient.
+The logits of all positions never exist together. Each slice makes its logits, computes the loss and
+the gradient from them at once, and drops them. So the memory of the head does not depend on the
+number of positions, and only the gradient of its weight depends on the vocabulary. Nothing is
+computed twice: an operation after a sum only scales the gradient of the sum.
 Source: Hsu et al. 2024, Liger Kernel, section 3.2, arXiv:2410.10989.
 """
 
@@ -14,14 +14,25 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-SLICE_BYTES = {"cpu": 2**24, "cuda": 2**28}
-"""Logits of one slice in float32, by device. Smaller ones are slower, larger ones no faster
-(docs/benchmarks.md); a GPU wants more to do at once."""
+SLICE_BYTES = {"cpu": 2**24}
+"""Bytes of the float32 logits of one slice, by device. Smaller slices are slower, larger ones no
+faster (docs/benchmarks.md)."""
+
+GPU_SLICE_BYTES = 2**28
+"""A GPU needs more work at once."""
+
+GPU_SLICE_ROWS = 2048
+"""A slice has no fewer positions on a GPU: each adds a gradient as large as the whole weight."""
+
+ALIGNED = 64
+"""Tensor cores want sizes that are multiples of this many elements or fewer: of a vocabulary of
+50,265 they compute the products several times slower than of 50,304 (https://docs.nvidia.com/
+deeplearning/performance/dl-performance-matrix-multiplication)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What makes logits from the decoder's states: scale * states @ weight.T + bias.
+    """Makes logits from the states of the decoder: scale * states @ weight.T + bias.
 
     `weight` is (vocabulary, width), `bias` (vocabulary).
     """
@@ -32,16 +43,17 @@ class Head:
 
 
 def find_head(model: nn.Module) -> Head:
-    """The head of an encoder-decoder model, as transformers builds them.
+    """Finds the head of an encoder-decoder model of transformers.
 
     Raises:
-        TypeError: It is not a linear layer.
+        TypeError: The head is not a linear layer.
     """
     unknown: Any = model
     linear = unknown.get_output_embeddings()
     if not isinstance(linear, nn.Linear):
         raise TypeError(f"the head is {type(linear).__name__}, not a linear layer")
-    # BART's family adds a buffer to the logits; T5's scales the states where weights are tied.
+    # Models like BART add a buffer to the logits; models like T5 scale the states if weights are
+    # tied.
     added: Tensor | None = getattr(model, "final_logits_bias", None)
     bias: Tensor | None = linear.bias
     if added is not None:
@@ -56,8 +68,8 @@ def sliced_loss_sum(
     """Sums the cross-entropy over positions, each of which has a target.
 
     Args:
-        states: The decoder's last hidden states (positions, width).
-        head: What turns them into logits.
+        states: The last hidden states of the decoder (positions, width).
+        head: Turns them into logits.
         targets: (positions).
         label_smoothing: Weight of the uniform distribution over the vocabulary.
 
@@ -67,17 +79,33 @@ def sliced_loss_sum(
     if head.scale != 1:
         states = states * head.scale
     apply: Any = _SlicedCrossEntropy.apply
-    # Inside of a Function gradients are off, so that it has to be told.
+    # Inside a Function gradients are off, so it must be told.
     wanted = torch.is_grad_enabled()
     loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted)
     return loss
 
 
+def _slice_rows(device: str, vocabulary: int) -> int:
+    """How many positions a slice has."""
+    if device in SLICE_BYTES:
+        return max(1, SLICE_BYTES[device] // (4 * vocabulary))
+    return max(GPU_SLICE_ROWS, GPU_SLICE_BYTES // (4 * vocabulary))
+
+
+def _as_kernel(weight: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """The weight in another precision, with so many rows: those beyond its own are zeros."""
+    if rows == len(weight):
+        return weight.to(dtype)
+    kernel = weight.new_zeros(rows, weight.shape[1], dtype=dtype)
+    kernel[: len(weight)] = weight
+    return kernel
+
+
 class _SlicedCrossEntropy(torch.autograd.Function):
-    """Takes the gradient while the logits are there; `backward` only scales it."""
+    """Computes the gradient while the logits exist; `backward` only scales it."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes them by position
+    def forward(  # noqa: PLR0917 - one loop; autograd passes them by position
         ctx: Any,
         states: Tensor,
         weight: Tensor,
@@ -90,37 +118,42 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         dtype = weight.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        size = max(1, SLICE_BYTES.get(device, 2**28) // (4 * len(weight)))
+        vocabulary, width = weight.shape
+        size = _slice_rows(device, vocabulary)
+        rows = vocabulary
+        if device != "cpu" and dtype != weight.dtype:  # the weight is copied all the same
+            rows = -(-vocabulary // ALIGNED) * ALIGNED
         loss = torch.zeros((), device=states.device)
         if gradient_wanted:
-            of_states, of_weight = torch.zeros_like(states), torch.zeros_like(weight)
+            of_states, of_weight = torch.zeros_like(states), weight.new_zeros(rows, width)
             of_bias = None if bias is None else torch.zeros_like(bias)
-            ctx.gradients = of_states, of_weight, of_bias
+            ctx.gradients = of_states, of_weight[:vocabulary], of_bias
         with torch.autocast(device, enabled=False):
-            kernel = weight.to(dtype)
+            kernel = _as_kernel(weight, rows, dtype)
             for start in range(0, len(targets), size):
-                rows = slice(start, start + size)
-                inputs, of_target = states[rows].to(dtype), targets[rows, None]
+                part = slice(start, start + size)
+                inputs, of_target = states[part].to(dtype), targets[part, None]
                 logits = inputs @ kernel.T
+                if rows > vocabulary:
+                    logits[:, vocabulary:] = -torch.inf  # no probability, and so no gradient
+                words = logits[:, :vocabulary]
                 if bias is not None:
-                    logits += bias
+                    words += bias
                 log_p = logits.log_softmax(1, dtype=torch.float32)
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:
-                    loss -= label_smoothing * log_p.mean(1).sum()
+                    loss -= label_smoothing * log_p[:, :vocabulary].mean(1).sum()
                 if not gradient_wanted:
                     continue
                 # d loss / d logits = p - q, where q is the target's smoothed distribution
                 error = log_p.exp_()
-                error.scatter_add_(
-                    1, of_target, error.new_tensor(label_smoothing - 1).expand_as(of_target)
-                )
+                error.scatter_(1, of_target, label_smoothing - 1, reduce="add")
                 if label_smoothing:
-                    error -= label_smoothing / len(weight)
+                    error[:, :vocabulary] -= label_smoothing / vocabulary
                 if of_bias is not None:
-                    of_bias += error.sum(0)
+                    of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
-                of_states[rows] = error @ kernel
+                of_states[part] = error @ kernel
                 if dtype == of_weight.dtype:
                     of_weight.addmm_(error.T, inputs)
                 else:
@@ -130,7 +163,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        # Let go of here, so that autograd keeps the very tensors as gradients and copies none.
+        # No reference is kept, so that autograd takes these tensors as gradients without a copy.
         gradients, ctx.gradients = ctx.gradients, None
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
         return (*scaled, None, None, None)

@@ -1,6 +1,6 @@
 """The task that Hydra runs for each job, here or on another machine.
 
-It lives in a module of its own because submitit imports it by name.
+It has a module of its own because submitit imports it by name.
 """
 
 import logging
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from batchopt.errors import RequestError
 from batchopt.probe.choose import choose
+from batchopt.record.statuses import Status
 from batchopt.request.objective import read_objectives
 from batchopt.request.read_back import read_run
 from batchopt.run.supervisor import supervise
@@ -24,18 +25,18 @@ from batchopt.training import trackers
 
 logger = logging.getLogger(__name__)
 
-CUT_SHORT = ("interrupted", "killed", "timeout")
-"""How a job may have left its run when SLURM starts it once more: then it goes on."""
+CUT_SHORT = (Status.interrupted, Status.killed, Status.timeout)
+"""Statuses with which a run goes on when SLURM starts its job once more."""
 
 
 def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
-    """Runs one job and returns its status or, where there is an objective, what it is worth.
+    """Runs one job; returns its status or, if there is an objective, its value for the search.
 
-    It does not raise for anything that a run can do: Hydra would still run the jobs after it, but
-    skip everything that comes after the sweep.
+    It raises for nothing that a run can do: after an exception Hydra would run the other jobs, but
+    nothing that comes after the sweep.
     """
-    # A line that a full disk keeps out of a log file is in the terminal all the same; without this
-    # Python would print a traceback for each.
+    # On a full disk Python would print a traceback for each line that it cannot write to a log
+    # file. The terminal shows these lines anyway.
     logging.raiseExceptions = False
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -56,7 +57,7 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
         return value_of(run_dir, objectives) if objectives else status
     except (RequestError, OSError) as error:  # a full disk, files that are damaged
         logger.error("%s cannot be run: %s", run_dir, error)
-        return "failed"
-    except Exception:  # a bug of batchopt, not of the run: the run has no record and is found so
+        return Status.failed
+    except Exception:  # a bug of batchopt, not of the run; the run stays without a record
         logger.error("batchopt itself failed:\n%s", traceback.format_exc())
-        return "failed"
+        return Status.failed

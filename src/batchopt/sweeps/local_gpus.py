@@ -1,10 +1,10 @@
-"""`hydra/launcher=local_gpus`: the jobs of a sweep on the GPUs of this machine, one each.
+"""`hydra/launcher=local_gpus`: runs the jobs of a sweep on the GPUs of this machine, one each.
 
-The launcher waits for a device, starts a process that does for one job what Hydra's own launchers
-do, and gives it the device. It stays small and single-threaded: it never trains, and what a job's
-process does, or how it dies, cannot reach it or the other jobs.
+The launcher waits for a device, and starts a process that runs one job on it as Hydra's own
+launchers do. The launcher stays small, has one thread and never trains, so that a job's process
+cannot harm it or the other jobs, however it dies.
 
-As a program, `python -m batchopt.sweeps.local_gpus`, it is that process.
+`python -m batchopt.sweeps.local_gpus` is the process of one job.
 """
 
 import os
@@ -30,24 +30,24 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from batchopt.machine.device import is_allocated, lease_name, visible_devices, why_busy
 from batchopt.machine.lease import POLL_S, Lease, Ticket
 from batchopt.machine.nvml import DeviceInfo, NvmlError
+from batchopt.record.read import read_planned_run
 from batchopt.request.config import DeviceConfig
 from batchopt.request.objective import read_objectives
 from batchopt.run.child_process import DEBOUNCE_S, Stop
 from batchopt.sweeps.left import is_over
-from batchopt.sweeps.results import read_result
 from batchopt.sweeps.search import value_of
 from batchopt.sweeps.tables import in_words
 
 LAST_WORDS = 20
-"""Lines that are shown of a process that ended without a record."""
+"""How many last lines are shown of a process that ended without a record."""
 
 PATIENCE_S = 10.0
-"""After a second Ctrl-C the processes of the jobs have so long to write their records."""
+"""Seconds after a second Ctrl-C in which the jobs' processes may write their records."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The next job, composed; `devices` are those that it may get, by the name of the lease."""
+    """The next job, composed; `devices` are those that it may get, by the name of their lease."""
 
     number: int
     name: str
@@ -60,7 +60,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A job that has a device and a process; `output` holds what it printed."""
+    """A job with its device and process; `output` is a file in memory of what it printed."""
 
     job: _Job
     device: str
@@ -69,7 +69,7 @@ class _Run:
 
 
 class Launcher:
-    """The runs that go on, the results of those that have ended, and the place in the line."""
+    """Holds the runs that go on, the results of ended ones, and a place in the queue for a GPU."""
 
     def __init__(
         self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -88,8 +88,8 @@ class Launcher:
         """Runs jobs, by number and overrides, to their end.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; every run has ended in order.
-            SystemExit: Likewise for SIGTERM.
+            KeyboardInterrupt: After Ctrl-C, when every run has ended in order.
+            SystemExit: Likewise after SIGTERM.
         """
         setup_globals()
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Launcher:
         return [self.returns[number] for number, _ in jobs]
 
     def _compose(self, number: int, overrides: Sequence[str]) -> _Job | None:
-        """Composes a job as Hydra's own launchers do; None where it is over already."""
+        """Composes a job as Hydra's own launchers do; None if it need not run."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
@@ -137,7 +137,7 @@ class Launcher:
         return _Job(number, name, run_dir, config, list(overrides), device_config, named)
 
     def _start(self, job: _Job) -> bool:
-        """Starts a job if there is a device for it."""
+        """Starts a job if a device is free for it; returns whether it has."""
         lease = self._take_device(job)
         if lease is None:
             return False
@@ -152,10 +152,10 @@ class Launcher:
                 | ({"CUDA_VISIBLE_DEVICES": info.uuid} if info else {}),
                 pass_fds=lease.pass_fds,
                 stdin=subprocess.PIPE,
-                # The bars and lines of several runs would be a muddle; train.log has them.
+                # The bars and lines of several runs would mix; train.log has the lines.
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C in the terminal reaches the launcher alone.
+                # A process group of its own: Ctrl-C in the terminal reaches only the launcher.
                 process_group=0,
             )
         except OSError as error:  # the machine is short of memory or of processes
@@ -163,11 +163,11 @@ class Launcher:
             self._say_once(f"{job.name}: tries again to start: {error}")
             return False
         finally:
-            lease.close()  # the child has it
+            lease.close()  # the child holds it
         assert child.stdin is not None
         work = (self.hydra_context, self.task_function, job.config, Singleton.get_state())
-        with suppress(BrokenPipeError):  # it has died at once, which is found next
-            # Stays open: its end tells the child that the launcher has ended.
+        with suppress(BrokenPipeError):  # the child has died at once; `run` finds that next
+            # The pipe stays open: it closes when the launcher ends, which tells the child.
             child.stdin.write(cloudpickle.dumps(work))
             child.stdin.flush()
         self.running.append(_Run(job, lease.device, child, output))
@@ -175,7 +175,7 @@ class Launcher:
         return True
 
     def _take_device(self, job: _Job) -> Lease | None:
-        if not job.devices:  # its own process finds out and records it
+        if not job.devices:  # the job's own process finds that out and records it
             return Lease(job.device_config.kind.value, None)
         if is_allocated():
             taken = {run.device for run in self.running}
@@ -189,7 +189,7 @@ class Launcher:
             return None
         self._leave_line()
         for run in [run for run in self.running if run.device == lease.device]:
-            # It has let go of the device and is about to end; its end is told first.
+            # This run has released the device and is about to end; its end is printed first.
             with suppress(subprocess.TimeoutExpired):
                 run.child.wait(timeout=5.0)
                 self._take_leave(run)
@@ -207,22 +207,22 @@ class Launcher:
         self._say_once(f"{job.name}: waits for {'; '.join(reasons)}")
 
     def _take_leave(self, run: _Run) -> None:
-        """Says how a run ended, and takes its result for Hydra."""
+        """Prints how a run ended, and keeps its result for Hydra."""
         self.running.remove(run)
         assert run.child.stdin is not None
         with suppress(BrokenPipeError):
             run.child.stdin.close()
-        result = read_result(run.job.run_dir, run.job.name)
+        result = read_planned_run(run.job.run_dir)
         self._return(run.job.number, run.job.name, run.job.overrides, result.status)
         _say(f"{run.job.name}: {in_words(result)}")
-        if result.status == "missing":
+        if result.final is None:
             printed = os.pread(run.output, 1 << 20, 0).decode(errors="replace")
             words = printed.splitlines()[-LAST_WORDS:]
             _say("\n  ".join([f"{run.job.name}: exit code {run.child.returncode}", *words]))
         os.close(run.output)
 
     def _return(self, number: int, name: str, overrides: Sequence[str], status: str) -> None:
-        # Whatever came of it is a result: a failure here would have Hydra skip what comes after.
+        # Every ending is a result: after a failure Hydra would skip what comes after the sweep.
         result = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
         objectives = read_objectives(self.config.objective)
         run_dir = Path(str(self.config.hydra.sweep.dir), name)
@@ -230,7 +230,7 @@ class Launcher:
         self.returns[number] = result
 
     def _end(self, signals: Sequence[tuple[float, int]]) -> None:
-        """Passes a signal on, once, and a second one, which ends the runs at once."""
+        """Passes the first signal on to the runs, and a second one, which ends them at once."""
         now = time.monotonic()
         first_at, number = signals[0]
         last_at, last = signals[-1]
@@ -239,7 +239,7 @@ class Launcher:
             self._signal(number)
             _say(f"{signal.Signals(number).name}: ends what runs, in order; a second one, at once")
         elif self._insisted_at is None:
-            # Some send the first one twice, and a run takes two in close succession for one.
+            # Some tools send one signal twice, so two in close succession count as one.
             if last_at > first_at + DEBOUNCE_S and now > self._asked_at + 2 * DEBOUNCE_S:
                 self._insisted_at = now
                 self._signal(last)
@@ -258,7 +258,7 @@ class Launcher:
 
 def main() -> int:
     """Runs one job; its result is the run's record."""
-    # From the launcher that started this process, and from nobody else.
+    # The pipe comes from the launcher that started this process, and from nobody else.
     hydra_context, task_function, config, singletons = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_follow_launcher, daemon=True).start()
     Singleton.set_state(singletons)
@@ -274,7 +274,7 @@ def main() -> int:
 
 
 def _follow_launcher() -> None:
-    """Ends the run in order when the launcher has ended, however it did: the pipe closes then."""
+    """Ends the run in order when the launcher has ended, however it did; then the pipe closes."""
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,6 +1,6 @@
-"""What the terminal shows of a run while it goes on: one bar for it, and one line for its sweep.
+"""Shows a run in the terminal while it goes on: a bar for the run, and a line for its sweep.
 
-In a pipe, a log file or CI there is no bar: a line when the run begins, and one when it ends.
+In a pipe, a log file or CI there is no bar, only a line when the run begins and one when it ends.
 """
 
 import logging
@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from batchopt.record.files import RECORD, SWEEP, read_json
+from batchopt.record.read import read_planned_run
 from batchopt.sweeps.progress import PHASES, span, time_left
-from batchopt.sweeps.results import read_result
 from batchopt.sweeps.tables import in_words
 
 REFRESHES_PER_SECOND = 2
@@ -31,9 +31,10 @@ REFRESHES_PER_SECOND = 2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run stands in its sweep: its turn from 1, of how many, and what the others took.
+    """The position of a run in its sweep.
 
-    `runs` is 0 for a run of its own, and None in a search that does not say.
+    `turn` counts from 1. `runs` is 0 for a single run, and None for a search without a limit.
+    `earlier_s` are the seconds that the earlier runs took.
     """
 
     turn: int
@@ -45,7 +46,7 @@ class Place:
 
 
 def find_place(run_dir: Path, trials: int | None) -> Place:
-    """Finds a run in its sweep's plan; `trials` are the runs of a search."""
+    """Finds a run in its sweep's plan; `trials` is the number of runs of a search."""
     plan = read_json(run_dir.parent / SWEEP)
     names = [job["run_dir"] for job in plan["jobs"]] if plan else []
     if plan is None or run_dir.name not in names:
@@ -59,7 +60,7 @@ def find_place(run_dir: Path, trials: int | None) -> Place:
 
 @contextmanager
 def show_run(run_dir: Path, plan: str, trials: int | None = None) -> Iterator["Screen"]:
-    """Shows a run until it has ended, and then its result in a line."""
+    """Shows a run until it has ended, and then prints its result in one line."""
     place = find_place(run_dir, trials)
     alone = not place.runs and place.turn == 1
     name = str(run_dir) if alone else run_dir.name
@@ -81,17 +82,17 @@ def show_run(run_dir: Path, plan: str, trials: int | None = None) -> Iterator["S
         ):
             screen.say = lambda text: live.console.print(text, markup=False)
             yield screen
-    print(f"{name}: {in_words(read_result(run_dir, name))}", flush=True)
+    print(f"{name}: {in_words(read_planned_run(run_dir))}", flush=True)
 
 
 def is_live(console: Console) -> bool:
-    """Whether somebody watches who wants to see a bar move."""
+    """Whether to draw a bar: on a terminal that can, and not in CI."""
     return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")
 
 
 @contextmanager
 def _logging_above() -> Iterator[None]:
-    """Has log lines appear above the bar, and not through it."""
+    """Prints log lines above the bar instead of through it."""
     handlers = [
         handler
         for handler in logging.getLogger().handlers
@@ -107,7 +108,7 @@ def _logging_above() -> Iterator[None]:
 
 
 class Screen:
-    """What is known of the run, as its process tells it; drawn anew a few times a second."""
+    """What the run's process has reported so far; drawn anew a few times a second."""
 
     def __init__(self, name: str, place: Place) -> None:
         self.name = name
@@ -119,7 +120,7 @@ class Screen:
         self.figures: dict[str, str] = {}
         self.say: Callable[[str], None] = _say
         self._first: tuple[int, float] | None = None
-        """The first step that was told of, and when: start-up says nothing of what is left."""
+        """The first step that was reported, and when; the start-up is left out of the estimate."""
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Takes one message of the run's process."""
@@ -138,7 +139,7 @@ class Screen:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to the expected end of the run, evaluations included; None: nothing tells yet."""
+        """Estimated seconds to the end of the run, with evaluations; None before a second step."""
         if not self.steps or self._first is None or self.step <= self._first[0]:
             return None
         each_s = (time.monotonic() - self._first[1]) / (self.step - self._first[0])
@@ -146,7 +147,7 @@ class Screen:
 
     @property
     def sweep_left_s(self) -> float | None:
-        """The same for the sweep: the runs to come take as long as those so far on average."""
+        """The same for the sweep, as if the runs to come took the mean time of those so far."""
         own = self.left_s
         known = [*self.place.earlier_s]
         if own is not None:
@@ -167,6 +168,8 @@ class Screen:
         if self.left_s is not None:
             cells.append(Text(f"{span(self.left_s)} left", style="dim"))
         line.add_row(*cells)
+        for column, cell in zip(line.columns, cells, strict=True):
+            column.no_wrap = isinstance(cell, Text)  # in a narrow terminal the bar shrinks first
         yield line
         if self.place.runs != 0:
             yield Text(self._sweep_line(), style="dim")

@@ -1,32 +1,32 @@
-"""Runs of a search: each is added to the plan as it starts, and told to the sweeper as it ends."""
+"""Adds each run of a search to sweep.json as it starts, and gives its value to the sweeper."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from batchopt.record.files import RECORD, SWEEP, read_json, write_json
 from batchopt.record.metrics import METRICS, Better
-from batchopt.record.read import read_plan
+from batchopt.record.read import RunRecord, read_plan, read_planned_run
+from batchopt.record.statuses import Status
 from batchopt.request.compose import RunRequest
-from batchopt.sweeps.plan import existing_plan, planned_job
+from batchopt.sweeps.plan import change_plan, planned_run
 
 WORST = 1e30
-"""Worse than anything a run can measure. Finite, since Optuna multiplies the values of several
-objectives; NaN would end its search."""
+"""Worse than any measured value. Finite, since Optuna multiplies the values of several objectives,
+and NaN would end its search."""
 
 
 def value_of(run_dir: Path, names: Sequence[str]) -> float | tuple[float, ...]:
-    """What a run that has ended is worth; one number for one metric."""
-    record = read_json(run_dir / RECORD) or {}
-    values = tuple(_value(record, name) for name in names)
+    """The value that the sweeper receives for a finished run; a tuple for several metrics."""
+    run = read_planned_run(run_dir)
+    values = tuple(_value(run, name) for name in names)
     return values[0] if len(values) == 1 else values
 
 
-def _value(record: dict[str, Any], name: str) -> float:
-    value = record.get("metrics", {}).get(name)
-    if record.get("status") == "completed" and value is not None:
+def _value(run: RunRecord, name: str) -> float:
+    value = run.metrics.get(name)
+    if run.status == Status.completed and value is not None:
         return float(value)
     return WORST if METRICS[name].better is Better.lower else -WORST
 
@@ -34,11 +34,12 @@ def _value(record: dict[str, Any], name: str) -> float:
 def add_to_search(request: RunRequest, number: int | None) -> None:
     """Adds a run that starts to the plan of its search; does nothing for any other run."""
     directory = request.run_dir.parent
-    if "search" not in (read_plan(directory) or {}):
+    plan = read_plan(directory)
+    if plan is None or plan.search is None:
         return
-    with FileLock(directory / ".sweep.lock"):  # runs may start side by side
-        plan = existing_plan(directory)
-        names = [job["run_dir"] for job in plan["jobs"]]
-        if request.run_dir.name not in names:
-            plan["jobs"].append(planned_job(request, number, request.run_dir.name))
-            write_json(directory / SWEEP, plan)
+    with FileLock(directory / ".sweep.lock"):  # several runs may start at once
+        plan = read_plan(directory)
+        assert plan is not None
+        if request.run_dir.name not in [job.run_dir for job in plan.jobs]:
+            jobs = [*plan.jobs, planned_run(request, number, request.run_dir.name)]
+            change_plan(directory, jobs=[asdict(job) for job in jobs])

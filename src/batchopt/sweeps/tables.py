@@ -1,4 +1,4 @@
-"""The tables that open and close a sweep in the terminal."""
+"""The tables that open and close a sweep in the terminal, and the exit code that follows."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,29 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from batchopt.record.metrics import METRICS, Better
+from batchopt.record.metrics import GIB, METRICS, Better
+from batchopt.record.read import RunRecord
+from batchopt.record.statuses import Status
 from batchopt.request.compose import RunRequest
-from batchopt.sweeps.results import RunResult
 
-GIB = 2**30
+_STYLES: dict[str, str] = {Status.completed: "green", Status.oom: "yellow"}
+
+
+def exit_code(runs: Sequence[RunRecord]) -> int:
+    """0 if every run ended as a result; 1 if one failed, was interrupted or left no record.
+
+    Out of memory, a timeout and a kill are results: they say something about the preset.
+    """
+    trouble = (Status.failed, Status.interrupted)
+    return int(any(run.final is None or run.status in trouble for run in runs))
 
 
 def print_plan(requests: Sequence[RunRequest], names: Sequence[str]) -> None:
-    """Prints what is going to run, one line a run, before anything does."""
+    """Prints the planned runs, one line each, before the first one starts."""
     console = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("plan", overflow="fold")
-    table.add_column("batch x accumulation = examples a step", no_wrap=True)
+    table.add_column("batch x accumulation\n= examples a step", no_wrap=True)
     for heading in ("packing", "seed", "steps or epochs"):
         table.add_column(heading, justify="left", no_wrap=True)
     for request, name in zip(requests, names, strict=True):
@@ -36,17 +46,21 @@ def print_plan(requests: Sequence[RunRequest], names: Sequence[str]) -> None:
     console.print(table)
 
 
-def print_best(results: Sequence[RunResult], objective: str) -> None:
-    """Prints which completed run has the best objective."""
-    known = [r for r in results if r.status == "completed" and r.metrics.get(objective) is not None]
+def print_best(runs: Sequence[RunRecord], objective: str) -> None:
+    """Prints the completed run with the best objective."""
+    known = [
+        run
+        for run in runs
+        if run.status == Status.completed and run.metrics.get(objective) is not None
+    ]
     if known:
         better = max if METRICS[objective].better is Better.higher else min
-        best = better(known, key=lambda result: float(result.metrics[objective]))
+        best = better(known, key=lambda run: float(run.metrics[objective]))
         print(f"best: {best.name}: {objective} {best.metrics[objective]:.6g}")
 
 
-def print_summary(results: Sequence[RunResult]) -> None:
-    """Prints one line a run, as wide as the terminal allows, and every cause that is a trouble."""
+def print_summary(runs: Sequence[RunRecord]) -> None:
+    """Prints one line a run, and the cause of every run that did not complete."""
     console = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold")
@@ -54,47 +68,52 @@ def print_summary(results: Sequence[RunResult]) -> None:
     table.add_column("status", no_wrap=True)
     for heading in ("steps/s", "peak GiB", "ROUGE", "minutes"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for result in results:
-        metrics = result.metrics
-        style = {"completed": "green", "oom": "yellow"}.get(result.status, "red")
+    for run in runs:
+        style = _STYLES.get(run.status, "red")
         table.add_row(
-            Text(result.name),
-            escape(result.plan),
-            f"[{style}]{escape(result.status)}[/]",
-            _number(metrics.get("steps_per_second"), 1, 2),
-            _number(metrics.get("peak_memory_bytes"), GIB, 2),
-            _number(metrics.get("rouge_f1"), 1, 3),
-            _number(metrics.get("total_time_s"), 60, 1),
+            Text(run.name),
+            _pair(run),
+            f"[{style}]{escape(run.status)}[/]",
+            _number(run.metrics.get("steps_per_second"), 1, 2),
+            _number(run.metrics.get("peak_memory_bytes"), GIB, 2),
+            _number(run.metrics.get("rouge_f1"), 1, 3),
+            _number(run.metrics.get("total_time_s"), 60, 1),
         )
     console.print(table)
-    for result in results:
-        if result.status != "completed":
-            console.print(f"{result.name}: {result.cause}", markup=False, soft_wrap=True)
+    for run in runs:
+        if run.status != Status.completed:
+            console.print(f"{run.name}: {run.cause}", markup=False, soft_wrap=True)
 
 
-def _console() -> Console:
-    """The terminal's width; in a pipe so wide that nothing is folded."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
-
-
-def in_words(result: RunResult) -> str:
-    """How a run ended, in a line: its cause, or its main figures."""
-    if result.status != "completed":
-        return f"{result.status}: {result.cause}"
+def in_words(run: RunRecord) -> str:
+    """One line about a run that has ended: the cause, or the main figures."""
+    if run.status != Status.completed:
+        return f"{run.status}: {run.cause}"
     figures = (
         ("steps_per_second", 1, ".2f", "steps/s"),
-        ("peak_memory_bytes", 2**30, ".2f", "GiB peak"),
+        ("peak_memory_bytes", GIB, ".2f", "GiB peak"),
         ("rouge_f1", 1, ".3f", "ROUGE"),
         ("total_time_s", 60, ".1f", "minutes"),
     )
     known = (
-        f"{result.metrics[name] / unit:{form}} {label}"
+        f"{run.metrics[name] / unit:{form}} {label}"
         for name, unit, form, label in figures
-        if result.metrics.get(name) is not None
+        if run.metrics.get(name) is not None
     )
-    return ", ".join([result.status, *known])
+    return ", ".join([run.status, *known])
 
 
-def _number(value: object, unit: float, digits: int) -> str:
-    return f"{value / unit:.{digits}f}" if isinstance(value, int | float) else ""
+def _console() -> Console:
+    """A console as wide as the terminal; in a pipe so wide that no line wraps."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def _pair(run: RunRecord) -> str:
+    size = run.plan.get("per_device_train_batch_size")
+    accumulation = run.plan.get("gradient_accumulation_steps")
+    return f"{size} x {accumulation}" if size and accumulation else ""
+
+
+def _number(value: float | None, unit: float, digits: int) -> str:
+    return "" if value is None else f"{value / unit:.{digits}f}"

@@ -1,94 +1,142 @@
 """Loads data and model and joins them to a trainer."""
 
+import copy
 import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchopt.errors import RequestError
 from batchopt.machine import host_memory
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import DeviceKind
+from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig
 from batchopt.training import trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
 
 if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+    from batchopt.data.tokenized import Tokenized
+    from batchopt.evaluation.evaluator import Evaluator
+    from batchopt.evaluation.generation import Generation
+    from batchopt.evaluation.rouge_process import RougeProcess
     from batchopt.training.trainer import ExactTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """The section `plan` of the record, as far as the training process knows it."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    effective_batch_size: int
+    packing: str
+    gradient_checkpointing: bool
+    optimizer_steps: int
+    per_device_eval_batch_size: int
+    train_examples: int
+    validation_examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """The section `data` of the record."""
+
+    source: str
+    train_examples: int
+    validation_examples: int
+    skipped_rows: int
+    truncated_sources: int
+    truncated_targets: int
+    max_source_length: int
+    max_target_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The section `model` of the record."""
+
+    name: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """The device as torch sees it; goes into the section `environment` of the record."""
+
+    device_kind: str
+    precision: str
+    threads: int
+    torch_device_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The part of the record that is known before the first step."""
+
+    plan: PlanFacts
+    data: DataFacts
+    model: ModelFacts
+    device: DeviceFacts
+    data_fingerprint: str
 
 
 def build_trainer(
     request: RunRequest,
     plan: BatchPlan,
     recorder: Recorder,
-    outcome: dict[str, Any],
     *,
     gradient_checkpointing: bool = False,
     tracked: bool = False,
-) -> "ExactTrainer":
+    first_evaluation: bool = True,
+) -> tuple["ExactTrainer", Facts]:
     """Loads data and model and joins them to a trainer.
 
-    Puts what the record says about data, model and device into `outcome`, and tells it, as soon as
-    it is known, so that it is there also where the training fails.
+    The recorder tells the supervisor the facts at once, so that they are known even if the
+    training fails.
+
+    Args:
+        request: The run.
+        plan: How the steps are divided; differs from the plan of the request after an OOM.
+        recorder: Follows the training.
+        gradient_checkpointing: True also where the config does not ask for it, after an OOM.
+        tracked: Whether the tracker of the config follows the training.
+        first_evaluation: Whether to evaluate before the first step.
     """
     import torch
     from transformers import set_seed
     from transformers.utils.logging import disable_progress_bar
 
     from batchopt.data import tokenized
-    from batchopt.data.load import fingerprint, load_corpus
-    from batchopt.evaluation.evaluator import (
-        Evaluator,
-        fitting_batch_size,
-        generation_budget,
-        generation_config,
-    )
-    from batchopt.evaluation.rouge import choose_tokenizer
-    from batchopt.evaluation.rouge_process import RougeProcess
     from batchopt.step.loss import use_slices
+    from batchopt.training.allocator import MemoryLimit, own_device_bytes
     from batchopt.training.model import build_model
-    from batchopt.training.trainer import ExactTrainer, resolve_precision, use_cuda
+    from batchopt.training.trainer import ExactTrainer
 
     config = request.config
     recorder.per_device = plan.per_device_train_batch_size
-    cuda = use_cuda(config)
-    if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        _miss_the_gpu(config.device.kind)
-    if not cuda:
+    device = set_up_device(config)
+    if device.device_kind == "cpu":
         now = host_memory.read_process_memory(os.getpid())
-        outcome["metrics"]["imports_memory_bytes"] = now and now.anonymous_bytes
-    # One bar is enough, and it is not that of a checkpoint.
+        recorder.other_metrics["imports_memory_bytes"] = now and now.anonymous_bytes
+    limit = None
+    if device.device_kind != "cpu" and config.device.memory_limit_gib is not None:
+        limit_bytes = int(config.device.memory_limit_gib * 2**30)
+        limit = MemoryLimit(limit_bytes, torch.cuda, own_device_bytes())
+    # The supervisor draws the only progress bar; transformers would draw one for a checkpoint.
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    if config.device.threads is not None:
-        torch.set_num_threads(config.device.threads)
-    corpus = load_corpus(config.data)
-    data = tokenized.load(tokenized.prepare(config, corpus))
-    references = (text for example in corpus.validation for text in example.summaries)
-    rouge = RougeProcess(
-        choose_tokenizer(config.metric.tokenizer.value, references),
-        use_stemmer=config.metric.use_stemmer,
-    )
+    data = tokenized.load(tokenized.prepare(config))
+    rouge = start_rouge(config, data)
+    recorder.other_metrics["rouge_tokenizer"] = rouge.name
     model = build_model(config, data.tokenizer)
     set_seed(config.seed)
     sliced = use_slices(config.training, model)
-    generation = generation_config(
-        model, max_new_tokens=config.data.max_target_length, num_beams=config.metric.num_beams
-    )
-    rows = list(data.validation)
-    eval_batch_size = config.training.per_device_eval_batch_size or fitting_batch_size(
-        model,
-        generation,
-        longest_source=max(len(row["input_ids"]) for row in rows),
-        budget_bytes=generation_budget(config.device.memory_limit_gib, cuda=cuda),
-    )
-    evaluator = Evaluator(
-        corpus.validation,
-        rows,
-        data.tokenizer,
-        rouge,
-        generation,
-        batch_size=eval_batch_size,
-        sliced=sliced,
-    )
+    generation = choose_generation(config, data, model)
+    # `generate` fills gaps from the settings of the model, and checkpoints keep them.
+    model.generation_config = copy.deepcopy(generation.config)
+    evaluator = build_evaluator(config, data, rouge, model, generation.config, sliced=sliced)
     trainer = ExactTrainer(
         config=config,
         plan=plan,
@@ -99,64 +147,162 @@ def build_trainer(
         sliced=sliced,
         recorder=recorder,
         gradient_checkpointing=gradient_checkpointing,
-        # The integrations read the environment as the Trainer is made.
+        first_evaluation=first_evaluation,
+        # The integrations read the environment when the Trainer is made.
         tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
-    steps_per_epoch = -(-data.summary.train_examples // plan.effective_batch_size)
-    steps = config.training.max_steps or steps_per_epoch * config.training.num_train_epochs
+    if limit is not None:
+        trainer.add_callback(limit)
+    facts = Facts(
+        plan=_plan_facts(trainer, data),
+        data=_data_facts(config, data),
+        model=ModelFacts(
+            name=getattr(config.model, "name_or_path", config.model.source),
+            parameters=model.num_parameters(),
+        ),
+        device=device,
+        data_fingerprint=data.summary.fingerprint,
+    )
+    _log_plan(plan, facts, _notes(config, data, generation))
+    recorder.events.tell(facts={**asdict(facts), "metrics": dict(recorder.other_metrics)})
+    return trainer, facts
+
+
+def set_up_device(config: Config) -> DeviceFacts:
+    """Sets the threads of torch, and says what torch trains on.
+
+    Raises:
+        RequestError: A GPU is demanded, and torch cannot use the one that is there.
+    """
+    import torch
+
+    from batchopt.training.trainer import resolve_precision, use_cuda
+
+    cuda = use_cuda(config)
+    if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        _miss_the_gpu(config.device.kind)
+    if config.device.threads is not None:
+        torch.set_num_threads(config.device.threads)
+    return DeviceFacts(
+        device_kind="cuda" if cuda else "cpu",
+        precision=resolve_precision(config.training.precision, cpu=not cuda).value,
+        threads=torch.get_num_threads(),
+        torch_device_name=torch.cuda.get_device_name() if cuda else None,
+    )
+
+
+def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":
+    """Starts the scoring process, with the tokenizer that suits the references."""
+    from batchopt.evaluation.rouge import choose_tokenizer
+    from batchopt.evaluation.rouge_process import RougeProcess
+
+    references = (text for row in data.validation for text in row["references"])
+    tokenizer = choose_tokenizer(config.metric.tokenizer.value, references)
+    return RougeProcess(tokenizer, use_stemmer=config.metric.use_stemmer)
+
+
+def choose_generation(config: Config, data: "Tokenized", model: Any) -> "Generation":
+    """Chooses how summaries are generated, from our settings and those of the checkpoint."""
+    from batchopt.data.pretrained import generation_settings
+    from batchopt.evaluation.generation import plan_generation
+
+    settings = model.generation_config.to_dict()
+    if isinstance(config.model, PretrainedModelConfig):
+        settings = generation_settings(config.model)
+    return plan_generation(
+        model,
+        settings,
+        max_new_tokens=config.data.max_target_length,
+        num_beams=config.metric.num_beams,
+        end_token_id=data.summary.end_token_id,
+    )
+
+
+def build_evaluator(
+    config: Config,
+    data: "Tokenized",
+    rouge: "RougeProcess",
+    model: Any,
+    generation: "GenerationConfig",
+    *,
+    sliced: bool,
+) -> "Evaluator":
+    """Makes the evaluator of the validation split, with batches that fit the device."""
+    from batchopt.evaluation.evaluator import (
+        MOST_EXAMPLES,
+        Evaluator,
+        fitting_batch_size,
+        generation_budget,
+    )
+    from batchopt.training.trainer import use_cuda
+
+    rows = list(data.validation)
+    cuda = use_cuda(config)
+    batch_size = config.training.per_device_eval_batch_size or fitting_batch_size(
+        model,
+        generation,
+        longest_source=max(len(row["input_ids"]) for row in rows),
+        budget_bytes=generation_budget(config.device.memory_limit_gib, cuda=cuda),
+        most=MOST_EXAMPLES["cuda" if cuda else "cpu"],
+    )
+    return Evaluator(rows, data.tokenizer, rouge, generation, batch_size=batch_size, sliced=sliced)
+
+
+def _plan_facts(trainer: "ExactTrainer", data: "Tokenized") -> PlanFacts:
+    config, plan = trainer.config, trainer.plan
+    steps_per_epoch = len(trainer.step_sampler())
+    return PlanFacts(
+        per_device_train_batch_size=plan.per_device_train_batch_size,
+        gradient_accumulation_steps=plan.gradient_accumulation_steps,
+        effective_batch_size=plan.effective_batch_size,
+        packing=config.batch.packing.value,
+        gradient_checkpointing=bool(trainer.args.activation_checkpointing),
+        optimizer_steps=config.training.max_steps
+        or steps_per_epoch * config.training.num_train_epochs,
+        per_device_eval_batch_size=trainer.evaluator.batch_size,
+        train_examples=data.summary.train_examples,
+        validation_examples=data.summary.validation_examples,
+    )
+
+
+def _data_facts(config: Config, data: "Tokenized") -> DataFacts:
+    summary = data.summary
+    return DataFacts(
+        source=config.data.source,
+        train_examples=summary.train_examples,
+        validation_examples=summary.validation_examples,
+        skipped_rows=summary.skipped_rows,
+        truncated_sources=summary.truncated_sources,
+        truncated_targets=summary.truncated_targets,
+        max_source_length=config.data.max_source_length,
+        max_target_length=config.data.max_target_length,
+    )
+
+
+def _log_plan(plan: BatchPlan, facts: Facts, notes: Sequence[str]) -> None:
+    data = facts.data
     logger.info(
         "plan: %s = %d examples per optimizer step; %d training examples, %d steps per epoch, "
         "%d steps; %d of %d dialogues and summaries are cut at %d and %d tokens; evaluation in "
-        "batches of %d",
+        "batches of %d%s",
         plan,
         plan.effective_batch_size,
-        data.summary.train_examples,
-        steps_per_epoch,
-        steps,
-        data.summary.truncated_sources + data.summary.truncated_targets,
-        2 * (data.summary.train_examples + data.summary.validation_examples),
-        config.data.max_source_length,
-        config.data.max_target_length,
-        eval_batch_size,
+        data.train_examples,
+        -(-data.train_examples // plan.effective_batch_size),
+        facts.plan.optimizer_steps,
+        data.truncated_sources + data.truncated_targets,
+        2 * (data.train_examples + data.validation_examples),
+        data.max_source_length,
+        data.max_target_length,
+        facts.plan.per_device_eval_batch_size,
+        "".join(f"; {note}" for note in notes),
     )
-    outcome |= {
-        "plan": {
-            "per_device_train_batch_size": plan.per_device_train_batch_size,
-            "gradient_accumulation_steps": plan.gradient_accumulation_steps,
-            "effective_batch_size": plan.effective_batch_size,
-            "packing": config.batch.packing.value,
-            "gradient_checkpointing": gradient_checkpointing
-            or config.training.gradient_checkpointing,
-            "optimizer_steps": steps,
-            "per_device_eval_batch_size": eval_batch_size,
-            "train_examples": data.summary.train_examples,
-            "validation_examples": data.summary.validation_examples,
-        },
-        "data": {
-            "source": config.data.source,
-            "train_examples": data.summary.train_examples,
-            "validation_examples": data.summary.validation_examples,
-            "skipped_rows": corpus.skipped_rows,
-            "truncated_sources": data.summary.truncated_sources,
-            "truncated_targets": data.summary.truncated_targets,
-            "max_source_length": config.data.max_source_length,
-            "max_target_length": config.data.max_target_length,
-        },
-        "model": {
-            "name": getattr(config.model, "name_or_path", config.model.source),
-            "parameters": model.num_parameters(),
-        },
-        "device": {
-            "device_kind": "cuda" if cuda else "cpu",
-            "precision": resolve_precision(config.training.precision, cpu=not cuda).value,
-            "threads": torch.get_num_threads(),
-            "torch_device_name": torch.cuda.get_device_name() if cuda else None,
-        },
-        "data_fingerprint": fingerprint(corpus),
-    }
-    outcome["metrics"]["rouge_tokenizer"] = rouge.name
-    recorder.events.tell(facts=outcome)
-    return trainer
+
+
+def _notes(config: Config, data: "Tokenized", generation: "Generation") -> list[str]:
+    """What the plan line adds about the model: tokens that were added, settings that count."""
+    settings = str(generation) if isinstance(config.model, PretrainedModelConfig) else ""
+    return [*data.summary.additions(), *([settings] if settings else [])]
 
 
 def _miss_the_gpu(kind: DeviceKind) -> None:

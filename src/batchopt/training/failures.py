@@ -5,10 +5,14 @@ import re
 from collections.abc import Iterator
 
 from batchopt.errors import RequestError
+from batchopt.record.statuses import Status
 
 _OUT_OF_MEMORY = (
     "out of memory",
     "cublas_status_alloc_failed",
+    # Nothing else keeps cuBLAS from starting on a device that has just computed.
+    "cublas_status_not_initialized when calling `cublascreate",
+    "cublas_status_not_initialized when calling cublascreate",
     "cudnn_status_alloc_failed",
     "can't allocate memory",
     "cannot allocate memory",
@@ -67,21 +71,21 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def describe(error: BaseException) -> tuple[str, str]:
+def describe(error: BaseException) -> tuple[Status, str]:
     """Returns the status and the cause, one sentence, of a run that raised."""
     if (out_of_memory := _out_of_memory(error)) is not None:
-        return "oom", f"out of memory: {_first_line(out_of_memory)}".rstrip(": ")
+        return Status.oom, f"out of memory: {_first_line(out_of_memory)}".rstrip(": ")
     first_line = _first_line(error)
     if isinstance(error, RequestError):
-        return "failed", first_line
+        return Status.failed, first_line
     if (full := _full_disk(error)) is not None:
         cause = f"the disk is full, or a file may not grow: {_first_line(full)}"
-        return "failed", f"{cause}; free space and resume the sweep"
+        return Status.failed, f"{cause}; free space and resume the sweep"
     if _CHILD_KILLED.search(str(error)):
-        return "killed", f"a process of the run was killed: {first_line}"
+        return Status.killed, f"a process of the run was killed: {first_line}"
     if _GPU_LOST.search(str(error)):
-        return "failed", f"the GPU was lost: {first_line}"
-    return "failed", f"{type(error).__name__}: {first_line}".rstrip(": ")
+        return Status.failed, f"the GPU was lost: {first_line}"
+    return Status.failed, f"{type(error).__name__}: {first_line}".rstrip(": ")
 
 
 def _first_line(error: BaseException) -> str:
@@ -91,9 +95,12 @@ def _first_line(error: BaseException) -> str:
 _CHILD_KILLED = re.compile(r"DataLoader worker \(pid|scores ROUGE ended with exit code -9")
 
 _GPU_LOST = re.compile(
-    r"CUDA error: (?:uncorrectable ECC|unknown error|device (?:unavailable|not ready)"
-    r"|no CUDA-capable device|the launch timed out|all CUDA-capable devices are busy)"
+    r"CUDA error: (?:uncorrectable (?:ECC|NVLink)|unknown error|device (?:unavailable|not ready)"
+    r"|no CUDA-capable device|the launch timed out|all CUDA-capable devices are busy"
+    r"|CUDA-capable device\(s\) is/are busy|hardware stack error|system not yet initialized"
+    r"|Invalid access of peer GPU memory over nvlink)"
     r"|fallen off the bus",
     re.IGNORECASE,
 )
-"""Errors that say something about the card and nothing about the run."""
+"""Errors that say something about the card and nothing about the run, as `cudaGetErrorString` words
+them: https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html."""

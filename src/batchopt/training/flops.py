@@ -1,19 +1,19 @@
-"""Floating-point operations: what a micro-batch takes, and what the device can do at most.
+"""Floating-point operations: of a micro-batch, and the peak of the device.
 
-Model FLOPs utilisation is (operations per token x tokens per second) / peak. Operations are those
-of forward and backward without recomputation, over the real tokens: padding and gradient
-checkpointing are work, but no use. Source: https://arxiv.org/abs/2204.02311, appendix B.
+Model FLOPs utilisation is (operations per token x tokens per second) / peak. It counts the
+operations of forward and backward on the real tokens, without recomputation: padding and gradient
+checkpointing cost time and are no progress. Source: https://arxiv.org/abs/2204.02311, appendix B.
 """
 
 import copy
 import time
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import PreTrainedModel
 
 from batchopt.request.config import Precision
 from batchopt.step.loss import micro_batch_loss
@@ -21,7 +21,7 @@ from batchopt.step.loss import micro_batch_loss
 Shape = tuple[int, ...]
 
 SOURCE = "FlopCounterMode over a measured GEMM"
-"""How `mfu` is found."""
+"""The method behind `mfu`."""
 
 
 def _attention(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
@@ -36,17 +36,17 @@ def _attention_backward(
 
 
 CPU_ATTENTION = {
-    # The counter of torch knows the attention kernels of CUDA only.
+    # The counter of torch knows only the attention kernels of CUDA.
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 
 
-def count_flops(model: PreTrainedModel, micro_batch: dict[str, Tensor]) -> int:
-    """Counts the operations of forward and backward on one micro-batch, computing nothing.
+def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
+    """Counts the operations of forward and backward on one micro-batch, without computing them.
 
-    Tensors without content go through a model of the same configuration, so neither memory nor
-    the state of the run is touched.
+    Tensors without content go through a new model of the same configuration, so neither the memory
+    nor the state of the run changes.
     """
     config = copy.deepcopy(model.config)
     with FakeTensorMode() as fake, torch.random.fork_rng():
@@ -59,25 +59,58 @@ def count_flops(model: PreTrainedModel, micro_batch: dict[str, Tensor]) -> int:
     return int(counter.get_total_flops())
 
 
-def measure_peak(device: torch.device, precision: Precision) -> float:
-    """Measures the device's peak in FLOP/s: the fastest of some large matrix products.
+WARM_UP_S = 0.5
+"""An idle GPU takes a while to reach its clock."""
 
-    In the arithmetic of the training, with the threads it has. Leaves no memory behind.
+PRODUCTS = 20
+"""Between two readings of the clock: one product is as short as its launch."""
+
+
+def measure_peak(device: torch.device, precision: Precision) -> float:
+    """Measures the device's peak in FLOP/s, on large products of random matrices.
+
+    In the arithmetic of the training, with the threads it has. Leaves no memory behind, and the
+    random numbers of the training alone.
     """
     dtype = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}.get(
         precision, torch.float32
     )
-    size = 4096 if device.type == "cuda" else 768
-    left = torch.ones(size, size, dtype=dtype, device=device)
+    size = 768 if device.type == "cpu" else 4096
+    # Of zeros and ones a GPU computes products faster than of anything else: bits do not change.
+    drawn = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+    factor = drawn.to(device, dtype)
+    product = torch.empty_like(factor)
+    seconds = _on_cpu(factor, product) if device.type == "cpu" else _on_gpu(factor, product)
+    del factor, product
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()
+    return 2 * size**3 / seconds
+
+
+def _on_cpu(factor: Tensor, product: Tensor) -> float:
+    """Seconds of a product: the median of the best third, so no cold start and no neighbour."""
     times = []
     for _ in range(36):
         began = time.perf_counter()
-        torch.mm(left, left)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        torch.mm(factor, factor, out=product)
         times.append(time.perf_counter() - began)
-    del left
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    # The median of the best third: no cold start, no neighbour and no lucky clock reading.
-    return 2 * size**3 / median(sorted(times)[:12])
+    return median(sorted(times)[:12])
+
+
+def _on_gpu(factor: Tensor, product: Tensor) -> float:
+    """Seconds of a product at full clock, by the GPU's own clock."""
+    gpu = torch.get_device_module(factor.device)
+
+    def products() -> float:
+        begin, end = (gpu.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(PRODUCTS):
+            torch.mm(factor, factor, out=product)
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3 / PRODUCTS
+
+    warm = time.perf_counter() + WARM_UP_S
+    while time.perf_counter() < warm:
+        products()
+    return median(products() for _ in range(5))

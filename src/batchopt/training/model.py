@@ -8,11 +8,12 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from batchopt.data.tokenized import unloadable
+from batchopt.data.pretrained import unloadable
 from batchopt.errors import RequestError
 from batchopt.request.config import Config, PretrainedModelConfig, TinyModelConfig
 
@@ -35,6 +36,9 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
             revision=model_config.revision,
             trust_remote_code=model_config.trust_remote_code,
             dtype=torch.float32,
+            # Read by `evaluation.generation`; transformers would refuse the model for one wrong
+            # setting.
+            generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
         )
     except (OSError, ValueError, pickle.UnpicklingError) as error:  # the last: code in a pickle
         raise RequestError(unloadable(model_config, error)) from error

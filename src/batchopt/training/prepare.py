@@ -1,4 +1,4 @@
-"""Does once what all runs of a sweep share: `python -m batchopt.training.prepare [OVERRIDES]`.
+"""Prepares once what all runs of a sweep share: `python -m batchopt.training.prepare [OVERRIDES]`.
 
 Reads and checks the data, fetches or trains the tokenizer, tokenises, and fetches the model, so
 that runs on machines without a network find it.
@@ -12,18 +12,19 @@ from pathlib import Path
 
 from batchopt.cli import WRONG_REQUEST, answer
 from batchopt.data import Corpus, tokenized
-from batchopt.data.load import fingerprint, load_corpus
+from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Config
-from batchopt.request.words import accept_plus
+from batchopt.request.paths import check_writable
+from batchopt.request.words import read_words
 
 
 def main(words: list[str]) -> int:
-    """Prepares one run's data and prints what there is."""
-    request = compose_run([accept_plus(word) for word in words])
+    """Prepares the data of one run and prints where they are."""
+    request = compose_run(read_words(words))
     corpus = load_corpus(request.config.data)
     folder = tokenized.prepare(request.config, corpus)
     data = tokenized.load(folder)
@@ -37,34 +38,36 @@ def main(words: list[str]) -> int:
         f"data: {summary.train_examples} training and {summary.validation_examples} validation "
         f"examples in {folder}"
     )
+    for addition in summary.additions():
+        print(f"data: {addition}")
     return 0
 
 
 def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
-    """Checks the data of all runs, and has a child make what they share.
+    """Reads and checks the data of all runs, and has a child make what they share.
 
     Returns:
-        The fingerprint of each run's data.
+        The fingerprint of the data of each run.
 
     Raises:
-        RequestError: The data are wrong, or the child failed.
+        RequestError: The data are wrong, cache_dir cannot be written to, or the child failed.
         SystemExit: The child has refused the request and said why.
     """
-    corpora: dict[str, tuple[Corpus, str]] = {}
+    corpora: dict[str, Corpus] = {}
     fingerprints, seen = [], set()
     for request in requests:
         config = request.config
+        check_writable("cache_dir", Path(config.cache_dir))
         data = repr(config.data)
         if data not in corpora:
-            loaded = load_corpus(config.data)
-            corpora[data] = loaded, fingerprint(loaded)
-        corpus, name = corpora[data]
-        fingerprints.append(name)
-        # Most runs of a sweep share these, and to look for the tokens takes a hash of the data.
-        shared = (data, repr(config.model), config.cache_dir)
+            corpora[data] = load_corpus(config.data)
+        corpus = corpora[data]
+        fingerprints.append(corpus.fingerprint)
+        shared = (data, repr(config.model), config.cache_dir)  # by most runs of a sweep
         if shared in seen:
             continue
         seen.add(shared)
+        tokenized.note(config, corpus)
         tokens = tokenized.cache_folder(config, corpus)
         if tokens.exists() and _model_file(config).exists():
             continue
@@ -73,13 +76,13 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
             raise SystemExit(WRONG_REQUEST)  # the child has said why
         if code:
             raise RequestError(
-                f"preparing the data failed with exit code {code}; what went wrong stands above"
+                f"preparing the data failed with exit code {code}; the reason stands above"
             )
     return fingerprints
 
 
 def parameters(config: Config) -> int:
-    """The number of the model's parameters, once it has been prepared."""
+    """The number of parameters of the model, once it has been prepared."""
     return int(read_json(_model_file(config))["parameters"])
 
 
@@ -91,14 +94,15 @@ def _model_file(config: Config) -> Path:
 
 
 OTHER_BYTES = 64 * 2**20
-"""Of a run's records, predictions and logs; checkpoints are the rest."""
+"""Bytes that the records, predictions and logs of a run may take; checkpoints come on top."""
 
 
 def check_disk(requests: Sequence[RunRequest], directory: Path) -> None:
     """Refuses runs whose checkpoints would fill the disk.
 
-    A checkpoint to go on from holds the weights and AdamW's two moments in fp32, one of a
-    completed run the weights. While one is written, one more is on the disk than are kept.
+    A checkpoint of a run that goes on holds the weights and the two moments of AdamW in fp32; a
+    checkpoint of a completed run holds the weights. While a checkpoint is written, one more is on
+    the disk than are kept.
 
     Raises:
         RequestError: There is too little room.

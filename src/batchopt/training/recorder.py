@@ -1,15 +1,16 @@
-"""What a run writes while it trains: metrics.jsonl, predictions.jsonl, and where it is.
+"""Writes metrics.jsonl and predictions.jsonl while a run trains, and reports its progress.
 
-The recorder owns the run's clocks. Training time is the time between the ends of two optimizer
-steps, data included; evaluations, checkpoints and logging lie outside it. Its state goes into
-every checkpoint, so that a resumed run has one history.
+The recorder owns the clocks of the run. Training time is the time between the ends of two
+optimizer steps, including the wait for data; evaluations, checkpoints and logging are left out. The
+state of the recorder goes into every checkpoint, so that a resumed run has one history.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import astuple
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean, quantiles
 from typing import Any
@@ -21,29 +22,60 @@ from transformers.trainer_utils import IntervalStrategy
 
 from batchopt.evaluation.evaluator import Evaluation
 from batchopt.machine import host_memory
-from batchopt.record.files import METRICS, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.record.files import METRICS_JSONL, PREDICTIONS, append_jsonl, read_jsonl, write_jsonl
+from batchopt.record.statuses import Phase
 from batchopt.step.noise_scale import NoiseScale
 from batchopt.training import checkpoints
-from batchopt.training.step_times import PARTS, WARMUP_STEPS, StepClock, StepTiming, steady_steps
+from batchopt.training.step_times import (
+    PARTS,
+    WARMUP_STEPS,
+    Marks,
+    StepClock,
+    StepTiming,
+    steady_steps,
+)
 from batchopt.training.supervised import Events
 
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_S = 5.0
-"""Seconds between two reports of the numbers so far; a run that is killed leaves the last one."""
+"""Seconds between two reports of the metrics so far. A killed run leaves the last report."""
 
 
 class StopRequested(BaseException):
-    """The run was asked to end before it trained: there is nothing to save."""
+    """The run was asked to stop before it trained; there is nothing to save."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a step: its examples, its share of the target tokens, the norm of its gradient."""
+
+    examples: int
+    share: float
+    norm: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One optimizer step, some of it still on the device."""
+
+    marks: Marks
+    counts: dict[str, int]
+    loss: Tensor
+    parts: list[_Part]
+    """A part of the step and all of it, for the noise scale; none where there is no part."""
 
 
 class Recorder(TrainerCallback):
-    """Follows a training through the Trainer's events.
+    """Follows a training through the events of the Trainer.
+
+    What a step leaves on the device (loss, norms, times) is read at log lines, evaluations and
+    checkpoints, of all steps together, so that a GPU does not wait for the host in between.
 
     Args:
         run_dir: Where the files go.
-        events: The way to the supervisor.
-        started: When the run started by `time.monotonic`, earlier attempts counted in.
+        events: Reports to the supervisor.
+        started: Start of the run by `time.monotonic`, moved back by the time of earlier attempts.
         attempt: Number of the attempt, from 1.
     """
 
@@ -53,10 +85,9 @@ class Recorder(TrainerCallback):
         self.started = started
         self.attempt = attempt
         self.per_device = 0
-        """Examples of a micro-batch, set with the plan."""
+        """Examples of a micro-batch; set with the plan."""
         self.stop_requested = False
         self.training = False
-        self.cuda = False
         self.steps: list[StepTiming] = []
         self.evaluations: list[dict[str, Any]] = []
         self.train_loss: float | None = None
@@ -64,17 +95,23 @@ class Recorder(TrainerCallback):
         self.train_time_s = 0.0
         self.largest_micro_batch_tokens = 0
         self.noise_scale = NoiseScale()
-        self.clock = StepClock(cuda=False)
+        self.other_metrics: dict[str, Any] = {}
+        """Metrics of the record that the recorder does not measure itself."""
+        self.clock = StepClock(torch.device("cpu"))
         self.on_phase: Callable[[str], None] = lambda _: None
-        """Called as each phase begins, before the supervisor is told."""
-        self._losses: list[Tensor] = []
-        self._mark = time.perf_counter()
+        """Called when a phase begins, before the supervisor is told."""
+        self._losses: list[float] = []
+        """Of the steps since the last log line."""
+        self._unread: list[_Step] = []
         self._snapshot_at = time.monotonic()
-        self._step: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
+        self._loss: Tensor | None = None
+        self._parts: list[_Part] = []
 
     def phase(self, name: str) -> None:
         """Says that a phase begins."""
-        self.on_phase("first_steps" if name == "train" and self._is_warming_up() else name)
+        self._read_steps()
+        self.on_phase("first_steps" if name == Phase.train and self._is_warming_up() else name)
         self.events.phase(name)
 
     def request_stop(self) -> None:
@@ -88,17 +125,24 @@ class Recorder(TrainerCallback):
         self.stop_requested = True
 
     def step_begins(self, step: dict[str, Any]) -> None:
-        """Takes the counts of the optimizer step that is about to run."""
-        self._step = step
+        """Notes the counts of the optimizer step that runs next."""
+        counts = {name: value for name, value in step.items() if isinstance(value, int)}
+        self._counts = counts | {"micro_batches": len(step["micro_batches"])}
+        self._parts = []
         self.clock.lap("data_wait_s")
 
+    def part_computed(self, examples: int, share: float, norm: Tensor) -> None:
+        """Takes the gradient's norm once a share of the step's target tokens is in it."""
+        self._parts.append(_Part(examples, share, norm))
+        self.clock.start()
+
     def step_computed(self, loss: Tensor) -> None:
-        """Takes the loss of the step, whose gradient is complete."""
-        self._losses.append(loss)
+        """Notes the loss of the step; its gradient is complete."""
+        self._loss = loss
         self.clock.start()
 
     def record_evaluation(self, step: int, epoch: float, result: Evaluation, took_s: float) -> None:
-        """Writes one evaluation: its line in metrics.jsonl, and predictions.jsonl anew."""
+        """Writes one evaluation: a line of metrics.jsonl, and a new predictions.jsonl."""
         self.eval_time_s += took_s
         _checked("evaluation", result.eval_loss, step)
         row = {
@@ -113,7 +157,7 @@ class Recorder(TrainerCallback):
         }
         self.evaluations.append(row)
         self.events.tell(evaluation=row)
-        append_jsonl(self.run_dir / METRICS, row)
+        append_jsonl(self.run_dir / METRICS_JSONL, row)
         write_jsonl(self.run_dir / PREDICTIONS, result.predictions)
         logger.info(
             "step %d: eval_loss %.3f, rouge_f1 %.3f", step, row["eval_loss"], row["rouge_f1"]
@@ -123,45 +167,32 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Starts the clock of the first step."""
-        self.cuda = args.device.type == "cuda"
-        self.clock = StepClock(cuda=self.cuda)
+        self.clock = StepClock(args.device)
         self.training = True
         self._resume_training()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Takes the time of the step, once the device has finished it."""
+        """Marks the end of the step."""
         self.clock.lap("optimizer_s")
-        if self.cuda:
-            torch.cuda.synchronize()
-        duration = time.perf_counter() - self._mark
-        self.train_time_s += duration
-        step = self._step
-        self.steps.append(
-            StepTiming(
-                attempt=self.attempt,
-                per_device=self.per_device,
-                duration_s=duration,
-                **self.clock.take(),
-                examples=step["examples"],
-                micro_batches=len(step["micro_batches"]),
-                source_tokens=step["source_tokens"],
-                target_tokens=step["target_tokens"],
-                padded_source_tokens=step["padded_source_tokens"],
-                padded_target_tokens=step["padded_target_tokens"],
-            )
-        )
+        assert self._loss is not None
+        self._unread.append(_Step(self.clock.end(), self._counts, self._loss, self._parts))
         self.largest_micro_batch_tokens = max(
-            self.largest_micro_batch_tokens, step["largest_micro_batch_tokens"]
+            self.largest_micro_batch_tokens, self._counts["largest_micro_batch_tokens"]
         )
         if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
-            control.should_evaluate = True  # the last step counts, on whatever number it falls
+            control.should_evaluate = True  # the last step, also between two evaluations
         if self.stop_requested and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         self._tell_progress(state)
-        self._mark = time.perf_counter()
-        self.clock.start()
+        self.clock.begin()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Reads the last steps."""
+        self._read_steps()
 
     def on_log(
         self,
@@ -174,13 +205,14 @@ class Recorder(TrainerCallback):
         """Writes one line of training metrics."""
         if logs is None or "loss" not in logs:
             return
-        # The mean over the steps since the last line; the Trainer's own forgets at a resume.
+        self._read_steps()
+        # The mean over the steps since the last line; the Trainer's own mean is lost at a resume.
         losses, self._losses = self._losses, []
-        loss = float(torch.stack(losses).double().mean())
+        loss = fmean(losses)
         self.train_loss = _checked("training", loss, state.global_step)
         self.events.tell(loss=loss)
         append_jsonl(
-            self.run_dir / METRICS,
+            self.run_dir / METRICS_JSONL,
             {
                 "kind": "train",
                 "step": state.global_step,
@@ -197,33 +229,33 @@ class Recorder(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Goes back to the clock of training."""
-        if not self.cuda and not self.steps:
+        """Goes back to the training clock."""
+        if args.device.type == "cpu" and not self.steps:
             host_memory.trim()
         self._resume_training()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Goes back to the clock of training."""
+        """Goes back to the training clock."""
         self._resume_training()
 
     def complete_checkpoint(self, step: int, *, keep: int) -> None:
-        """Adds the recorder's own state to a checkpoint, last: with it the checkpoint is whole.
+        """Adds the state of the recorder to a checkpoint, which completes it.
 
-        Removes the oldest ones, so that `keep` stay.
+        Removes the oldest checkpoints, so that `keep` stay.
         """
         checkpoints.complete(checkpoints.folder(self.run_dir, step), self._state())
         self.events.tell(checkpoint_step=step)
         checkpoints.rotate(self.run_dir, keep, self._best().get("step"))
 
     def begin_anew(self) -> None:
-        """Forgets what an attempt without a checkpoint left behind."""
-        for name in (METRICS, PREDICTIONS):
+        """Removes the files of an earlier attempt that left no checkpoint."""
+        for name in (METRICS_JSONL, PREDICTIONS):
             (self.run_dir / name).unlink(missing_ok=True)
 
     def restore(self, folder: Path) -> None:
-        """Goes back to the state of a checkpoint; what came after it is as if it had not been."""
+        """Goes back to the state of a checkpoint and drops the metrics that came after it."""
         state = checkpoints.recorded(folder)
         self.steps = [StepTiming(*row) for row in state["steps"]]
         self.evaluations = state["evaluations"]
@@ -232,8 +264,8 @@ class Recorder(TrainerCallback):
         self.train_time_s = state["train_time_s"]
         self.largest_micro_batch_tokens = state["largest_micro_batch_tokens"]
         self.noise_scale.restore(state["noise_scale"])
-        self._losses = [torch.tensor(value) for value in state["losses"]]
-        path, step = self.run_dir / METRICS, len(self.steps)
+        self._losses = state["losses"]
+        path, step = self.run_dir / METRICS_JSONL, len(self.steps)
         write_jsonl(path, [row for row in list(read_jsonl(path)) if row["step"] <= step])
 
     def _state(self) -> dict[str, Any]:
@@ -245,11 +277,13 @@ class Recorder(TrainerCallback):
             "train_time_s": self.train_time_s,
             "largest_micro_batch_tokens": self.largest_micro_batch_tokens,
             "noise_scale": self.noise_scale.state(),
-            "losses": [float(loss) for loss in self._losses],
+            "losses": self._losses,
         }
 
     def metrics(self) -> dict[str, Any]:
-        """The final numbers that follow from what was seen, named as in record.json."""
+        """The metrics so far, named as in record.json."""
+        with suppress(RuntimeError):  # of a device that failed; what it still had is lost
+            self._read_steps()
         steady = steady_steps(self.steps)
         durations = [step.duration_s for step in steady]
         seconds = sum(durations)
@@ -294,38 +328,69 @@ class Recorder(TrainerCallback):
             "best_rouge_f1": best.get("rouge_f1"),
             "best_step": best.get("step"),
             "gradient_noise_scale": self.noise_scale.examples,
+            **self.other_metrics,
         }
 
     def _best(self) -> dict[str, Any]:
-        """The evaluation with the best score, the first of equals; empty before the first."""
+        """The evaluation with the best score, the first of equal ones; empty before the first."""
         return max(self.evaluations, key=lambda row: row["rouge_f1"], default={})
 
     def _padding(self, real: str, padded: str) -> float | None:
-        """The share of padding in all steps, from two counts by name."""
+        """The share of padding in all steps, from the names of two counts."""
         computed = sum(getattr(step, padded) for step in self.steps)
         return 1 - sum(getattr(step, real) for step in self.steps) / computed if computed else None
 
     def _is_warming_up(self) -> bool:
-        # The steps of an attempt are the last ones. Asked at every log line: no walk over them all.
+        # The steps of this attempt are the last ones. No loop over all: this runs at each log line.
         steps = self.steps
         return len(steps) < WARMUP_STEPS or steps[-WARMUP_STEPS].attempt != self.attempt
+
+    def _read_steps(self) -> None:
+        """Reads from the device what the steps since the last call left there, all at once."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        left = [value for step in unread for value in (step.loss, *(p.norm for p in step.parts))]
+        values = iter(torch.stack(left).tolist())
+        for step in unread:
+            self._losses.append(next(values))
+            norms = [next(values) / part.share for part in step.parts]
+            if norms:
+                part, whole = step.parts
+                self.noise_scale.add(part.examples, norms[0], whole.examples, norms[1])
+            timing = StepTiming(
+                attempt=self.attempt,
+                per_device=self.per_device,
+                **self.clock.seconds(step.marks),
+                examples=step.counts["examples"],
+                micro_batches=step.counts["micro_batches"],
+                source_tokens=step.counts["source_tokens"],
+                target_tokens=step.counts["target_tokens"],
+                padded_source_tokens=step.counts["padded_source_tokens"],
+                padded_target_tokens=step.counts["padded_target_tokens"],
+            )
+            self.steps.append(timing)
+            self.train_time_s += timing.duration_s
 
     def _tell_progress(self, state: TrainerState) -> None:
         self.events.tell(step=state.global_step)
         now = time.monotonic()
         if now - self._snapshot_at > SNAPSHOT_S:
             self.events.tell(metrics=self.metrics())
-            # Long histories take longer to add up; the report stays a small part of the time.
+            # Long histories take longer to add up; reports stay a hundredth of the time.
             self._snapshot_at = now + 100 * (time.monotonic() - now)
 
     def _resume_training(self) -> None:
-        self.phase("train")
-        self._mark = time.perf_counter()
-        self.clock.start()
+        self.phase(Phase.train)
+        self.clock.begin()
 
 
 def _checked(kind: str, loss: float, step: int) -> float:
-    """A training whose loss is no number any more is over; to go on would only cost."""
+    """Returns the loss.
+
+    Raises:
+        FloatingPointError: The loss is NaN or infinite.
+    """
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"the {kind} loss is {loss} at step {step}; lower training.learning_rate, or set "
@@ -335,5 +400,5 @@ def _checked(kind: str, loss: float, step: int) -> float:
 
 
 def _finite(value: float | None) -> float | None:
-    """A gradient that overflowed has no norm that JSON could hold."""
+    """None for the norm of a gradient that overflowed, since JSON has no infinity."""
     return value if value is not None and math.isfinite(value) else None

@@ -10,19 +10,34 @@ PARTS = ("data_wait_s", "forward_s", "backward_s", "optimizer_s")
 """Waiting for the data loader; forward passes; backward passes; clipping, AdamW and schedule."""
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where one step and its laps begin and end, as a `StepClock` marks it."""
+
+    begin: Any
+    end: Any
+    laps: list[tuple[str, Any, Any]]
+
+
 class StepClock:
     """Splits a step into laps.
 
-    On a GPU the laps are marked in its own queue, so that splitting a step does not stop it.
+    On a GPU the marks are events in its own queue: neither marking nor splitting a step stops it.
     """
 
-    def __init__(self, *, cuda: bool) -> None:
-        self._cuda = cuda
+    def __init__(self, device: torch.device) -> None:
+        self._on_cpu = device.type == "cpu"
+        self._device = torch.get_device_module(device)
         self._laps: list[tuple[str, Any, Any]] = []
-        self._mark = self._now()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins a step, and its first lap; what went before counts nowhere."""
+        self._laps = []
+        self._begin = self._mark = self._now()
 
     def start(self) -> None:
-        """Begins a lap; what went before it counts nowhere."""
+        """Begins a lap; what went before it counts to no part of the step."""
         self._mark = self._now()
 
     def lap(self, part: str) -> None:
@@ -31,23 +46,26 @@ class StepClock:
         self._laps.append((part, self._mark, now))
         self._mark = now
 
-    def take(self) -> dict[str, float]:
-        """Seconds of each part since the last call; the device must have finished."""
+    def end(self) -> Marks:
+        """Ends the step."""
+        return Marks(self._begin, self._now(), self._laps)
+
+    def seconds(self, marks: Marks) -> dict[str, float]:
+        """Seconds of a step (`duration_s`) and of its parts; the device must have finished it."""
         seconds = dict.fromkeys(PARTS, 0.0)
-        for part, begin, end in self._laps:
+        for part, begin, end in marks.laps:
             seconds[part] += self._between(begin, end)
-        self._laps.clear()
-        return seconds
+        return {"duration_s": self._between(marks.begin, marks.end), **seconds}
 
     def _now(self) -> Any:
-        if not self._cuda:
+        if self._on_cpu:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = self._device.Event(enable_timing=True)
         event.record()
         return event
 
     def _between(self, begin: Any, end: Any) -> float:
-        return float(begin.elapsed_time(end) / 1e3 if self._cuda else end - begin)
+        return float(end - begin if self._on_cpu else begin.elapsed_time(end) / 1e3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class Events:
         self.descriptor = descriptor
 
     def phase(self, name: str) -> None:
-        """Says that a phase begins: load, train, evaluate or save."""
+        """Says that a phase begins: see `Phase`."""
         if self.descriptor is not None:
             # Read here and now: the supervisor hears of the boundary only later.
             self.tell(phase=name, peak_bytes=host_memory.take_peak())

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from batchopt.cli import OK, Parser, answer
 from batchopt.errors import RequestError
 from batchopt.record import files
+from batchopt.record.statuses import Status
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Tracker
 from batchopt.request.read_back import read_run
@@ -201,7 +202,7 @@ def _to_wandb(identity: Identity, record: Mapping[str, Any], numbers: Mapping[st
 
     run = wandb.init(name=identity.name)
     run.summary.update({**numbers, "status": record["status"], "cause": record["cause"]})
-    run.finish(exit_code=int(record["status"] != "completed"))
+    run.finish(exit_code=int(record["status"] != Status.completed))
 
 
 def _to_mlflow(identity: Identity, record: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
@@ -220,7 +221,7 @@ def _to_mlflow(identity: Identity, record: Mapping[str, Any], numbers: Mapping[s
         mlflow.log_metrics(dict(numbers))
     client.set_terminated(
         run.info.run_id,
-        "FINISHED" if record["status"] == "completed" else "FAILED",
+        "FINISHED" if record["status"] == Status.completed else "FAILED",
     )
 
 

@@ -1,12 +1,13 @@
 """The Trainer of transformers, with whole optimizer steps as its batches.
 
-The installed Trainer takes encoder-decoder models for models that normalise their loss by
-`num_items_in_batch`, which they do not, and so makes the gradient as many times too large as there
-are micro-batches (docs/decisions.md). Here the Trainer sees no accumulation at all: its batch is
-one optimizer step, and `training_step` runs the micro-batches of it. This module alone maps our
-names to the Trainer's.
+The installed Trainer believes that encoder-decoder models normalise their loss by
+`num_items_in_batch`. They do not, so its gradient is as many times too large as there are
+micro-batches (docs/decisions.md). Here the Trainer sees no accumulation at all: its batch is one
+optimizer step, and `training_step` runs the micro-batches of that step. The names of the Trainer's
+arguments stand in this module alone.
 """
 
+import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,16 +27,17 @@ from transformers.trainer_callback import PrinterCallback
 
 from batchopt.evaluation.evaluator import Evaluator
 from batchopt.record.files import CHECKPOINTS
+from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
-from batchopt.step.loss import IGNORED, micro_batch_loss
+from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm
 from batchopt.training.recorder import Recorder
 
 
 class ExactTrainer(Seq2SeqTrainer):
-    """Trains on the exact gradient of each optimizer step, however it is cut."""
+    """Trains on the exact gradient of each optimizer step, in whatever micro-batches."""
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class ExactTrainer(Seq2SeqTrainer):
         sliced: bool,
         recorder: Recorder,
         gradient_checkpointing: bool = False,
+        first_evaluation: bool = True,
         tracked_as: str | None = None,
     ) -> None:
         self.config = config
@@ -65,10 +68,11 @@ class ExactTrainer(Seq2SeqTrainer):
                 plan,
                 recorder.run_dir,
                 gradient_checkpointing=gradient_checkpointing,
+                first_evaluation=first_evaluation,
                 tracked_as=tracked_as,
             ),
             train_dataset=train_rows,
-            # The Trainer insists on one; evaluation goes through `evaluator`.
+            # The Trainer demands one; `evaluator` does the evaluation.
             eval_dataset=train_rows,
             processing_class=tokenizer,
             data_collator=StepCollator(
@@ -76,9 +80,13 @@ class ExactTrainer(Seq2SeqTrainer):
                 packing=config.batch.packing,
                 max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
                 pad_token_id=tokenizer.pad_token_id,
+                multiple=pad_multiple(config),
+                longest=(config.data.max_source_length, config.data.max_target_length),
             ),
             callbacks=[recorder],
         )
+        if config.training.torch_compile:
+            compile_parts(model)
         self.remove_callback(PrinterCallback)
         if config.training.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(config.training.early_stopping_patience))
@@ -90,6 +98,7 @@ class ExactTrainer(Seq2SeqTrainer):
             batch_sampler=self.step_sampler(),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            persistent_workers=self.args.dataloader_num_workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
@@ -116,12 +125,13 @@ class ExactTrainer(Seq2SeqTrainer):
         model.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
-        # Each takes its turn to be the first, since the noise scale is read off the first one and
-        # the planner puts the longest examples there.
-        turn = self.state.global_step % len(micro_batches)
-        for number, micro_batch in enumerate(micro_batches[turn:] + micro_batches[:turn]):
+        # The norm of a part is read off the gradient so far, of another part from step to step:
+        # the planner puts the longest examples first.
+        part = 1 + self.state.global_step % max(1, len(micro_batches) // 2)
+        examples, tokens = 0, 0
+        for number, micro_batch in enumerate(micro_batches, 1):
             batch = self._prepare_inputs(micro_batch)
-            # Accelerate wraps the model's forward in autocast; the loss in slices goes around that.
+            # Accelerate wraps model.forward in autocast; the loss in slices does not call that.
             with self.accelerator.autocast():
                 loss = micro_batch_loss(
                     model,
@@ -134,31 +144,29 @@ class ExactTrainer(Seq2SeqTrainer):
             self.accelerator.backward(loss)
             clock.lap("backward_s")
             step_loss += loss.detach()
-            if number == 0 and len(micro_batches) > 1:
-                share = int((batch["labels"] != IGNORED).sum()) / target_tokens
-                first = (len(batch["labels"]), gradient_norm(model) / share)
-                clock.start()
-        if len(micro_batches) > 1:
-            whole = (inputs["examples"], gradient_norm(model))
-            self.recorder.noise_scale.add(*first, *whole)
+            examples += len(batch["labels"])
+            tokens += len(batch["target_positions"])
+            if len(micro_batches) > 1 and number in (part, len(micro_batches)):
+                self.recorder.part_computed(examples, tokens / target_tokens, gradient_norm(model))
         self.recorder.step_computed(step_loss)
         return step_loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Evaluates on the validation split and reports as the Trainer would."""
+        """Evaluates on the validation split and reports as the Trainer does."""
         if not self._evaluation_is_due():
-            # The Trainer also evaluates where a resumed run starts, and where a run is stopped.
+            # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
-        self.recorder.phase("evaluate")
+        self.recorder.phase(Phase.evaluate)
         started = time.perf_counter()
-        assert isinstance(self.model, PreTrainedModel)
 
         def batch_context() -> AbstractContextManager[Any]:
             self.recorder.events.tell(alive=True)
             context: AbstractContextManager[Any] = self.accelerator.autocast()
             return context
 
-        result = self.evaluator.evaluate(self.model, batch_context)
+        # Generation calls the decoder with another shape for every token.
+        with torch.compiler.set_stance("force_eager"):
+            result = self.evaluator.evaluate(self.model, batch_context)
         took = time.perf_counter() - started
         step, epoch = self.state.global_step, self.state.epoch or 0.0
         self.recorder.record_evaluation(step, epoch, result, took)
@@ -179,16 +187,15 @@ class ExactTrainer(Seq2SeqTrainer):
         return step % every == 0 or step >= self.state.max_steps
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self.recorder.phase("save")
+        self.recorder.phase(Phase.save)
         super()._save_checkpoint(model, trial)
         self.recorder.complete_checkpoint(
             self.state.global_step, keep=self.config.training.keep_checkpoints
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """The Trainer's own count, over the micro-batches."""
-        count = super().floating_point_ops
-        return sum(count(micro_batch) for micro_batch in inputs["micro_batches"])
+        """None: flops.py counts once, and the Trainer's own estimate takes time at every step."""
+        return 0
 
 
 def training_arguments(
@@ -197,15 +204,25 @@ def training_arguments(
     run_dir: Path,
     *,
     gradient_checkpointing: bool = False,
+    first_evaluation: bool = True,
     tracked_as: str | None = None,
 ) -> Seq2SeqTrainingArguments:
-    """Maps our names to the Trainer's; `tracked_as` is the run's name in its tracker, if any."""
+    """Maps our names to those of the Trainer.
+
+    Args:
+        config: The run.
+        plan: How the steps are divided.
+        run_dir: Where the checkpoints go.
+        gradient_checkpointing: True also where the config does not ask for it, after an OOM.
+        first_evaluation: Whether to evaluate before the first step.
+        tracked_as: The name of the run in its tracker; None: no tracker.
+    """
     training = config.training
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
-        # To the Trainer one batch is one optimizer step.
+        # For the Trainer one batch is one optimizer step.
         per_device_train_batch_size=plan.effective_batch_size,
         gradient_accumulation_steps=1,
         learning_rate=training.learning_rate,
@@ -218,17 +235,18 @@ def training_arguments(
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
         activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
-        torch_compile=training.torch_compile,
         use_cpu=not use_cuda(config),
-        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_num_workers=loader_workers(config),
+        # Batches travel while the GPU computes.
         dataloader_pin_memory=use_cuda(config),
+        accelerator_config={"non_blocking": use_cuda(config)},
         logging_strategy="steps",
         logging_steps=training.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,
         eval_strategy=strategy,
         eval_steps=training.eval_steps,
-        eval_on_start=True,
+        eval_on_start=first_evaluation,
         save_strategy=strategy if training.save_checkpoints else "no",
         save_steps=training.eval_steps or 500,
         metric_for_best_model="rouge_f1",
@@ -247,10 +265,28 @@ def use_cuda(config: Config) -> bool:
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
 
 
+def loader_workers(config: Config) -> int:
+    """Resolves training.dataloader_num_workers."""
+    asked = config.training.dataloader_num_workers
+    if asked is not None:
+        return asked
+    return min(4, len(os.sched_getaffinity(0))) if use_cuda(config) else 0
+
+
+def pad_multiple(config: Config) -> int:
+    """Resolves training.pad_to_multiple_of."""
+    training = config.training
+    if training.pad_to_multiple_of is not None:
+        return training.pad_to_multiple_of
+    if training.torch_compile:
+        return 64
+    return 8 if use_cuda(config) else 1
+
+
 def resolve_precision(precision: Precision, *, cpu: bool) -> Precision:
     """Resolves `auto`: bf16 where the GPU has it, else fp32."""
     if precision is not Precision.auto:
         return precision
-    # Older cards emulate it, which is slower than fp32.
+    # Older cards emulate bf16, which is slower than fp32.
     native = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return Precision.bf16 if native else Precision.fp32

@@ -1,8 +1,8 @@
 """The process that trains one run: `python -m batchopt.training.worker RUN_DIR`.
 
-Everything heavy is here, so that one run's memory is one process' memory and one run's death is
-one process' death. The worker writes the run's files and tells the supervisor, last, how it ended
-as far as it could tell itself. The supervisor makes record.json of it.
+Everything heavy is here, so that the memory of a run is the memory of one process, and the death of
+a run the death of one process. The worker writes the files of the run. At the end it reports its
+outcome to the supervisor, which makes record.json of it.
 """
 
 import argparse
@@ -10,11 +10,13 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchopt.machine import host_memory
 from batchopt.record.files import TRAIN_LOG
+from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.read_back import read_run
 from batchopt.training import checkpoints
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Runs the worker; exits with 0 also where the run failed, since it has told so."""
+    """Runs the worker; exits with 0 even if the run failed, since it has reported that."""
     parser = argparse.ArgumentParser(description="Train one run; batchopt.train starts this.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--per-device-train-batch-size", type=int, required=True)
@@ -46,51 +48,51 @@ def main() -> int:
 
 
 def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Trains the run and says how it ended; never raises for what a run can do."""
-    outcome: dict[str, Any] = {"metrics": {}, "traceback": None}
+    """Trains the run and returns its outcome; a failing run does not raise."""
+    outcome: dict[str, Any] = {"traceback": None}
     signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
     try:
-        recorder.phase("load")
+        recorder.phase(Phase.load)
         request = read_run(recorder.run_dir)
         plan = BatchPlan(
             arguments.per_device_train_batch_size, request.config.batch.effective_batch_size
         )
-        trainer = build_trainer(
+        trainer, facts = build_trainer(
             request,
             plan,
             recorder,
-            outcome,
             gradient_checkpointing=arguments.gradient_checkpointing,
             tracked=True,
         )
-        train(trainer, outcome)
-        outcome |= _ended(recorder, outcome["plan"]["optimizer_steps"])
-        if outcome["status"] == "completed":
+        outcome |= asdict(facts)
+        train(trainer)
+        outcome |= _ended(recorder, facts.plan.optimizer_steps)
+        if outcome["status"] == Status.completed:
             checkpoints.keep_weights_only(recorder.run_dir)
     except StopRequested:
-        outcome |= {"status": "interrupted", "cause": "stopped before the training began"}
-    except Exception as error:  # whatever it is, it belongs into the record
+        outcome |= {"status": Status.interrupted, "cause": "stopped before the training began"}
+    except Exception as error:  # any error belongs into the record
         host_memory.lift_limit()
         status, cause = describe(error)
         outcome |= {"status": status, "cause": cause, "traceback": traceback.format_exc()}
         logger.error("%s: %s", status, cause)
         logger.info("%s", outcome["traceback"])
-    outcome["metrics"] = recorder.metrics() | outcome["metrics"]
+    outcome["metrics"] = recorder.metrics()
     return outcome
 
 
 def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
-    """How a training that came back ended; early stopping is an end as planned."""
+    """The status and cause of a training that returned; early stopping completes it."""
     done = len(recorder.steps)
     if recorder.stop_requested and done < planned:
-        return {"status": "interrupted", "cause": f"stopped after step {done} of {planned}"}
-    return {"status": "completed", "cause": f"completed {done} optimizer steps"}
+        return {"status": Status.interrupted, "cause": f"stopped after step {done} of {planned}"}
+    return {"status": Status.completed, "cause": f"completed {done} optimizer steps"}
 
 
-def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
-    """Trains and evaluates, from the last whole checkpoint on where there is one.
+def train(trainer: "ExactTrainer") -> None:
+    """Trains and evaluates, from the last whole checkpoint if there is one.
 
-    Notes the allocator's figures and the utilisation also where the training fails.
+    Notes the figures of the allocator and the utilisation even if the training fails.
     """
     import torch
 
@@ -101,14 +103,14 @@ def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     recorder, config, device = trainer.recorder, trainer.config, trainer.args.device
     cuda = device.type == "cuda"
     precision = resolve_precision(config.training.precision, cpu=not cuda)
-    # The process that scores is loading its tokenizer on a core of the CPU that is measured next.
+    # The scoring process still loads, on a core of the CPU that is measured next: wait for it.
     trainer.evaluator.rouge.submit([""], [[""]]).result()
     peak = measure_peak(device, precision)
     per_token = _flops_per_token(trainer)
     if not cuda:
         host_memory.trim()
-    if config.device.memory_limit_gib is not None:
-        _limit_memory(int(config.device.memory_limit_gib * 2**30), cuda=cuda)
+    if config.device.memory_limit_gib is not None and not cuda:
+        host_memory.limit_anonymous(int(config.device.memory_limit_gib * 2**30))
     allocator = Allocator(torch.cuda) if cuda else None
     if allocator is not None:
         recorder.on_phase = allocator.enter
@@ -123,9 +125,9 @@ def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
     finally:
         host_memory.lift_limit()
         if allocator is not None:
-            outcome["metrics"] |= allocator.metrics()
+            recorder.other_metrics |= allocator.metrics()
         speed = recorder.metrics()["tokens_per_second"]
-        outcome["metrics"] |= {
+        recorder.other_metrics |= {
             "peak_flops_per_second": peak,
             "flops_per_token": per_token,
             "mfu": speed * per_token / peak if speed and per_token else None,
@@ -133,44 +135,18 @@ def train(trainer: "ExactTrainer", outcome: dict[str, Any]) -> None:
 
 
 def _flops_per_token(trainer: "ExactTrainer") -> float | None:
-    """Model FLOPs of one source or target token, on the first step's largest micro-batch."""
-    from transformers import PreTrainedModel
-
+    """Model FLOPs of one source or target token, in the first micro-batch of the first step."""
     from batchopt.training.flops import count_flops
 
     sampler = trainer.step_sampler()
     step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])
     batch = step["micro_batches"][0]
     tokens = batch["input_ids"].numel() + batch["labels"].numel()
-    assert isinstance(trainer.model, PreTrainedModel)
     try:
         return count_flops(trainer.model, batch) / float(tokens)
-    except Exception as error:  # a model that cannot go without content has no utilisation
+    except Exception as error:  # a model that needs the content of its tensors has no utilisation
         logger.warning("mfu is not measured: the operations cannot be counted (%s)", error)
         return None
-
-
-def _limit_memory(limit_bytes: int, *, cuda: bool) -> None:
-    """Enforces device.memory_limit_gib.
-
-    Raises:
-        MemoryError: What is loaded is more than that.
-    """
-    import torch
-
-    if not cuda:
-        host_memory.limit_anonymous(limit_bytes)
-        return
-    free, total = torch.cuda.mem_get_info()
-    # The context of CUDA is no business of the allocator, but it is in the budget.
-    context = max(0, total - free - torch.cuda.memory_reserved())
-    share = (limit_bytes - context) / total
-    if share <= 0:
-        raise MemoryError(
-            f"the CUDA context alone takes {context / 2**30:.2f} GiB, and "
-            f"device.memory_limit_gib is {limit_bytes / 2**30:.2f}"
-        )
-    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,15 @@ from rich.table import Table
 from transformers import __version__ as transformers_version
 
 from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.data import tokenized
+from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
-from batchopt.request.compose import RunRequest, compose_run, preset_plans
+from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Packing
-from batchopt.request.words import accept_plus
+from batchopt.request.paths import check_writable
+from batchopt.request.presets import compose_presets
+from batchopt.request.words import read_words
 from batchopt.verify.proof import SHORT, Check, prepare, verify
 from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
 
@@ -45,8 +49,12 @@ def main(words: list[str]) -> int:
         return verify_sweep(arguments.sweep)
     if arguments.steps < 1:
         raise RequestError(f"--steps is {arguments.steps}; it must be 1 or more")
-    request = compose_run([accept_plus(word) for word in arguments.overrides])
-    plans = preset_plans(arguments.overrides)
+    presets = compose_presets(read_words(arguments.overrides))
+    request, plans = presets.request, presets.plans
+    if presets.left_out:
+        print(presets.left_out)
+    check_writable("cache_dir", Path(request.config.cache_dir))
+    tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     setting = prepare(request, steps=arguments.steps)
     checks = verify(setting, plans, list(Packing))
     exact = exact_gradient(setting, plans)

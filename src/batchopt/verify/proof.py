@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from batchopt.data import tokenized
-from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
@@ -84,8 +83,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
             agree does not depend on the length.
     """
     config = request.config
-    corpus = load_corpus(config.data)
-    data = tokenized.load(tokenized.prepare(config, corpus))
+    data = tokenized.load(tokenized.prepare(config))
     device = torch.device("cuda" if use_cuda(config) else "cpu")
     model = build_model(config, data.tokenizer)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
@@ -98,8 +96,8 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     )
     rows = [
         [
-            {name: tokens[:longest] for name, tokens in data.train[index].items()}
-            for index in indices
+            Row(input_ids=row["input_ids"][:longest], labels=row["labels"][:longest])
+            for row in data.train.select(indices)
         ]
         for indices, _ in zip(sampler, range(steps), strict=False)
     ]

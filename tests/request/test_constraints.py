@@ -1,0 +1,63 @@
+"""The constraints beside the fields: held for every value, and shown where keys are listed."""
+
+import dataclasses
+
+import pytest
+
+from batchopt.errors import RequestError
+from batchopt.request import help
+from batchopt.request.compose import compose_run
+from batchopt.request.config import SCHEDULES
+from batchopt.request.constraints import constraint_of
+from batchopt.request.rules import check
+from batchopt.request.sections import SECTIONS
+
+
+def every_constraint():
+    for section in SECTIONS:
+        for item in dataclasses.fields(section.schema):
+            if constraint_of(item):
+                yield section, item
+
+
+@pytest.mark.parametrize(
+    ("section", "item"), [pytest.param(*one, id=one[1].name) for one in every_constraint()]
+)
+def test_a_value_outside_a_constraint_is_refused_with_its_key(section, item):
+    words = {
+        "files": ["data=files", "data.train_file=x"],
+        "hub": ["data=hub", "data.name=x"],
+        "pretrained": ["model=bart"],
+    }
+    config = compose_run(words.get(section.choice, [])).config
+    values = getattr(config, section.group) if section.group else config
+    wrong = {"int": -1, "float": -1.0, "str": ""}.get(str(item.type).partition(" ")[0], -1)
+    wrong = {"lr_scheduler_type": "step", "retry": ["missing", "never"]}.get(item.name, wrong)
+    wrong = "" if item.name == "name_or_path" else wrong
+    setattr(values, item.name, wrong)
+    key = f"{section.group}.{item.name}" if section.group else item.name
+    with pytest.raises(RequestError) as refusal:
+        check(config)
+    assert str(refusal.value).startswith(f"{key} is ")
+    assert str(refusal.value).endswith(f"; it must be {constraint_of(item).text}")
+
+
+def test_null_and_the_defaults_fulfil_every_constraint():
+    check(compose_run([]).config)
+    check(compose_run(["training.max_steps=null", "run.timeout_min=null"]).config)
+
+
+def test_help_shows_each_constraint_after_the_text_of_its_key():
+    lines = help.help_text()
+    assert (
+        "Dropout of hidden states and attention. Must be from 0 up to, not including, 1." in lines
+    )
+    assert f"Schedule after the warm-up. Must be one of {', '.join(SCHEDULES)[:30]}" in lines
+    assert "Tokens; longer dialogues are cut at the end, and counted. Must be 8 or more." in lines
+
+
+def test_each_section_is_listed_once_with_every_key():
+    keys = [key.name for section in SECTIONS for key in help.keys_of(section)]
+    for expected in ("seed", "batch.packing", "data.train_file", "run.grace_s", "sweep.retry"):
+        assert expected in keys
+    assert not {"batch", "data", "data.source", "run"} & set(keys)
