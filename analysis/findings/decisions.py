@@ -120,7 +120,7 @@ def _rows(
 def full_steps(runs: Sequence[Run]) -> int | None:
     """Optimizer steps of the whole training that the config asks for; None: not known.
 
-    `training.max_steps` makes a sweep short; `training.num_train_epochs` says what is meant.
+    `training.max_steps` only shortens a sweep; `training.num_train_epochs` is the full length.
     """
     for run in runs:
         examples, batch = run.plan.get("train_examples"), run.plan.get("effective_batch_size")
@@ -189,8 +189,8 @@ def _against(row: Row, baseline: str | None, tables: Mapping[str, Contrasts]) ->
 def check_quality(comparison: Comparison, rows: Sequence[Row], table: Contrasts) -> QualityCheck:
     """Whether the settings of one training came out alike.
 
-    A gap is told where it is beyond the noise of seeds and of validation examples, and larger than
-    what matters: settings that take the same gradient should have none.
+    A gap counts if it is beyond the noise of seeds and of validation examples, and beyond the
+    margin. Settings that take the same gradient should have none.
     """
     finding = comparison.finding("best_quality")
     ranking = finding.ranking
@@ -316,7 +316,7 @@ def find_payback(
 
 
 def seeds_to_decide(finding: Finding, table: Contrasts) -> MoreSeeds | None:
-    """How many seeds would decide an aim; None where it is decided, or the settings are the same.
+    """How many seeds would decide an aim; None if it is decided, or the settings are the same.
 
     From the spread that was seen: enough to show a difference as large as the one observed, or,
     where that would not matter, to show that there is none.

@@ -22,7 +22,7 @@ ALPHA = 0.01
 
 
 def in_order(runs: Sequence[Run]) -> list[int] | None:
-    """The places of the runs by their start; None where they overlap in time, or it is not known.
+    """Orders the places of the runs by their start; None if runs overlap or times are unknown.
 
     Runs that overlap used different devices, or their times are not those of real runs.
     """

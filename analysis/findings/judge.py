@@ -1,8 +1,8 @@
 """Turns numbers into findings: for each comparison and aim a choice, and how sure it is.
 
-Nothing here knows a preset by name. Settings are ranked and tested over the seeds that they share,
-among completed runs that differ in nothing but the setting and that nothing disturbed. A choice is
-decided only where the test and the ranking agree; otherwise the finding says what is missing.
+Nothing here knows a preset by name. Settings are ranked and tested over shared seeds, among
+completed, undisturbed runs that differ only in the setting. A choice is decided if the test and
+the ranking agree.
 """
 
 from collections import Counter
@@ -35,6 +35,9 @@ from analysis.findings.thresholds import MARGIN
 from analysis.reading.runs import Run
 from batchopt.record.statuses import Status
 
+_DONE = (Status.completed, Status.oom, Status.running)
+"""What resuming a sweep does not run again."""
+
 QUALITY = next(aim for aim in AIMS if aim.key == "best_quality")
 
 
@@ -63,11 +66,7 @@ def find(
     )
     left: dict[str, int] = {}
     for run in runs:
-        if run.number is not None and run.status not in (
-            Status.completed,
-            Status.oom,
-            Status.running,
-        ):
+        if run.number is not None and run.status not in _DONE:
             left[run.sweep] = left.get(run.sweep, 0) + 1
     return Findings(
         comparisons=parts,

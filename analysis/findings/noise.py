@@ -17,7 +17,7 @@ from analysis.reading.runs import Run
 
 
 class Noise:
-    """Answers for the settings of one comparison; reads and computes only what is asked for."""
+    """Measures the noise within the runs of one comparison; computes on demand."""
 
     def __init__(self, runs: Mapping[str, Sequence[Run]]) -> None:
         self._runs = runs

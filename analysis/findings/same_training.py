@@ -6,7 +6,6 @@ is the same in expectation only, and two settings differ as two seeds do.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from analysis.findings.facts import SameTraining
 from analysis.reading.runs import Run
@@ -16,8 +15,7 @@ from analysis.reading.verified import read_verified
 def same_training(runs: Sequence[Run]) -> SameTraining:
     """Reads the dropout of the runs' model, and verify.json of their sweeps."""
     rates = [rate for run in runs if (rate := _dropout(run)) is not None]
-    sweeps = dict.fromkeys(run.directory.parent for run in runs if run.directory is not None)
-    found = read_verified([Path(sweep) for sweep in sweeps])
+    found = read_verified([run.directory for run in runs if run.directory is not None])
     return SameTraining(
         dropout=max(rates) if rates else None,
         verified=found.passed if found else None,

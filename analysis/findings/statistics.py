@@ -314,10 +314,10 @@ class Shift:
 
 
 def find_shift(values: Sequence[float], draws: int = 2000) -> Shift | None:
-    """The split of a series, shape (n,), that separates two levels best, and how sure it is.
+    """Finds the split of a series, shape (n,), that separates two levels best.
 
-    The p-value is the share of random orders that separate as well (permutation test), so that
-    the search for the split is accounted for.
+    The p-value is the share of random orders with a split as strong (permutation test): it
+    accounts for the search.
 
     Returns:
         None for fewer than six values, or values that are all equal.

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchopt.record.files import VERIFY
+from batchopt.record.files import SWEEP, VERIFY
+
+DEPTH = 8
+"""Folders above a run in which its sweep is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +24,25 @@ class Verified:
 
 
 def read_verified(directories: Sequence[Path]) -> Verified | None:
-    """Reads the verify.json of some sweeps as one.
+    """Reads the verify.json of the sweeps of some runs as one.
+
+    Args:
+        directories: Of runs, at any depth below their sweep.
 
     Returns:
         None where a sweep has none, or it holds no check that could be made.
     """
     checks: list[dict[str, Any]] = []
-    for directory in directories:
+    sweeps = dict.fromkeys(
+        next((above for above in one.parents[:DEPTH] if (above / SWEEP).exists()), None)
+        for one in directories
+    )
+    for sweep in sweeps:
         try:
-            found = json.loads((directory / VERIFY).read_text(encoding="utf-8"))
+            found = json.loads((sweep / VERIFY).read_text(encoding="utf-8")) if sweep else None
         except (OSError, ValueError):
+            found = None
+        if found is None:
             return None
         found = found.get("checks", []) if isinstance(found, dict) else found
         made = [one for one in found if isinstance(one, dict) and one.get("passed") is not None]

@@ -1,7 +1,7 @@
 """Makes the report from the findings: one document, which markdown and html render.
 
-Every sentence that ranks comes from `findings`; here it is only set. No dates and no file order
-of the moment: the same runs give the same report.
+Every conclusion comes from `findings`. Nothing depends on the date or on the order of files: the
+same runs give the same report.
 """
 
 import shlex
@@ -43,13 +43,13 @@ MAX_COMPARISONS = 12
 """More than this nobody reads one by one."""
 
 MAX_INCOMPLETE = 30
-"""Runs whose end is told; of a large sweep the file of results holds the rest."""
+"""Runs without completion that are listed; the file of results has all."""
 
 TOLD = ("fastest", "least_memory", "least_energy")
 """The aims that the report tells; quality is a check, and the others follow from these."""
 
 MAX_SEEDS = 10
-"""More are not proposed, whatever would decide."""
+"""The report proposes at most this many seeds."""
 
 LOG_LINES = 20
 """Of a run that did not complete: as much of the log's end as usually says why."""
@@ -89,7 +89,7 @@ def build_document(
 
 
 def _in_short(runs: Sequence[Run], findings: Findings, language: Language) -> Iterable[Block]:
-    """The answer, what is to be finished, and one row a setting."""
+    """Yields the answer, the command that finishes the sweep, and one row a setting."""
     words = WORDS[language]
     tokenizer = name_tokenizers(runs, language)
     for comparison in _shown(findings):
@@ -250,7 +250,7 @@ def _ending(run: Run, label: str, language: Language) -> Iterable[Block]:
     why = f" {_sentence(known)}" if known else ""
     yield Bullets(((Strong(label), f"{seed}: {status}.{why} (", Inline(run.run_dir), ")"),))
     if run.cause and known is None:
-        # What Python or a library said stays as it is.
+        # A message of Python or a library is quoted.
         yield Code(run.cause, "text")
     tail = _log_tail(run)
     if tail:

@@ -89,7 +89,7 @@ class XYChart:
     failed: tuple[str, ...] = ()
     """Settings that ran out of memory and have no place in the plane."""
     level: tuple[float, str] | None = None
-    """A horizontal line and what it is."""
+    """A horizontal line and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +307,7 @@ def _plane(
         title: Title of the chart.
         x: A column and its label.
         y: A column and its label.
-        spread: The range along x that one run has of its own, None where it is not known.
+        spread: The range along x within one run; None if unknown.
     """
     series = []
     for setting in settings:

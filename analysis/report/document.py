@@ -1,6 +1,6 @@
-"""What a report is made of: sections of plain blocks, whatever they are rendered to.
+"""The structure of a report: sections of blocks. Markdown and HTML render the same document.
 
-Texts hold what people and runs wrote, as it is; the renderers (markdown, html) escape it.
+Texts are not escaped; the renderers (markdown, html) do that.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The content of recommendation.json: for each aim the choice and what is behind it.
+"""Makes recommendation.json: for each aim the choice and the numbers behind it.
 
 Its schema is analysis/schemas/recommendation.schema.json; keys are only ever added. What stands
 at the top is the first comparison, the largest; `comparisons` has all of them.
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 def describe(
     sweeps: Sequence[Sweep], runs: Sequence[Run], labels: Sequence[str], findings: Findings
 ) -> dict[str, Any]:
-    """Makes the whole document. Its sentences are in English, whatever the report's language."""
+    """Makes the whole document. Its sentences are always in English."""
     examples = dict(zip(labels, runs, strict=True))
     parts = [_comparison(part, examples, findings) for part in findings.comparisons]
     return {

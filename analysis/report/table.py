@@ -137,11 +137,14 @@ def build_settings(comparison: Comparison, tokenizer: str, language: Language) -
     )
 
 
+_ENDED = {Status.oom.value: texts.OUT_OF_MEMORY}
+"""Statuses that the first table says in words."""
+
+
 def _runs(row: Row, language: Language) -> str:
     """How many runs completed, and what became of the others."""
     parts = [
-        f"{(texts.OUT_OF_MEMORY if status == Status.oom else texts.STATUSES[status]).say(language)} "
-        f"{count}"
+        f"{_ENDED.get(status, texts.STATUSES[status]).say(language)} {count}"
         for status, count in row.endings
         if status != Status.completed
     ]

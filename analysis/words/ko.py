@@ -346,6 +346,10 @@ _CAUSES: tuple[tuple[str, str], ...] = (
         r"the process that supervised the run ended without a record",
         "실행을 감독하던 프로세스가 기록을 남기지 못하고 끝났습니다",
     ),
+    (
+        r"no sign of life from (\S+) for (\d+) min",
+        r"\2분 동안 \1에서 아무 신호가 없었습니다",
+    ),
     (r"since (\S+) on (\S+), process (\d+)", r"\2에서 \1부터 실행 중입니다(프로세스 \3)"),
     (
         r".*out of memory.*tried to allocate ([\d.,]+ ?[KMGT]i?B).*",
@@ -356,7 +360,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     (r"longer than run\.timeout_min=([\d.e+]+).*", r"run.timeout_min=\1보다 오래 걸렸습니다"),
     (
         r"no progress for run\.stall_min=([\d.e+]+) minutes.*",
-        r"run.stall_min={0}분 동안 진행이 없었습니다".replace("{0}", r"\1"),
+        r"run.stall_min=\1분 동안 진행이 없었습니다",
     ),
     (r"the GPU was lost.*", "GPU를 잃었습니다"),
     (r"stopped by (\S+?);.*", r"\1로 중단되었습니다"),

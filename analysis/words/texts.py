@@ -281,9 +281,9 @@ MEASUREMENTS = (
         "그것으로 결론을 내지는 않습니다.",
     ),
     Label(
-        "Quality ranks no settings that are one training; it is a check. Settings are the same in "
-        "quality where two one-sided tests (TOST) place the difference within {margin} ROUGE "
-        "points of 100. A larger gap that neither seeds nor a paired bootstrap over the validation "
+        "Settings that are one training are not ranked by quality; it is a check. Settings are the "
+        "same in quality where two one-sided tests (TOST) place the difference within {margin} "
+        "ROUGE points of 100. A larger gap that neither seeds nor a paired bootstrap over the validation "
         "examples explain is a fault.",
         "같은 학습인 설정은 품질로 순위를 매기지 않고 확인만 합니다. 단측 검정 두 번(TOST)으로 "
         "차이가 ROUGE {margin}점(100점 만점) 안이라고 확인되면 품질이 같은 것으로 봅니다. 시드와 "

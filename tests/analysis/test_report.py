@@ -261,7 +261,7 @@ def test_the_report_opens_with_the_answer_and_what_is_to_be_finished(tmp_path: P
     # Out of memory is a result: resuming would give it again.
     oom = report_of(make_sweep(tmp_path / "oom", [*THREE[:2], OOM]))
     assert "batchopt.resume" not in oom
-    assert "| 05c (64 × 1) | 0; out\xa0of\xa0memory\xa01 |" in oom
+    assert "| 05c (64 × 1) | 0; out of memory 1 |" in oom
 
 
 def test_disturbed_runs_are_told_in_both_tables_and_marked_best_in_none(tmp_path: Path) -> None:
