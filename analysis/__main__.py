@@ -41,6 +41,9 @@ Analyses the runs of a sweep and writes tables, figures and a report.
   equivalence_margin  ROUGE points of 100: differences in quality within it do not matter.
                       Default: {MARGIN}
   memory_budget_gib   what a device has; the report then names the best setting that fits
+  baseline            a preset or setting that the others are compared with. Default: the slowest
+  full_steps          optimizer steps of the training that is planned; the report predicts its time,
+                      energy and free memory. Default: what the sweep's config says
   adopt               an aim: fastest, least_memory, best_quality, best_rouge_per_minute,
                       best_rouge_per_gib or least_energy. Writes its choice as conf/batch/best.yaml,
                       for batch=best
@@ -60,6 +63,8 @@ class Request:
     figures: tuple[str, ...] = ("png",)
     equivalence_margin: float = MARGIN
     memory_budget_gib: float | None = None
+    baseline: str | None = None
+    full_steps: int | None = None
     adopt: str | None = None
     adopt_anyway: bool = False
     adopt_dir: str | None = None
@@ -138,6 +143,12 @@ def _read_positive(key: str, value: str) -> float:
     return number
 
 
+def _read_count(key: str, value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise RequestError(f"{key} is {value!r}; it must be a whole number from 1")
+    return int(value)
+
+
 def _read_truth(key: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
         raise RequestError(f"{key} is {value!r}; it must be true or false")
@@ -149,6 +160,7 @@ _READ: Mapping[str, Callable[[str, str], Any]] = {
     "figures": _read_formats,
     "equivalence_margin": _read_positive,
     "memory_budget_gib": _read_positive,
+    "full_steps": _read_count,
     "adopt_anyway": _read_truth,
 }
 
@@ -168,7 +180,7 @@ def find(paths: Sequence[Path], request: Request) -> Analysis:
     """Reads the runs at or below the paths and says what follows from their numbers.
 
     Raises:
-        RequestError: There is nothing to analyse, or a sweep is damaged.
+        RequestError: There is nothing to analyse, a sweep is damaged, or there is no such baseline.
     """
     from analysis.reading.runs import read_sweeps
 
@@ -181,7 +193,18 @@ def find(paths: Sequence[Path], request: Request) -> Analysis:
     runs = tuple(run for sweep in sweeps for run in sweep.runs)
     frame = build_frame(runs)
     labels = tuple(label_settings(runs))
-    options = judge.Options(request.equivalence_margin, request.memory_budget_gib)
+    known = dict.fromkeys(name for label in labels for name in (label.split(" (")[0], label))
+    if request.baseline is not None and request.baseline not in known:
+        raise RequestError(
+            f"baseline is {request.baseline!r}, which is no setting of these runs; they are "
+            f"{', '.join(known)}"
+        )
+    options = judge.Options(
+        request.equivalence_margin,
+        request.memory_budget_gib,
+        request.baseline,
+        request.full_steps,
+    )
     return Analysis(sweeps, runs, frame, labels, judge.find(runs, frame, labels, options))
 
 
@@ -206,7 +229,7 @@ def draw(analysis: Analysis, request: Request) -> dict[str, bytes]:
     """Makes the content of every artifact, by name."""
     from analysis.report import fonts, html, markdown, recommendation
     from analysis.report.build import build_document
-    from analysis.report.figures import draw_all
+    from analysis.report.figures import draw_all, draw_page
 
     sweeps, runs, labels = analysis.sweeps, analysis.runs, analysis.labels
     build = partial(build_document, sweeps, runs, analysis.frame, labels, analysis.findings)
@@ -219,7 +242,7 @@ def draw(analysis: Analysis, request: Request) -> dict[str, bytes]:
         "batch_optimization_results.csv": rows.getvalue().encode(),
         **draw_all(drawn, request.figures),
         "batch_optimization_report.md": markdown.render(report).encode(),
-        "batch_optimization_report.html": html.render(report).encode(),
+        "batch_optimization_report.html": html.render(report, draw_page(drawn)).encode(),
         "recommendation.json": (
             json.dumps(recommended, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         ).encode(),

@@ -9,12 +9,15 @@ from statistics import fmean
 from typing import Literal
 
 from analysis.findings.statistics import Interval, mean_interval
+from batchopt.record.statuses import Status
 
 Certainty = Literal["yes", "single runs", "no"]
 """Whether the data tell the choice from every other setting; "single runs" where the distance is
 large and how much runs vary is not known."""
 
-Outcome = Literal["ranked", "alone", "tied", "blocked", "not measured"]
+Outcome = Literal["ranked", "alone", "tied", "blocked", "not measured", "one training"]
+"""What became of an aim. "blocked": no two settings could be compared. "one training": the
+settings train alike, so that quality ranks none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,17 @@ AIMS = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One setting under one aim: a value for each run, for quality the mean of each seed."""
+    """One setting under one aim: a value for each run, for quality the mean of each seed.
+
+    `seeds` is the number of seeds behind the values.
+    """
 
     label: str
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """What settings are ranked by."""
+        """Of its own values; settings are ranked by what they share."""
         return fmean(self.values)
 
     @property
@@ -67,21 +73,24 @@ class Contrast:
     """first - second in the unit of the aim's column, or first / second."""
     estimate: float
     over_runs: Interval | None
-    """By how much runs vary: paired by seed where both have the seeds, else Welch's."""
+    """By how much runs vary: over the seeds that both have; Welch's where they share none."""
     paired: bool
+    seeds: int
+    """Runs that were compared: pairs, or the runs of the smaller side."""
+    drift_corrected: bool
+    """The settings ran one after the other, so that a steady drift was estimated too."""
     spread: float | None
     """Standard deviation of the difference of two runs (of the logarithms for a ratio)."""
     within_runs: Interval | None
-    """By how much a run varies in itself: over its validation examples for quality (paired
-    bootstrap), over its steps for speed, over its parts for memory."""
+    """By how much single runs vary in themselves: over the validation examples for quality (paired
+    bootstrap), over the steps that both took for speed (paired, block bootstrap)."""
     p_value: float | None
-    """Of no difference between runs, after Holm's correction over all pairs of the aim."""
+    """Of no difference between runs, after Holm's correction over the contrasts beside it."""
     equivalent: bool | None
-    """Whether the two are the same within the margin, also over all pairs; None: not tested."""
-    ranges_overlap: bool
+    """Whether the two are the same within the margin; None: not tested."""
     apart: bool
-    """Whether they differ beyond the noise that was measured; of single runs, by more than the
-    convention says."""
+    """Whether the first is better beyond the noise that was measured, over what both share; of
+    single runs, by more than the convention says."""
 
     @property
     def interval(self) -> Interval | None:
@@ -132,7 +141,9 @@ class Finding:
     contrasts: tuple[Contrast, ...] = ()
     """The best against each other setting, in the order of the ranking."""
     blocks: tuple[str, ...] = ()
-    """Keys of what differs, so that there is no ranking (outcome "blocked")."""
+    """Keys of what differs between these settings and those in `left_out`."""
+    left_out: tuple[str, ...] = ()
+    """Settings that cannot be compared with the ranked ones: their runs differ in `blocks`."""
     tied: tuple[str, ...] = ()
     """Settings that share the best value (outcome "tied")."""
     runs: int = 0
@@ -153,6 +164,40 @@ class Finding:
     def close(self) -> tuple[Contrast, ...]:
         """The contrasts with settings that may be as good."""
         return tuple(contrast for contrast in self.contrasts if not contrast.apart)
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSeeds:
+    """A setting lacks seeds that others have: it is compared over those that it shares."""
+
+    label: str
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedShift:
+    """The machine changed its speed during the sweep, for all settings."""
+
+    run_dir: str
+    """The first run after it."""
+    started_at: str
+    change: float
+    """As a share of the speed before; below 0: slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneAfterTheOther:
+    """The settings did not take turns, so that a drift of the machine looks like a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collapsed:
+    """A run lost most of its quality after its best evaluation."""
+
+    label: str
+    seed: int | None
+    best: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +300,11 @@ class CutTexts:
 
 
 Limit = (
-    StillRunning
+    MissingSeeds
+    | SpeedShift
+    | OneAfterTheOther
+    | Collapsed
+    | StillRunning
     | NewerRecords
     | OtherBatch
     | Differs
@@ -335,6 +384,93 @@ class Payback:
 
 
 @dataclass(frozen=True, slots=True)
+class SameTraining:
+    """Whether settings train alike: on the same examples, with the same gradient."""
+
+    dropout: float | None
+    """The largest dropout of the model; None: not recorded."""
+    verified: bool | None
+    """Whether verify.json says so; None: there is none."""
+    difference: float | None = None
+    """Largest relative difference of the gradient that verify found."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityCheck:
+    """Whether settings that are one training came out alike.
+
+    "gap": two differ by more than seeds explain, which is a fault to look into. "open": the seeds
+    show neither a gap nor that there is none. "not learnt": ROUGE did not leave its start.
+    """
+
+    outcome: Literal["same", "gap", "open", "one seed", "not learnt", "not measured"]
+    gap: Contrast | None = None
+    settings: tuple[str, ...] = ()
+    """Those that were measured."""
+    unmeasured: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FullLength:
+    """What this training would take at its full length with one setting."""
+
+    steps: int
+    """Optimizer steps."""
+    train_time_s: Interval | float
+    """Without evaluation; with an interval where runs were repeated."""
+    energy_wh: float | None
+    headroom_gib: float | None
+    """Memory of the device, or the budget, less the peak; None: the device's is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as the report's first table has it."""
+
+    label: str
+    places: tuple[int, ...]
+    endings: tuple[tuple[str, int], ...]
+    """How its planned runs ended: status and count."""
+    disturbed: int
+    """Completed runs whose timing does not count."""
+    speed: Standing | None = None
+    """Optimizer steps per second; None: no run that counts."""
+    memory: Standing | None = None
+    """Peak, GiB."""
+    quality: Standing | None = None
+    """Best ROUGE F1."""
+    speed_change: Contrast | None = None
+    """Against the baseline; None for the baseline itself."""
+    memory_change: Contrast | None = None
+    time_to_target_s: float | None = None
+    """Seconds of training: steps of the one training divided by this speed."""
+    full: FullLength | None = None
+
+    @property
+    def completed(self) -> int:
+        """Runs that came to their end."""
+        return dict(self.endings).get(Status.completed, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to use, in numbers."""
+
+    certainty: Certainty
+    choice: Row | None
+    """None: nothing can be compared."""
+    alike: tuple[str, ...] = ()
+    """Settings that may be as fast as the choice."""
+    runner_up: Contrast | None = None
+    """Speed of the choice against the next one."""
+    lean: Row | None = None
+    """The setting that needs least memory, where that is another one."""
+    lean_speed: Contrast | None = None
+    """Speed of `lean` against the choice."""
+    lean_memory: Contrast | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Runs that are the same but for the preset, the packing and the seed, and what they show."""
 
@@ -346,27 +482,31 @@ class Comparison:
     """Effective batch of the comparison."""
     limits: tuple[Limit, ...]
     blocks_speed: tuple[str, ...]
-    """Keys of what differs, so that speed is not ranked; empty: nothing."""
+    """Keys of what differs, so that not all settings are ranked by speed; empty: nothing."""
     blocks_memory: tuple[str, ...]
     blocks_quality: tuple[str, ...]
     margin: float
     """ROUGE F1, 0 to 1: differences within it do not matter."""
+    same_training: SameTraining
     aims: tuple[Finding, ...] = ()
-    quality: tuple[Contrast, ...] = ()
-    """Every pair of settings, by the best ROUGE."""
+    quality: QualityCheck = QualityCheck("not measured")
+    rows: tuple[Row, ...] = ()
+    """One for each setting, in the order of the batch."""
+    baseline: str | None = None
+    """The setting that the changes are against."""
+    target: float | None = None
+    """ROUGE F1 that counts as converged."""
+    steps_to_target: float | None = None
+    """In the mean over all runs: they are one training."""
+    answer: Answer | None = None
     knee: Knee | None = None
     budget: Budget | None = None
     payback: Payback | None = None
     batch_size: BatchSize | None = None
 
-    def blocks(self, *, speed: bool, memory: bool, quality: bool) -> tuple[str, ...]:
-        """What stands against a ranking that needs these to be comparable."""
-        parts = (
-            self.blocks_speed if speed else (),
-            self.blocks_memory if memory else (),
-            self.blocks_quality if quality else (),
-        )
-        return tuple(dict.fromkeys(name for part in parts for name in part))
+    def finding(self, key: str) -> Finding:
+        """What was found about an aim."""
+        return next(one for one in self.aims if one.aim.key == key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,12 +519,7 @@ class Findings:
     """What concerns all runs."""
     completed: tuple[bool, ...]
     """For each run, whether its numbers may be ranked at all."""
-
-    def groups(self, *, speed: bool, memory: bool, quality: bool) -> tuple[int | None, ...]:
-        """For each run, with which others it may be ranked: equal numbers; None: with none."""
-        found: list[int | None] = [None] * len(self.completed)
-        for number, comparison in enumerate(self.comparisons):
-            if not comparison.blocks(speed=speed, memory=memory, quality=quality):
-                for place in comparison.places:
-                    found[place] = number if self.completed[place] else None
-        return tuple(found)
+    unfinished: tuple[tuple[str, int], ...] = ()
+    """Sweeps that can be resumed, and how many of their runs are missing, failed or the like."""
+    trainings: Finding | None = None
+    """Quality of the comparisons against each other, where they are different trainings."""

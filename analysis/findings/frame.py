@@ -1,11 +1,13 @@
 """One row for every planned run, with the columns of batch_optimization_results.csv."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.findings.comparisons import group, pair_of
+from analysis.findings.convergence import crossing, target_rouge
 from analysis.findings.units import BYTES_PER_GIB, JOULES_PER_WH, SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
 from batchopt.record.statuses import Status
@@ -59,6 +61,7 @@ COLUMNS = (
     "step_time_q1_s",
     "step_time_median_s",
     "step_time_q3_s",
+    "best_rouge_per_total_min",
 )
 _TEXT = (
     "sweep",
@@ -83,9 +86,6 @@ _WHOLE = (
     "comparison",
 )
 
-TARGET_FRACTION = 0.95
-"""Share of the best ROUGE of the comparison that counts as converged."""
-
 
 def build_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Makes the table of all planned runs, in their order; missing values are not measured."""
@@ -101,25 +101,13 @@ def build_frame(runs: Sequence[Run]) -> pd.DataFrame:
     return frame.astype(types)
 
 
-def target_rouge(runs: Sequence[Run]) -> float | None:
-    """The `rouge_f1` that counts as converged; None where no run completed with a score above 0."""
-    best = [
-        run.metrics["best_rouge_f1"]
-        for run in runs
-        if run.completed and run.metrics.get("best_rouge_f1") is not None
-    ]
-    return TARGET_FRACTION * max(best) if any(best) else None
-
-
 def _row(run: Run, target: float | None) -> dict[str, Any]:
     metrics = run.metrics
     best, initial = metrics.get("best_rouge_f1"), metrics.get("initial_rouge_f1")
     peak_gib = _divide(metrics.get("peak_memory_bytes"), BYTES_PER_GIB)
     # Recorded numbers that keep name and unit; the columns below are added or converted.
     same = {name: metrics.get(name) for name in COLUMNS}
-    reached = next(
-        (row for row in run.evaluations if target is not None and row["rouge_f1"] >= target), None
-    )
+    steps_to_target = crossing(run, target, "step")
     at_best = next(
         (row for row in run.evaluations if row["step"] == metrics.get("best_step")), None
     )
@@ -147,11 +135,15 @@ def _row(run: Run, target: float | None) -> dict[str, Any]:
         "train_time_min": _divide(metrics.get("train_time_s"), SECONDS_PER_MINUTE),
         "eval_time_min": _divide(metrics.get("eval_time_s"), SECONDS_PER_MINUTE),
         "total_time_min": _divide(metrics.get("total_time_s"), SECONDS_PER_MINUTE),
-        "time_to_target_min": reached and reached["train_time_s"] / SECONDS_PER_MINUTE,
-        "steps_to_target": reached and reached["step"],
+        "time_to_target_min": _divide(crossing(run, target, "train_time_s"), SECONDS_PER_MINUTE),
+        # A step is whole: the first one at which the target is reached.
+        "steps_to_target": None if steps_to_target is None else math.ceil(steps_to_target),
         "rouge_gain_per_min": at_best
         and _divide(gain, at_best["train_time_s"] / SECONDS_PER_MINUTE),
         "rouge_per_gib": _divide(best, peak_gib),
+        "best_rouge_per_total_min": _divide(
+            best, _divide(metrics.get("total_time_s"), SECONDS_PER_MINUTE)
+        ),
         "energy_wh": _divide(metrics.get("energy_j"), JOULES_PER_WH),
     }
 

@@ -1,21 +1,21 @@
 """Turns numbers into findings: for each comparison and aim a choice, and how sure it is.
 
-Nothing here knows a preset by name. A ranking is made only among completed runs that differ in
-nothing but the setting; where that fails, or the values lie within their noise, the finding says
-so and nothing is recommended as decided.
+Nothing here knows a preset by name. Settings are ranked and tested over shared seeds, among
+completed, undisturbed runs that differ only in the setting. A choice is decided if the test and
+the ranking agree.
 """
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
-from statistics import fmean, harmonic_mean
+from statistics import fmean
 
 import pandas as pd
 
-from analysis.findings import comparisons, decisions, limits
+from analysis.findings import comparisons, decisions, drift, limits
 from analysis.findings.batch_size import judge_batch_size
+from analysis.findings.contrasts import Contrasts
+from analysis.findings.convergence import pooled_steps, target_rouge
 from analysis.findings.facts import (
     AIMS,
     Aim,
@@ -24,27 +24,21 @@ from analysis.findings.facts import (
     Contrast,
     Finding,
     Findings,
+    Limit,
+    OneAfterTheOther,
     Outcome,
     Standing,
 )
 from analysis.findings.noise import Noise
-from analysis.findings.statistics import (
-    Interval,
-    TTest,
-    holm,
-    paired_test,
-    ranges_overlap,
-    welch_test,
-)
-from analysis.findings.thresholds import CLOSE_RATIO, MARGIN
+from analysis.findings.same_training import same_training
+from analysis.findings.thresholds import MARGIN
 from analysis.reading.runs import Run
 from batchopt.record.statuses import Status
 
-CONFIDENCE = 0.95
-"""Of one interval; the p-values are corrected for all pairs of an aim."""
+_DONE = (Status.completed, Status.oom, Status.running)
+"""What resuming a sweep does not run again."""
 
-MANY_SETTINGS = 30
-"""Of more than these only the best is compared with each other one: pairs grow with the square."""
+QUALITY = next(aim for aim in AIMS if aim.key == "best_quality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +48,10 @@ class Options:
     equivalence_margin: float = MARGIN
     """ROUGE points of 100."""
     memory_budget_gib: float | None = None
+    baseline: str | None = None
+    """A preset or a setting's label; None: the slowest setting."""
+    full_steps: int | None = None
+    """Optimizer steps of the training that is planned; None: those that the config says."""
 
 
 def find(
@@ -62,23 +60,44 @@ def find(
     """Draws the findings from the runs, their table and the labels of their settings."""
     options = options or Options()
     groups = comparisons.group(runs)
+    parts = tuple(
+        _compare(facets, places, runs=runs, frame=frame, labels=labels, options=options)
+        for facets, places in groups
+    )
+    left: dict[str, int] = {}
+    for run in runs:
+        if run.number is not None and run.status not in _DONE:
+            left[run.sweep] = left.get(run.sweep, 0) + 1
     return Findings(
-        comparisons=tuple(
-            _compare(facets, places, runs=runs, frame=frame, labels=labels, options=options)
-            for facets, places in groups
-        ),
+        comparisons=parts,
         limits=tuple(limits.limits_of_all(runs, labels, groups)),
         completed=tuple(run.completed for run in runs),
+        unfinished=tuple(left.items()),
+        trainings=_rank_trainings(parts, runs, frame, options) if len(parts) > 1 else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
-    """The completed runs of one setting and where their rows are."""
+class _Candidates:
+    """The completed runs of a comparison with the usual effective batch, and what they allow."""
 
-    label: str
     runs: tuple[Run, ...]
+    labels: tuple[str, ...]
     places: tuple[int, ...]
+    """Where their rows are."""
+    blocks: Mapping[str, tuple[str, ...]]
+    """Keys of what differs, for "speed", "memory" and "quality"."""
+    endings: Mapping[str, Sequence[str]]
+
+    def kept(self, aim: Aim) -> tuple[tuple[str, ...], set[int]]:
+        """The keys of what differs for an aim, and which runs can be compared all the same."""
+        needed = [
+            *(["speed"] if aim.of_speed else []),
+            *(["memory"] if aim.of_memory else []),
+            *(["quality"] if aim.of_quality else []),
+        ]
+        keys = tuple(dict.fromkeys(key for kind in needed for key in self.blocks[kind]))
+        return keys, limits.main_group(self.runs, self.labels, keys)
 
 
 def _compare(
@@ -92,206 +111,216 @@ def _compare(
 ) -> Comparison:
     own = [runs[place] for place in places]
     reference = comparisons.effective_batch(own)
-    members: dict[str, list[int]] = {}
-    for place in places:
-        run = runs[place]
-        if run.completed and run.plan.get("effective_batch_size") == reference:
-            members.setdefault(labels[place], []).append(place)
-    settings = [
-        _Setting(label, tuple(runs[place] for place in chosen), tuple(chosen))
-        for label, chosen in members.items()
+    chosen = [
+        place
+        for place in places
+        if runs[place].completed and runs[place].plan.get("effective_batch_size") == reference
     ]
-    chosen = sorted(place for setting in settings for place in setting.places)
     completed, names = [runs[place] for place in chosen], [labels[place] for place in chosen]
     speed, memory, quality, differing = limits.find_blocks(completed, names)
+    by_label = {label: [place for place in places if labels[place] == label] for label in
+                dict.fromkeys(labels[place] for place in places)}  # fmt: skip
+    candidates = _Candidates(
+        runs=tuple(completed),
+        labels=tuple(names),
+        places=tuple(chosen),
+        blocks={"speed": speed, "memory": memory, "quality": quality},
+        endings={label: [runs[at].status for at in found] for label, found in by_label.items()},
+    )
+    trained = same_training(own)
+    target = target_rouge(own)
+    told: list[Limit] = [*differing, *limits.limits_of_comparison(completed, names)]
     comparison = Comparison(
         facets=facets,
         places=tuple(places),
         reference_batch=reference,
-        limits=(*differing, *limits.limits_of_comparison(completed, names)),
+        limits=tuple(told),
         blocks_speed=speed,
         blocks_memory=memory,
         blocks_quality=quality,
         margin=options.equivalence_margin / 100,
+        same_training=trained,
         batch_size=judge_batch_size(own, reference),
+        target=target,
+        steps_to_target=pooled_steps(completed, target),
     )
-    endings = {
-        label: [runs[place].status for place in places if labels[place] == label]
-        for label in dict.fromkeys(labels[place] for place in places)
+    judged = {
+        aim.key: _judge(aim, candidates, frame, margin=comparison.margin, trained=trained.verified)
+        for aim in AIMS
     }
-    noise = Noise({setting.label: setting.runs for setting in settings})
-    judged = [
-        _judge(aim, comparison, settings, frame=frame, noise=noise, endings=endings) for aim in AIMS
-    ]
+    timed = _timed(candidates, AIMS[0])
+    if shift := drift.find_speed_shift(timed):
+        told.append(shift)
+    if len(timed) > 1 and drift.turns(timed):
+        told.append(OneAfterTheOther())
     comparison = replace(
-        comparison,
-        aims=tuple(finding for finding, _ in judged),
-        quality=next(
-            tuple(pairs) for finding, pairs in judged if finding.aim.key == "best_quality"
-        ),
+        comparison, aims=tuple(finding for finding, _ in judged.values()), limits=tuple(told)
     )
-    return decisions.decide(comparison, own, endings, options.memory_budget_gib)
+    tables = {key: table for key, (_, table) in judged.items()}
+    return decisions.decide(comparison, runs, by_label, tables, decisions.Wishes(
+        options.memory_budget_gib, options.baseline, options.full_steps))  # fmt: skip
+
+
+def _timed(candidates: _Candidates, aim: Aim) -> dict[str, list[Run]]:
+    """The runs of each setting with a speed that counts."""
+    _, kept = candidates.kept(aim)
+    found: dict[str, list[Run]] = {}
+    for place, (run, label) in enumerate(zip(candidates.runs, candidates.labels, strict=True)):
+        measured = run.metrics.get("steps_per_second") is not None
+        if place in kept and measured and not _is_disturbed(aim, run):
+            found.setdefault(label, []).append(run)
+    return found
+
+
+def _is_disturbed(aim: Aim, run: Run) -> bool:
+    """Whether something else made the numbers of a run for an aim."""
+    shared = run.metrics.get("memory_source") == "nvml_device_minus_baseline"
+    return bool(run.timing_untrusted) and (aim.of_speed or (aim.of_memory and shared))
 
 
 def _judge(
     aim: Aim,
-    comparison: Comparison,
-    settings: Sequence[_Setting],
-    *,
+    candidates: _Candidates,
     frame: pd.DataFrame,
-    noise: Noise,
-    endings: Mapping[str, Sequence[str]],
-) -> tuple[Finding, list[Contrast]]:
-    """What the numbers say about one aim, and every pair that was compared for it."""
-    samples = {setting.label: _sample(aim, setting, frame) for setting in settings}
-    measured = {label: sample for label, sample in samples.items() if sample}
-    standings = [Standing(label, tuple(sample.values())) for label, sample in measured.items()]
-    disturbed = tuple(
-        setting.label
-        for setting in settings
-        if aim.of_speed and all(run.timing_untrusted for run in setting.runs)
+    *,
+    margin: float,
+    trained: bool | None,
+) -> tuple[Finding, Contrasts]:
+    """What the numbers say about one aim, and what compares its settings pair by pair."""
+    keys, kept = candidates.kept(aim)
+    values: dict[str, list[tuple[int | None, float]]] = {}
+    counted: dict[str, list[Run]] = {}
+    others: dict[str, Standing] = {}
+    disturbed = dict.fromkeys(candidates.labels) if aim.of_speed or aim.of_memory else {}
+    for place, (run, label) in enumerate(zip(candidates.runs, candidates.labels, strict=True)):
+        if _is_disturbed(aim, run):
+            continue
+        disturbed.pop(label, None)
+        value = frame[aim.column].iloc[candidates.places[place]]
+        if pd.isna(value):
+            continue
+        if place not in kept:
+            before = others[label].values if label in others else ()
+            others[label] = Standing(label, (*before, float(value)))
+            continue
+        counted.setdefault(label, []).append(run)
+        values.setdefault(label, []).append((run.seed, float(value)))
+    table = Contrasts(
+        aim,
+        {label: _blocks(own, merge=aim.of_quality) for label, own in values.items()},
+        Noise(counted),
+        margin,
+        order=drift.turns(counted) if aim.of_speed and len(counted) > 1 else None,
     )
-    blocks = comparison.blocks(speed=aim.of_speed, memory=aim.of_memory, quality=aim.of_quality)
+    finding = _find(
+        aim,
+        table,
+        keys=keys,
+        others=others,
+        disturbed=tuple(disturbed),
+        candidates=candidates,
+        trained=trained,
+    )
+    return finding, table
 
-    def finding(outcome: Outcome, ranking: Sequence[Standing], **more: object) -> Finding:
-        values = {"choice": None, "certainty": "no", "untrusted": disturbed} | more
-        return Finding(aim=aim, outcome=outcome, ranking=tuple(ranking), **values)  # type: ignore[arg-type]
 
-    if not standings:
-        return finding("not measured", ()), []
-    if blocks and len(standings) > 1:
-        return finding("blocked", standings, blocks=blocks), []
-    ranking = sorted(standings, key=lambda one: one.mean, reverse=aim.higher_is_better)
-    first, *others = ranking
-    ended = {"runs": len(endings[first.label]), "unfinished": _unfinished(endings[first.label])}
-    if not others:
-        return finding("alone", ranking, choice=first.label, **ended), []
-    pairs = _contrasts(aim, ranking, measured, noise, comparison.margin)
-    contrasts = tuple(one for one in pairs if one.first == first.label)
-    tied = tuple(one.label for one in ranking if one.mean == first.mean)
+def _blocks(values: Sequence[tuple[int | None, float]], *, merge: bool) -> dict[Hashable, float]:
+    """A setting's value in each block: of each seed, or of each repeat of each seed.
+
+    The same seed twice is one value of quality, and two of what it costs.
+    """
+    by_seed: dict[int | None, list[float]] = {}
+    for seed, value in values:
+        by_seed.setdefault(seed, []).append(value)
+    if merge:
+        return {seed: fmean(own) for seed, own in by_seed.items()}
+    return {(seed, number): one for seed, own in by_seed.items() for number, one in enumerate(own)}
+
+
+def _find(
+    aim: Aim,
+    table: Contrasts,
+    *,
+    keys: tuple[str, ...],
+    others: Mapping[str, Standing],
+    disturbed: tuple[str, ...],
+    candidates: _Candidates,
+    trained: bool | None,
+) -> Finding:
+    left_out = tuple(label for label in others if label not in table.samples)
+    ranking = table.ranking()
+
+    def finding(outcome: Outcome, standings: Sequence[Standing], **more: object) -> Finding:
+        values = {
+            "choice": None,
+            "certainty": "no",
+            "untrusted": disturbed,
+            "left_out": left_out,
+            "blocks": keys if left_out else (),
+        } | more
+        return Finding(aim=aim, outcome=outcome, ranking=tuple(standings), **values)  # type: ignore[arg-type]
+
+    if not ranking:
+        return finding("not measured", ())
+    if len(ranking) == 1 and left_out:
+        return finding("blocked", [*ranking, *(others[label] for label in left_out)])
+    first = ranking[0]
+    endings = candidates.endings[first.label]
+    ended = {"runs": len(endings), "unfinished": _unfinished(endings)}
+    if len(ranking) == 1:
+        return finding("alone", ranking, choice=first.label, **ended)
+    contrasts = table.against(first.label, [one.label for one in ranking[1:]], better=True)
+    if aim is QUALITY and trained is not False:
+        return finding("one training", ranking, contrasts=contrasts)
+    tied = tuple(one.label for one in ranking if one.values == first.values)
     if len(tied) > 1:
-        return finding("tied", ranking, contrasts=contrasts, tied=tied), pairs
-    certainty = _certainty(contrasts)
+        return finding("tied", ranking, contrasts=contrasts, tied=tied)
+    certainty = certainty_of(contrasts)
     found = finding(
         "ranked",
         ranking,
         # Quality is no reason to choose where the difference lies within noise.
-        choice=None if aim.key == "best_quality" and certainty == "no" else first.label,
+        choice=None if aim is QUALITY and certainty == "no" else first.label,
         certainty=certainty,
         contrasts=contrasts,
         **ended,
     )
-    needed = decisions.seeds_to_decide(
-        found, measured, comparison.margin, noise.examples(first.label) if aim.of_quality else 0
-    )
-    return replace(found, more_seeds=needed), pairs
+    return replace(found, more_seeds=decisions.seeds_to_decide(found, table))
 
 
-def _certainty(contrasts: Sequence[Contrast]) -> Certainty:
+def certainty_of(contrasts: Sequence[Contrast]) -> Certainty:
+    """How sure it is that the first setting of all contrasts is the best."""
     if not all(contrast.apart for contrast in contrasts):
         return "no"
     return "yes" if all(contrast.over_runs for contrast in contrasts) else "single runs"
 
 
-def _sample(aim: Aim, setting: _Setting, frame: pd.DataFrame) -> dict[object, float]:
-    """A value for each run, for quality the mean of each seed: the same seed twice is one seed."""
-    values: dict[object, list[float]] = {}
-    column = frame[aim.column]
-    for run, place in zip(setting.runs, setting.places, strict=True):
-        if aim.of_speed and run.timing_untrusted:
-            continue
-        value = column.iloc[place]
-        if not pd.isna(value):
-            values.setdefault(run.seed if aim.of_quality else place, []).append(float(value))
-    return {key: fmean(own) for key, own in values.items()}
-
-
-def _contrasts(
-    aim: Aim,
-    ranking: Sequence[Standing],
-    samples: Mapping[str, Mapping[object, float]],
-    noise: Noise,
-    margin: float,
-) -> list[Contrast]:
-    """Compares the settings pair by pair, the better one first, and corrects for their number."""
-    first, *others = ranking
-    everyone = len(ranking) <= MANY_SETTINGS
-    pairs = list(combinations(ranking, 2)) if everyone else [(first, other) for other in others]
-    family = len(ranking) * (len(ranking) - 1) // 2
-    # Costs are compared as ratios, quality as a difference.
-    ratio = aim.key != "best_quality" and all(min(one.values) > 0 for one in ranking)
-    tests = [compare(samples[one.label], samples[two.label], ratio=ratio) for one, two in pairs]
-    known = [test.p_value for test, _ in tests if test]
-    differ = iter(holm(known, family))
-    quality = aim.key == "best_quality"
-    equal = iter(
-        holm([test.equivalence_p(margin) for test, _ in tests if test and quality], family)
+def _rank_trainings(
+    parts: Sequence[Comparison], runs: Sequence[Run], frame: pd.DataFrame, options: Options
+) -> Finding | None:
+    """Ranks the comparisons by quality, where they are different trainings on the same data."""
+    places = [place for part in parts for place in part.places if runs[place].completed]
+    names = {
+        place: ", ".join(f"{key} = {value}" for key, value in part.facets)
+        for part in parts
+        for place in part.places
+    }
+    chosen, labels = [runs[place] for place in places], [names[place] for place in places]
+    if len(set(labels)) < 2:
+        return None
+    *_, quality, _ = limits.find_blocks(chosen, labels)
+    candidates = _Candidates(
+        runs=tuple(chosen),
+        labels=tuple(labels),
+        places=tuple(places),
+        blocks={"speed": (), "memory": (), "quality": quality},
+        endings={
+            label: [runs[at].status for at in names if names[at] == label]
+            for label in dict.fromkeys(names.values())
+        },
     )
-    found = []
-    for (one, two), (test, paired) in zip(pairs, tests, strict=True):
-        estimate = one.mean / two.mean if ratio else one.mean - two.mean
-        over = None
-        if test:
-            over = test.interval.exp() if ratio else test.interval
-        within = noise.within(aim, one.label, two.label, estimate)
-        p_value = next(differ) if test else None
-        same = next(equal) if test and quality else None
-        found.append(
-            Contrast(
-                first=one.label,
-                second=two.label,
-                scale="ratio" if ratio else "difference",
-                estimate=estimate if over is None else over.estimate,
-                over_runs=over,
-                paired=paired,
-                spread=test.error * math.sqrt(_pairs(samples[one.label], samples[two.label]))
-                if test
-                else None,
-                within_runs=within,
-                p_value=p_value,
-                equivalent=None
-                if same is None
-                else same < 1 - CONFIDENCE and _inside(within, margin),
-                ranges_overlap=ranges_overlap(one.values, two.values),
-                apart=_is_apart(aim, estimate, ratio, p_value, within),
-            )
-        )
-    return found
-
-
-def compare(
-    first: Mapping[object, float], second: Mapping[object, float], *, ratio: bool
-) -> tuple[TTest | None, bool]:
-    """Tests two settings, paired where they share seeds; of logarithms for a ratio."""
-    transform = math.log if ratio else float
-    shared = [key for key in first if key in second]
-    if len(shared) > 1:
-        return paired_test([transform(first[key]) - transform(second[key]) for key in shared]), True
-    one, two = ([transform(value) for value in side.values()] for side in (first, second))
-    return welch_test(one, two), False
-
-
-def _pairs(first: Mapping[object, float], second: Mapping[object, float]) -> float:
-    """How many pairs two samples stand for; unpaired, as many as would have their error."""
-    shared = sum(key in second for key in first)
-    return shared if shared > 1 else harmonic_mean((len(first), len(second)))
-
-
-def _is_apart(
-    aim: Aim, estimate: float, ratio: bool, p_value: float | None, within: Interval | None
-) -> bool:
-    nothing = 1.0 if ratio else 0.0
-    if p_value is not None:
-        beyond_examples = not aim.of_quality or within is None or within.excludes(nothing)
-        return p_value < 1 - CONFIDENCE and beyond_examples
-    if aim.of_quality or not ratio:
-        return False  # one seed cannot show the noise between seeds
-    far = max(estimate, 1 / estimate) >= CLOSE_RATIO
-    return far and (within is None or within.excludes(nothing))
-
-
-def _inside(interval: Interval | None, margin: float) -> bool:
-    return interval is None or (interval.low > -margin and interval.high < margin)
+    margin = options.equivalence_margin / 100
+    return _judge(QUALITY, candidates, frame, margin=margin, trained=False)[0]
 
 
 def _unfinished(statuses: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -5,10 +5,12 @@ from typing import Any, Literal
 
 from analysis.findings.comparisons import Facets, effective_batch, pair_of
 from analysis.findings.facts import (
+    Collapsed,
     CutTexts,
     Differs,
     DisturbedTiming,
     Limit,
+    MissingSeeds,
     NewerRecords,
     NotAsAsked,
     OneSeed,
@@ -19,10 +21,14 @@ from analysis.findings.facts import (
     StillRunning,
     UncommittedCode,
 )
+from analysis.findings.thresholds import MARGIN
 from analysis.findings.units import BYTES_PER_GIB
 from analysis.reading.runs import Run
 from batchopt.record.documents import RECORD_VERSION
 from batchopt.record.statuses import Status
+
+COLLAPSED = 0.8
+"""A last ROUGE below this share of the best is told."""
 
 SHARED_GPU_GIB = 1.0
 """Memory held on a GPU before the run that suggests that somebody else uses it."""
@@ -78,6 +84,26 @@ def find_blocks(
         for fact, holders in (memory | quality).items()
     ]
     return tuple(machine), tuple(memory), tuple(quality), limits
+
+
+def main_group(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> set[int]:
+    """The places of the runs that agree in some facts: the group with most settings, then runs.
+
+    A fact that is not known of a run agrees with every value.
+    """
+    reads = [{**_MACHINE, **_MEMORY, **_QUALITY}[key] for key in keys]
+    signatures = [tuple(read(run) for read in reads) for run in runs]
+    best: tuple[int, int, set[int]] = (0, 0, set())
+    for wanted in dict.fromkeys(sorted(signatures, key=lambda one: sum(v is None for v in one))):
+        members = {
+            place
+            for place, own in enumerate(signatures)
+            if all(a is None or b is None or a == b for a, b in zip(own, wanted, strict=True))
+        }
+        size = (len({labels[place] for place in members}), len(members))
+        if size > best[:2]:
+            best = (*size, members)
+    return best[2]
 
 
 def _differences(
@@ -145,6 +171,14 @@ def limits_of_comparison(runs: Sequence[Run], labels: Sequence[str]) -> Iterator
     seeds: dict[str, set[int | None]] = {}
     for run, label in zip(runs, labels, strict=True):
         seeds.setdefault(label, set()).add(run.seed)
+    everyone = set().union(*seeds.values()) - {None}
+    for label, own in seeds.items():
+        if missing := everyone - own:
+            yield MissingSeeds(label, tuple(sorted(seed for seed in missing if seed is not None)))
+    for run, label in zip(runs, labels, strict=True):
+        best, last = run.metrics.get("best_rouge_f1"), run.metrics.get("rouge_f1")
+        if best and last is not None and last < COLLAPSED * best and best - last > MARGIN / 100:
+            yield Collapsed(label, run.seed, best, last)
     single = [label for label, own in seeds.items() if len(own) == 1]
     if single:
         yield OneSeed(tuple(single), everyone=len(single) == len(seeds))

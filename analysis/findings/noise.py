@@ -1,41 +1,36 @@
-"""How much a run varies in itself: over its validation examples, its steps, its course.
+"""How much single runs vary in themselves: over their validation examples, and over their steps.
 
-This is what single runs can show. It leaves out how much runs vary from each other, and says
-nothing of that.
+This is what one run can show. It leaves out how much runs vary from each other.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.facts import Aim
-from analysis.findings.statistics import Interval, paired_bootstrap, ratio_of_means
+from analysis.findings.statistics import Interval, paired_bootstrap, ratio_of_paired_sums
 from analysis.reading.runs import Run
-
-PARTS = 10
-"""Of a run's course, for the peak of its memory in each."""
 
 
 class Noise:
-    """Answers for the settings of one comparison; reads and computes only what is asked for."""
+    """Measures the noise within the runs of one comparison; computes on demand."""
 
     def __init__(self, runs: Mapping[str, Sequence[Run]]) -> None:
         self._runs = runs
-        self._steps = cache(self._read_steps)
-        self._peaks = cache(self._read_peaks)
         self._scores = cache(self._read_scores)
 
     def within(self, aim: Aim, first: str, second: str, estimate: float) -> Interval | None:
         """The interval of first against second over what varies within runs; None: not known.
 
         Args:
-            aim: Of quality: a difference of ROUGE F1; of speed or memory: a ratio.
+            aim: Of quality: a difference of ROUGE F1; of speed: a ratio.
             first: Label of a setting.
             second: Label of another one.
-            estimate: What the interval is to lie round.
+            estimate: What the interval of a difference is to lie round.
         """
         match aim.key:
             case "best_quality":
@@ -45,15 +40,31 @@ class Noise:
                     return None
                 return paired_bootstrap(differences).around(estimate)
             case "fastest":
-                # Times, so the other way round.
-                return ratio_of_means(self._steps(second), self._steps(first))
-            case "least_memory":
-                return ratio_of_means(self._peaks(first), self._peaks(second))
+                return self._speed_ratio(first, second)
         return None
 
-    def examples(self, label: str) -> int:
-        """How many validation examples a setting was scored on; 0: not known."""
-        return max(map(len, self._scores(label).values()), default=0)
+    def examples(self, label: str) -> int | None:
+        """How many validation examples a setting was scored on; None: not known."""
+        return max(map(len, self._scores(label).values()), default=None)
+
+    def _speed_ratio(self, first: str, second: str) -> Interval | None:
+        """The ratio of two speeds over the steps that both took, in a seed that both ran.
+
+        The same step has the same examples in every setting, so that their times are pairs.
+        """
+        one, two = (
+            {run.seed: run for run in self._runs[label] if not run.timing_untrusted}
+            for label in (first, second)
+        )
+        for seed in one:
+            if seed in two:
+                mine, theirs = step_times(one[seed]), step_times(two[seed])
+                shared = sorted(mine.keys() & theirs.keys())
+                # Times, so the other way round.
+                return ratio_of_paired_sums(
+                    [theirs[step] for step in shared], [mine[step] for step in shared]
+                )
+        return None
 
     def _differences(self, first: str, second: str) -> NDArray[np.float64] | None:
         """Differences of ROUGE F1 of shape (seeds, examples), over what both settings have."""
@@ -66,21 +77,6 @@ class Noise:
             return None
         order = sorted(examples)
         return np.array([[one[seed][name] - two[seed][name] for name in order] for seed in seeds])
-
-    def _read_steps(self, label: str) -> list[float]:
-        """Seconds of an optimizer step, in the mean between two logged ones, after the warm-up.
-
-        Means over several steps, which depend on each other less than single steps do.
-        """
-        return [
-            duration
-            for run in self._runs[label]
-            if not run.timing_untrusted
-            for duration in step_times(run)
-        ]
-
-    def _read_peaks(self, label: str) -> list[float]:
-        return [peak for run in self._runs[label] for peak in part_peaks(run)]
 
     def _read_scores(self, label: str) -> dict[int | None, dict[str, float]]:
         """ROUGE F1 of each example, by seed; the mean where a seed was run again."""
@@ -97,21 +93,12 @@ class Noise:
         }
 
 
-def step_times(run: Run) -> list[float]:
-    """Seconds of an optimizer step between each two logged ones, without the first steps."""
-    left_out = run.metrics.get("warmup_steps_left_out") or 0
-    step, clock = (
-        np.asarray([row[name] for row in run.training]) for name in ("step", "train_time_s")
-    )
-    steady = step >= left_out
-    steps, seconds = np.diff(step[steady]), np.diff(clock[steady])
-    forward = (steps > 0) & (seconds > 0)
-    return [float(value) for value in seconds[forward] / steps[forward]]
-
-
-def part_peaks(run: Run) -> list[float]:
-    """The peak of the sampled memory in each part of the training, in bytes."""
-    samples = np.asarray([row["memory_bytes"] for row in run.memory if row["training"] > 0])
-    if len(samples) < 2 * PARTS:
-        return []
-    return [float(part.max()) for part in np.array_split(samples, PARTS)]
+def step_times(run: Run) -> dict[tuple[int, int], float]:
+    """Seconds of training between each two logged steps after the warm-up, by these two steps."""
+    left_out = run.metrics.get("warmup_steps_left_out")
+    steady = [row for row in run.training if left_out is None or row["step"] >= left_out]
+    return {
+        (int(before["step"]), int(after["step"])): after["train_time_s"] - before["train_time_s"]
+        for before, after in pairwise(steady)
+        if after["step"] > before["step"] and after["train_time_s"] > before["train_time_s"]
+    }

@@ -6,12 +6,18 @@ what equal trainings give; so the three lines of a t test are here, and tests ho
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+MIN_FREEDOM = 2
+"""From this many degrees of freedom on the pooled noise speaks for a single block."""
+
+MIN_PAIRS = 8
+"""Of fewer paired times no interval is made."""
 
 RESAMPLES = 2000
 """The ends of a 95 % interval then move by about 2 % of its width from seed to seed."""
@@ -125,6 +131,220 @@ def _t_test(estimate: float, error: float, freedom: float, confidence: float) ->
     return TTest(interval, p_value, error, freedom)
 
 
+def block_spread(samples: Sequence[Mapping[Hashable, float]]) -> tuple[float, int] | None:
+    """How much the values of a randomized block design vary beside settings and blocks.
+
+    The model is value = setting + block + noise, fitted by least squares; blocks may be missing
+    for some settings. Pooling the noise over all settings is what gives few blocks their power.
+
+    Args:
+        samples: For each setting its value in each block.
+
+    Returns:
+        The standard deviation of the noise of one value, and its degrees of freedom; None where
+        nothing is left to estimate it from.
+
+    Source: Montgomery, Design and Analysis of Experiments, chapter 4.
+    """
+    cells = [
+        (setting, block, value)
+        for setting, own in enumerate(samples)
+        for block, value in own.items()
+    ]
+    blocks = {block: place for place, block in enumerate(dict.fromkeys(b for _, b, _ in cells))}
+    design = np.zeros((len(cells), len(samples) + len(blocks)))
+    for row, (setting, block, _) in enumerate(cells):
+        design[row, setting] = design[row, len(samples) + blocks[block]] = 1
+    values = np.array([value for _, _, value in cells])
+    if not len(values):
+        return None
+    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    freedom = len(values) - int(rank)
+    if freedom < 1:
+        return None
+    residuals = values - design @ solution
+    squares = float(residuals @ residuals)
+    # What is left of equal values is rounding.
+    tiny = (1e-12 * float(np.abs(values).max())) ** 2 * len(values)
+    return (math.sqrt(squares / freedom) if squares > tiny else 0.0), freedom
+
+
+def block_effects(samples: Sequence[Mapping[Hashable, float]]) -> list[float] | None:
+    """The mean of each setting, as if each had been measured in every block.
+
+    Returns:
+        None where some settings share no block with the others, not even by way of a third one.
+    """
+    blocks = {
+        block: place
+        for place, block in enumerate(dict.fromkeys(block for own in samples for block in own))
+    }
+    rows, values = [], []
+    for setting, own in enumerate(samples):
+        for block, value in own.items():
+            row = np.zeros(len(samples) + len(blocks))
+            row[setting] = row[len(samples) + blocks[block]] = 1
+            rows.append(row)
+            values.append(value)
+    if not rows:
+        return None
+    solution, _, rank, _ = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)
+    if rank < len(samples) + len(blocks) - 1:
+        return None
+    level = float(solution[len(samples) :].mean())
+    return [float(effect) + level for effect in solution[: len(samples)]]
+
+
+def block_test(
+    differences: Sequence[float], spread: tuple[float, int] | None, confidence: float = 0.95
+) -> TTest | None:
+    """Tests whether differences within blocks, shape (n,), have the mean zero.
+
+    Args:
+        differences: Of two settings, one for each block that both have.
+        spread: Of `block_spread`, over all settings. Where these two vary more from each other
+            than the pooled noise says, their own spread counts.
+        confidence: Of the interval.
+
+    Returns:
+        None for no difference, and for one where the spread is not known with two degrees of
+        freedom.
+    """
+    own = paired_test(differences, confidence)
+    if spread is None or not differences or (own is None and spread[1] < MIN_FREEDOM):
+        return own
+    deviation, freedom = spread
+    pooled = deviation * math.sqrt(2 / len(differences))
+    error = pooled if own is None else max(own.error, pooled)
+    return _t_test(statistics.fmean(differences), error, freedom, confidence)
+
+
+def trend_tests(
+    samples: Sequence[Sequence[tuple[float, float]]], confidence: float = 0.95
+) -> Callable[[int, int], TTest] | None:
+    """Tests settings that were measured one after another, corrected for a steady drift.
+
+    The model is value = setting + slope * time + noise: an analysis of covariance.
+
+    Args:
+        samples: For each setting its (time, value) pairs.
+        confidence: Of the intervals.
+
+    Returns:
+        A function that tests mean(first) - mean(second) at one time, by their places; None where
+        there are too few values.
+    """
+    cells = [(setting, *pair) for setting, own in enumerate(samples) for pair in own]
+    count = len(samples)
+    design = np.zeros((len(cells), count + 1))
+    for row, (setting, time, _) in enumerate(cells):
+        design[row, setting], design[row, count] = 1, time
+    values = np.array([value for *_, value in cells])
+    freedom = len(cells) - count - 1
+    if freedom < 1 or np.linalg.matrix_rank(design) < count + 1:
+        return None
+    inverse = np.linalg.inv(design.T @ design)
+    solution = inverse @ design.T @ values
+    residuals = values - design @ solution
+    variance = float(residuals @ residuals) / freedom
+
+    def test(first: int, second: int) -> TTest:
+        contrast = np.zeros(count + 1)
+        contrast[first], contrast[second] = 1, -1
+        error = math.sqrt(max(0.0, variance * float(contrast @ inverse @ contrast)))
+        return _t_test(float(contrast @ solution), error, freedom, confidence)
+
+    return test
+
+
+def ratio_of_paired_sums(
+    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
+) -> Interval | None:
+    """sum(first) / sum(second) of positive values that are paired and follow each other in time.
+
+    The error of the logarithm is that of the mean of first/mean(first) - second/mean(second)
+    (delta method), from a circular block bootstrap: neighbours depend on each other, so stretches
+    of them are drawn. With as many blocks as the interval has degrees of freedom, Student's
+    quantile makes up for their small number.
+
+    Args:
+        first: Shape (n,).
+        second: Shape (n,).
+        confidence: Of the interval.
+
+    Returns:
+        None for fewer than `MIN_PAIRS` pairs.
+
+    Source: Politis, Romano 1992, A circular block-resampling procedure for stationary data;
+    Flegal, Jones 2010, https://doi.org/10.1214/09-AOS735 (blocks of sqrt(n), Student's quantile).
+    """
+    count = len(first)
+    if count < MIN_PAIRS:
+        return None
+    one, two = np.asarray(first, float), np.asarray(second, float)
+    shares = one / one.mean() - two / two.mean()
+    size = max(2, round(count**0.5))
+    blocks = count / size
+    # The variance over all draws of circular blocks has a closed form: no drawing is needed.
+    circular = np.concatenate([shares, shares[: size - 1]])
+    sums = np.cumsum(np.concatenate([[0.0], circular]))
+    means = (sums[size:] - sums[:-size]) / size
+    variance = float(means.var()) / (blocks - 1)
+    freedom = blocks - 1
+    # A short series does not show how long its memory is: an AR(1) process is the floor.
+    spread = float(shares.var(ddof=1))
+    if spread > 0:
+        memory = float(shares[1:] @ shares[:-1]) / (spread * (count - 1))
+        memory = min(max(0.0, memory + (1 + 3 * memory) / count), 0.95)  # Kendall's correction
+        worth = max(2.5, count * (1 - memory) / (1 + memory))  # independent pairs of as much
+        variance, freedom = max(variance, spread / worth), min(freedom, worth - 1)
+    logarithm = math.log(float(one.sum() / two.sum()))
+    return _t_test(logarithm, math.sqrt(variance), freedom, confidence).interval.exp()
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A change of level in a series."""
+
+    place: int
+    """The first value after it."""
+    change: float
+    """Mean after it less mean before it."""
+    p_value: float
+
+
+def find_shift(values: Sequence[float], draws: int = 2000) -> Shift | None:
+    """Finds the split of a series, shape (n,), that separates two levels best.
+
+    The p-value is the share of random orders with a split as strong (permutation test): it
+    accounts for the search.
+
+    Returns:
+        None for fewer than six values, or values that are all equal.
+    """
+    count = len(values)
+    if count < 6:
+        return None
+    series = np.asarray(values, float) - float(np.mean(values))
+    if float(np.abs(series).max()) == 0:
+        return None
+    places = np.arange(2, count - 1)
+    weights = 1 / np.sqrt(places * (count - places) / count)
+
+    def strength(orders: NDArray[np.float64]) -> NDArray[np.float64]:
+        # The distance of the two means over its error, for each split.
+        sums = np.cumsum(orders, axis=-1)[..., places - 1]
+        return np.abs(sums) * weights
+
+    own = strength(series)
+    generator = np.random.default_rng(0)
+    shuffled = generator.permuted(np.tile(series, (draws, 1)), axis=1)
+    as_strong = int((strength(shuffled).max(axis=1) >= own.max() - 1e-12).sum())
+    place = int(places[int(own.argmax())])
+    change = float(series[place:].mean() - series[:place].mean())
+    return Shift(place, change, (as_strong + 1) / (draws + 1))
+
+
 def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     """Corrects p-values, shape (n,), for their number, so that one false alarm in all is rare.
 
@@ -174,33 +394,6 @@ def paired_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(differences.mean()), float(low), float(high), confidence)
-
-
-def ratio_of_means(
-    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
-) -> Interval | None:
-    """mean(first) / mean(second) of positive values, shapes (n,) and (m,), with its interval.
-
-    The error of the logarithm of a mean is the mean's relative error (delta method).
-
-    Returns:
-        None where either side has fewer than two values.
-    """
-    if min(len(first), len(second)) < 2:
-        return None
-    sides = [np.asarray(side) for side in (first, second)]
-    means = [float(side.mean()) for side in sides]
-    relative = [
-        float(side.var(ddof=1)) / mean**2 / len(side)
-        for side, mean in zip(sides, means, strict=True)
-    ]
-    logarithm = math.log(means[0] / means[1])
-    return _welch(logarithm, relative, [len(first), len(second)], confidence).interval.exp()
-
-
-def ranges_overlap(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether some value of one side lies within the range of the other."""
-    return min(first) <= max(second) and min(second) <= max(first)
 
 
 def pairs_to_tell(

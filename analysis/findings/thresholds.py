@@ -6,3 +6,6 @@ of each setting does not show how much runs vary."""
 
 MARGIN = 0.5
 """ROUGE points of 100 that do not matter, unless equivalence_margin says otherwise."""
+
+MATTERS_RATIO = 1.01
+"""Speed or memory nearer than this is never ranked, however sure the difference."""

@@ -56,6 +56,9 @@ class Run:
     """ROUGE F1 of each of them."""
     config: Mapping[str, str] = field(default_factory=dict)
     """The composed config as dotted keys and plain values; empty if it was never composed."""
+    started_at: str | None = None
+    """ISO 8601."""
+    ended_at: str | None = None
     newer_schema: int | None = None
     """The version of a record that is newer than this analysis."""
     directory: Path | None = None
@@ -178,6 +181,8 @@ def _read_run(directory: Path, sweep: str, planned: PlannedRun | None) -> Run:
         examples=tuple(name for name, _ in scored),
         scores=tuple(score for _, score in scored),
         config=parse_config(read_config(directory / ".hydra" / "config.yaml")),
+        started_at=record.started_at if record else None,
+        ended_at=record.ended_at if record else None,
         newer_schema=record.schema_version
         if record and record.schema_version > RECORD_VERSION
         else None,

@@ -15,7 +15,7 @@ NAME = "best.yaml"
 def choose(
     findings: Findings, runs: Sequence[Run], labels: Sequence[str], aim: str, *, anyway: bool
 ) -> int:
-    """The place of a run that shows what is to be adopted under an aim.
+    """Finds a run with the setting to adopt under an aim; returns its place.
 
     Raises:
         RequestError: There is no such aim, or the data cannot decide and `anyway` is not asked for.
@@ -24,7 +24,7 @@ def choose(
     if aim not in keys:
         raise RequestError(f"adopt is {aim!r}; it must be one of {', '.join(keys)}")
     found = [one for part in findings.comparisons for one in part.aims if one.aim.key == aim]
-    # Of a comparison that is not decided, what was best in it, but only if a person insists.
+    # An undecided comparison has its best observed setting, for adopt_anyway.
     names = [one.choice or (one.ranking[0].label if one.ranking else None) for one in found]
     chosen = [
         next(place for place, run in enumerate(runs) if labels[place] == name and run.completed)
@@ -33,7 +33,8 @@ def choose(
     ]
     if not chosen:
         raise RequestError(f"adopt={aim}: {en.refusal(findings, aim)}")
-    decided = all(one.choice and one.certainty != "no" for one in found)
+    # What one run of each setting suggests is not decided either.
+    decided = all(one.choice and one.certainty == "yes" for one in found)
     agreed = len({str(preset_of(runs[place])) for place in chosen}) == 1
     if not anyway and not (decided and agreed):
         raise RequestError(

@@ -1,7 +1,7 @@
 """Makes the report from the findings: one document, which markdown and html render.
 
-Every sentence that ranks comes from `findings`; here it is only set. No dates and no file order
-of the moment: the same runs give the same report.
+Every conclusion comes from `findings`. Nothing depends on the date or on the order of files: the
+same runs give the same report.
 """
 
 import shlex
@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.findings.comparisons import other_words, override_key, setting_words
-from analysis.findings.facts import Comparison, Finding, Findings
-from analysis.findings.frame import TARGET_FRACTION
-from analysis.findings.thresholds import CLOSE_RATIO
+from analysis.findings.convergence import TARGET_FRACTION
+from analysis.findings.facts import Comparison, Findings
+from analysis.findings.thresholds import CLOSE_RATIO, MATTERS_RATIO
 from analysis.reading.runs import Run, Sweep
 from analysis.report import charts
 from analysis.report.charts import Setting, group_settings, name_tokenizers
@@ -31,7 +31,7 @@ from analysis.report.document import (
     Table,
     Text,
 )
-from analysis.report.table import build_table
+from analysis.report.table import build_runs, build_settings
 from analysis.words import texts
 from analysis.words.language import WORDS
 from analysis.words.numbers import number
@@ -43,10 +43,13 @@ MAX_COMPARISONS = 12
 """More than this nobody reads one by one."""
 
 MAX_INCOMPLETE = 30
-"""Runs whose end is told; of a large sweep the file of results holds the rest."""
+"""Runs without completion that are listed; the file of results has all."""
+
+TOLD = ("fastest", "least_memory", "least_energy")
+"""The aims that the report tells; quality is a check, and the others follow from these."""
 
 MAX_SEEDS = 10
-"""More are not proposed, whatever would decide."""
+"""The report proposes at most this many seeds."""
 
 LOG_LINES = 20
 """Of a run that did not complete: as much of the log's end as usually says why."""
@@ -63,16 +66,15 @@ def build_document(
 ) -> Document:
     """Makes the whole report."""
     settings = group_settings(runs, frame, labels)
-    table = build_table(runs, frame, labels, findings, language)
     sections = (
-        ("short", texts.IN_SHORT, _recommendations(runs, findings, language)),
-        ("setting", texts.WHAT_WAS_RUN, _what_was_run(sweeps, runs, language)),
-        ("results", texts.RESULTS, _results(table, settings, language)),
+        ("short", texts.IN_SHORT, _in_short(runs, findings, language)),
         ("findings", texts.FINDINGS, _findings(findings, language)),
-        ("incomplete", texts.INCOMPLETE, _incomplete(runs, labels, language)),
+        ("figures", texts.FIGURES, _figures(settings, findings, language)),
         ("limits", texts.LIMITS, _limits(findings, language)),
-        ("measured", texts.MEASURED, _measured(runs, findings, language)),
         ("next", texts.NEXT, _next_commands(sweeps, runs, labels, findings, language)),
+        ("setting", texts.WHAT_WAS_RUN, _what_was_run(sweeps, runs, language)),
+        ("measured", texts.MEASURED, _measured(runs, findings, language)),
+        ("runs", texts.RUNS, _runs(runs, frame, labels, language)),
     )
     return Document(
         title=texts.TITLE.say(language),
@@ -86,44 +88,36 @@ def build_document(
     )
 
 
-def _recommendations(
-    runs: Sequence[Run], findings: Findings, language: Language
-) -> Iterable[Block]:
-    yield Paragraph(
-        texts.COMPLETED_OF.say(
-            language, completed=sum(run.completed for run in runs), planned=len(runs)
-        )
-    )
-    heads = (texts.HEAD_AIM, texts.HEAD_SETTING, texts.HEAD_OBSERVED, texts.HEAD_DECIDED)
+def _in_short(runs: Sequence[Run], findings: Findings, language: Language) -> Iterable[Block]:
+    """Yields the answer, the command that finishes the sweep, and one row a setting."""
+    words = WORDS[language]
     tokenizer = name_tokenizers(runs, language)
     for comparison in _shown(findings):
         yield from _heading(comparison, language)
-        yield Table(
-            tuple(head.say(language, tokenizer=tokenizer) for head in heads),
-            tuple(_row(finding, language) for finding in comparison.aims),
+        yield Paragraph(
+            tuple(
+                Strong(part) if place % 2 else part
+                for place, part in enumerate(words.answer(comparison))
+                if part
+            )
         )
+        if comparison is findings.comparisons[0]:
+            yield from _resume(findings, language)
+        yield build_settings(comparison, tokenizer, language)
     if len(findings.comparisons) > MAX_COMPARISONS:
         yield Paragraph(
             texts.COMPARISONS_CUT.say(
                 language, shown=MAX_COMPARISONS, all=len(findings.comparisons)
             )
         )
-    yield Paragraph(texts.DECIDED_NOTE.say(language, limit=number(100 * (CLOSE_RATIO - 1), 1)))
+    yield Paragraph((texts.TABLE_NOTE.say(language), " ", texts.EVERY_NUMBER.say(language),
+                     Inline(RESULTS_FILE), "."))  # fmt: skip
 
 
-def _row(finding: Finding, language: Language) -> tuple[Text, ...]:
-    """One aim: its choice, what was observed, and how sure it is."""
-    words = WORDS[language]
-    leader = next((one for one in finding.ranking if one.label == finding.choice), None)
-    none = texts.NO_RECOMMENDATION
-    if finding.contrasts and all(one.equivalent for one in finding.contrasts):
-        none = texts.ALL_THE_SAME
-    return (
-        words.aim_title(finding.aim.key),
-        finding.choice or none.say(language),
-        f"{number(leader.mean)} {words.aim_unit(finding.aim.key)}" if leader else "",
-        words.certainty(finding.certainty),
-    )
+def _resume(findings: Findings, language: Language) -> Iterable[Block]:
+    for sweep, count in findings.unfinished:
+        yield Paragraph(WORDS[language].unfinished(count))
+        yield Code(_command("batchopt.resume", sweep))
 
 
 def _shown(findings: Findings) -> tuple[Comparison, ...]:
@@ -165,16 +159,9 @@ def _what_was_run(
     ]
 
 
-def _results(table: Table, settings: Sequence[Setting], language: Language) -> Sequence[Block]:
-    note = [texts.BEST_NOTE.say(language)] if table.best else []
-    return [
-        table,
-        Paragraph((" ".join([*note, texts.EVERY_NUMBER.say(language)]), Inline(RESULTS_FILE), ".")),
-        *_figures(settings, language),
-    ]
-
-
-def _figures(settings: Sequence[Setting], language: Language) -> Iterable[Figure]:
+def _figures(
+    settings: Sequence[Setting], findings: Findings, language: Language
+) -> Iterable[Figure]:
     drawn = settings[: charts.MAX_SETTINGS]
     cut = (
         [texts.SETTINGS_CUT.say(language, shown=len(drawn), all=len(settings))]
@@ -192,7 +179,7 @@ def _figures(settings: Sequence[Setting], language: Language) -> Iterable[Figure
             "training_curves",
             texts.CURVES_TITLE,
             texts.CURVES_CAPTION,
-            charts.training_curves(drawn, language),
+            charts.training_curves(drawn, findings.comparisons[0].target, language),
         ),
         (
             "step_time",
@@ -213,30 +200,62 @@ def _findings(findings: Findings, language: Language) -> Iterable[Block]:
     words = WORDS[language]
     for comparison in _shown(findings):
         yield from _heading(comparison, language)
+        told = [one for one in comparison.aims if one.aim.key in TOLD and one.ranking]
         bullets: list[Text] = [
             (
-                Strong(words.aim_title(finding.aim.key)),
-                f": {words.reason(finding)} {words.more_seeds(finding)}".rstrip(),
+                Strong(words.aim_title(one.aim.key)),
+                f": {' '.join([words.in_one_sentence(one), *words.notes(one)])} "
+                f"{words.more_seeds(one)}".rstrip(),
             )
-            for finding in comparison.aims
+            for one in told
         ]
         yield Bullets((*bullets, *words.decisions(comparison)))
+        details = [
+            (Strong(words.aim_title(one.aim.key)), f": {' '.join(words.details(one))}")
+            for one in told
+            if words.details(one)
+        ]
+        if details:
+            yield Details(texts.STATISTICS.say(language), (Bullets(tuple(details)),))
+    if findings.trainings is not None and findings.trainings.outcome != "not measured":
+        yield Paragraph(words.trainings(findings.trainings))
 
 
-def _incomplete(runs: Sequence[Run], labels: Sequence[str], language: Language) -> Iterable[Block]:
+def _runs(
+    runs: Sequence[Run], frame: pd.DataFrame, labels: Sequence[str], language: Language
+) -> Iterable[Block]:
+    """Every run, and why those that did not complete ended; folded."""
+    completed = sum(run.completed for run in runs)
+    yield Details(
+        texts.COMPLETED_OF.say(language, completed=completed, planned=len(runs)),
+        (build_runs(runs, frame, labels, language),),
+    )
     ended = [(run, label) for run, label in zip(runs, labels, strict=True) if not run.completed]
-    for run, label in ended[:MAX_INCOMPLETE]:
-        status = texts.STATUSES[run.status].say(language)
-        seed = "" if run.seed is None else f", {texts.SEED.say(language, seed=run.seed)}"
-        cause = _sentence(run.cause) or texts.NO_CAUSE.say(language)
-        yield Bullets(((Strong(label), f"{seed}: {status}. {cause} (", Inline(run.run_dir), ")"),))
-        tail = _log_tail(run)
-        if tail:
-            summary = texts.LOG_TAIL.say(language, lines=len(tail))
-            yield Details((summary, Inline("train.log")), (Code("\n".join(tail), "text"),))
+    if not ended:
+        return
+    told = [
+        block for run, label in ended[:MAX_INCOMPLETE] for block in _ending(run, label, language)
+    ]
     if len(ended) > MAX_INCOMPLETE:
         more = texts.INCOMPLETE_CUT.say(language, shown=MAX_INCOMPLETE, all=len(ended))
-        yield Paragraph((more, Inline(RESULTS_FILE), "."))
+        told.append(Paragraph((more, Inline(RESULTS_FILE), ".")))
+    yield Details(texts.INCOMPLETE.say(language), tuple(told))
+
+
+def _ending(run: Run, label: str, language: Language) -> Iterable[Block]:
+    """How a run ended, and the end of its log."""
+    status = texts.STATUSES[run.status].say(language)
+    seed = "" if run.seed is None else f", {texts.SEED.say(language, seed=run.seed)}"
+    known = WORDS[language].cause(run.cause) if run.cause else texts.NO_CAUSE.say(language)
+    why = f" {_sentence(known)}" if known else ""
+    yield Bullets(((Strong(label), f"{seed}: {status}.{why} (", Inline(run.run_dir), ")"),))
+    if run.cause and known is None:
+        # A message of Python or a library is quoted.
+        yield Code(run.cause, "text")
+    tail = _log_tail(run)
+    if tail:
+        summary = texts.LOG_TAIL.say(language, lines=len(tail))
+        yield Details((summary, Inline("train.log")), (Code("\n".join(tail), "text"),))
 
 
 def _limits(findings: Findings, language: Language) -> Iterable[Block]:
@@ -254,6 +273,7 @@ def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Se
         "target": f"{100 * TARGET_FRACTION:.0f}",
         "limit": number(100 * (CLOSE_RATIO - 1), 1),
         "margin": f"{100 * findings.comparisons[0].margin:g}",
+        "least": number(100 * (MATTERS_RATIO - 1), 1),
     }
     sentences = [label.say(language, **values) for label in texts.MEASUREMENTS]
     batches = _list(comparison.reference_batch for comparison in findings.comparisons)
@@ -273,7 +293,7 @@ def _next_commands(
     first = dict(zip(reversed(labels), reversed(runs), strict=True))
     longer: dict[str, list[str]] = {}
     for finding in findings.comparisons[0].aims:
-        if finding.choice is not None:
+        if finding.choice is not None and finding.aim.key in TOLD:
             kept = [
                 override
                 for override in setting_words(first[finding.choice])
@@ -286,7 +306,7 @@ def _next_commands(
         yield Code(command)
 
     sweep = f"sweep={','.join(one.path for one in sweeps)}"
-    decided = [finding for finding in findings.comparisons[0].aims if finding.certainty != "no"]
+    decided = [finding for finding in findings.comparisons[0].aims if finding.certainty == "yes"]
     if decided and len(findings.comparisons) == 1:
         yield Paragraph(texts.ADOPT.say(language))
         adopt = _command("analysis", sweep, f"adopt={decided[0].aim.key}")

@@ -1,23 +1,26 @@
-"""The numbers behind every chart, ready to be drawn on paper (figures) and on the page (html).
+"""The numbers behind every chart, ready to be drawn (figures).
 
-A preset has one colour everywhere, and settings that share a preset differ in line and marker.
-Settings are drawn as the mean of their runs with the range that the runs span.
+A setting is told by its label beside its point or line; a preset has one colour everywhere, and
+settings that share a preset differ in their line. What counts is drawn as the mean of a setting's
+runs, with each run faint behind it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import seaborn as sns
 
-from analysis.findings.frame import TARGET_FRACTION, target_rouge
+from analysis.findings.convergence import TARGET_FRACTION
 from analysis.findings.units import BYTES_PER_GIB, SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
 from analysis.words import texts
 from analysis.words.texts import Language
 from batchopt.record.statuses import Status
+
+T = TypeVar("T")
 
 MAX_SETTINGS = 30
 """More than this nobody can tell apart in one chart."""
@@ -25,27 +28,31 @@ MAX_SETTINGS = 30
 MAX_POINTS = 200
 """Of one line: as many as a column of print can show."""
 
+MAX_CURVES = 10
+"""Runs of a setting that are drawn behind its mean: the first ones."""
+
+FEW = 8
+"""As many presets have colours that the colour-blind tell apart; more have a scale of colours."""
+
 STEP_PARTS = ("data_wait_s", "forward_s", "backward_s", "optimizer_s")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a setting is drawn: a colour as #rrggbb, and which line and marker of the drawer's."""
+    """How a setting is drawn: a colour as #rrggbb, and which line of the drawer's."""
 
     colour: str
     line: int = 0
-    marker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place, the ranges round it where there are any, and what to say about it."""
+    """A place, and the ranges round it where there are any."""
 
     x: float
     y: float
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
-    note: str = ""
     faint: bool = False
     """One run of several, behind their mean."""
     hollow: bool = False
@@ -54,18 +61,22 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What one setting has to show."""
+    """What one setting has to show; the last point of a chart of points is the mean."""
 
     name: str
     look: Look
     points: tuple[Point, ...]
+    runs: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """The course of each run, behind the mean."""
     ends: tuple[tuple[float, float], ...] = ()
     """Where runs ended that did not complete."""
+    family: str = ""
+    """Settings of one family differ in the batch alone: a line joins their points."""
 
 
 @dataclass(frozen=True, slots=True)
 class XYChart:
-    """Points or lines in a plane."""
+    """Points or lines in a plane, the series in the order of the batch."""
 
     key: str
     title: str
@@ -74,11 +85,11 @@ class XYChart:
     series: tuple[Series, ...]
     lines: bool = False
     coincide: bool = False
-    """Whether the lines may lie on each other, as those of equal trainings do."""
-    failed: tuple[tuple[str, Look], ...] = ()
+    """Whether the lines may lie on each other, as those of one training do."""
+    failed: tuple[str, ...] = ()
     """Settings that ran out of memory and have no place in the plane."""
     level: tuple[float, str] | None = None
-    """A horizontal line and what it is."""
+    """A horizontal line and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +128,14 @@ class Setting:
     """Of the frame, one for each run."""
 
     @property
-    def untrusted(self) -> bool:
-        """Whether the timing of some run is not to be trusted."""
-        return any(run.timing_untrusted for run in self.runs)
+    def size(self) -> int:
+        """Examples of one micro-batch; 0: not known."""
+        return max(run.plan.get("per_device_train_batch_size") or 0 for run in self.runs)
+
+    @property
+    def family(self) -> str:
+        """What sets it apart beside its batch."""
+        return self.name.partition(")")[2]
 
     def values(self, column: str) -> list[float]:
         """What was measured, of the completed runs where there are some."""
@@ -140,25 +156,28 @@ def group_settings(
         name = f"{label} [{device}]" if device and len(devices) > 1 else label
         members.setdefault((label, name), []).append(place)
     # Sorted, so that a preset keeps its colour when runs are left out or planned otherwise.
-    presets = sorted({str(run.preset) for run in runs})
+    sizes = {str(run.preset): run.plan.get("per_device_train_batch_size") or 0 for run in runs}
+    presets = sorted(sizes)
     palette = sns.color_palette("colorblind").as_hex()
-    used = {preset: place // len(palette) for place, preset in enumerate(presets)}
+    if len(presets) > FEW:
+        presets = sorted(sizes, key=lambda preset: (sizes[preset], preset))
+        palette = sns.color_palette("viridis", len(presets)).as_hex()
+    used: dict[str, int] = {}
     records: list[Any] = frame.to_dict("records")
     settings = []
     for (label, name), places in members.items():
         preset = str(runs[places[0]].preset)
-        colour = presets.index(preset)
+        used[preset] = used.get(preset, -1) + 1
         settings.append(
             Setting(
                 label=label,
                 name=name,
-                look=Look(palette[colour % len(palette)], used[preset], colour + used[preset]),
+                look=Look(palette[presets.index(preset)], used[preset]),
                 runs=tuple(runs[place] for place in places),
                 rows=tuple(records[place] for place in places),
             )
         )
-        used[preset] += 1
-    return tuple(settings)
+    return tuple(sorted(settings, key=lambda one: (one.family, one.size)))
 
 
 def memory_vs_speed(settings: Sequence[Setting], language: Language) -> XYChart:
@@ -172,16 +191,15 @@ def memory_vs_speed(settings: Sequence[Setting], language: Language) -> XYChart:
         y=("peak_memory_gib", texts.PEAK_MEMORY),
         spread=_speed_quartiles,
     )
-    failed = [one for one in settings if any(run.status == Status.oom for run in one.runs)]
-    return replace(chart, failed=tuple((one.name, one.look) for one in failed))
+    failed = [one.name for one in settings if any(run.status == Status.oom for run in one.runs)]
+    return replace(chart, failed=tuple(failed))
 
 
 def training_curves(
-    settings: Sequence[Setting], language: Language
+    settings: Sequence[Setting], target: float | None, language: Language
 ) -> tuple[XYChart, XYChart, XYChart, XYChart]:
     """Draws loss and ROUGE by step, memory by time, and ROUGE by training time."""
     score = _score_label(settings, texts.VALIDATION_ROUGE, language).say(language)
-    target = target_rouge([run for setting in settings for run in setting.runs])
     level = (
         None
         if target is None
@@ -234,13 +252,18 @@ def step_time(settings: Sequence[Setting], language: Language) -> BarChart | Non
     """Draws where the time of a step goes; None where nobody measured it."""
     bars = []
     for setting in settings:
-        runs = [run for run in setting.runs if run.metrics.get("backward_s") is not None]
+        runs = [
+            run
+            for run in setting.runs
+            if all(run.metrics.get(part) is not None for part in STEP_PARTS)
+        ]
+        calm = [run for run in runs if not run.timing_untrusted]
         if runs:
             parts = [
-                1000 * fmean(float(run.metrics.get(part) or 0) for run in runs)
+                1000 * fmean(float(run.metrics[part]) for run in calm or runs)
                 for part in STEP_PARTS
             ]
-            bars.append(Bar(setting.name, setting.look, tuple(parts), setting.untrusted))
+            bars.append(Bar(setting.name, setting.look, tuple(parts), hollow=not calm))
     if not bars:
         return None
     return BarChart(
@@ -284,20 +307,12 @@ def _plane(
         title: Title of the chart.
         x: A column and its label.
         y: A column and its label.
-        spread: The range along x that one run has of its own, None where it is not known.
+        spread: The range along x within one run; None if unknown.
     """
     series = []
     for setting in settings:
         measured = [
-            (
-                run,
-                Point(
-                    float(row[x[0]]),
-                    float(row[y[0]]),
-                    note=_describe(run, language),
-                    hollow=bool(run.timing_untrusted),
-                ),
-            )
+            (run, Point(float(row[x[0]]), float(row[y[0]]), hollow=bool(run.timing_untrusted)))
             for run, row in zip(setting.runs, setting.rows, strict=True)
             if run.status != Status.oom and not pd.isna(row[x[0]]) and not pd.isna(row[y[0]])
         ]
@@ -308,7 +323,7 @@ def _plane(
         if not counted:
             continue
         if len(counted) > 1:
-            centre = _centre([point for _, point in counted], language)
+            centre = _centre([point for _, point in counted])
         else:
             centre = replace(counted[0][1], x_range=spread(counted[0][0]))
         behind = [
@@ -317,17 +332,19 @@ def _plane(
             if len(counted) > 1 or run is not counted[0][0]
         ]
         ended = () if counted[0][0].completed else ((centre.x, centre.y),)
-        series.append(Series(setting.name, setting.look, (*behind, centre), ended))
-    return XYChart(
-        key,
-        title.say(language),
-        x[1].say(language),
-        y[1].say(language),
-        tuple(series),
-    )
+        series.append(
+            Series(
+                setting.name,
+                setting.look,
+                (*behind, centre),
+                ends=ended,
+                family=setting.family,
+            )
+        )
+    return XYChart(key, title.say(language), x[1].say(language), y[1].say(language), tuple(series))
 
 
-def _centre(points: Sequence[Point], language: Language) -> Point:
+def _centre(points: Sequence[Point]) -> Point:
     """The mean of points and the range that they span."""
     xs, ys = [point.x for point in points], [point.y for point in points]
     return Point(
@@ -335,7 +352,6 @@ def _centre(points: Sequence[Point], language: Language) -> Point:
         fmean(ys),
         (min(xs), max(xs)),
         (min(ys), max(ys)),
-        note=texts.MEAN_OF.say(language, count=len(points)),
         hollow=any(point.hollow for point in points),
     )
 
@@ -344,15 +360,6 @@ def _speed_quartiles(run: Run) -> tuple[float, float] | None:
     """The middle half of a run's speed over its steps, in optimizer steps per second."""
     fast, slow = run.metrics.get("step_time_q1_s"), run.metrics.get("step_time_q3_s")
     return (1 / slow, 1 / fast) if fast and slow else None
-
-
-def _describe(run: Run, language: Language) -> str:
-    parts = [texts.SEED.say(language, seed=run.seed)] if run.seed is not None else []
-    if not run.completed:
-        parts.append(texts.STATUSES[run.status].say(language))
-    if run.timing_untrusted:
-        parts.append(texts.UNTRUSTED.say(language))
-    return ", ".join(parts)
 
 
 def _curves(
@@ -367,8 +374,13 @@ def _curves(
         ]
         # A run that ended early would bend the mean where it leaves it.
         whole = [course for run, course in courses if run.completed and course]
+        calm = [
+            course
+            for run, course in courses
+            if run.completed and course and not run.timing_untrusted
+        ]
         by_step: dict[float, list[tuple[float, float]]] = {}
-        for course in whole or [course for _, course in courses]:
+        for course in calm or whole or [course for _, course in courses]:
             for step, at, value in course:
                 by_step.setdefault(step, []).append((at, value))
         ends = [
@@ -380,16 +392,23 @@ def _curves(
             Point(
                 fmean(at for at, _ in values),
                 fmean(value for _, value in values),
-                y_range=(
-                    (min(value for _, value in values), max(value for _, value in values))
-                    if len(values) > 1
-                    else None
-                ),
             )
             for _, values in sorted(by_step.items())
         )
+        drawn = [course for course in whole if course][:MAX_CURVES] if len(whole) > 1 else []
         if points:
-            series.append(Series(setting.name, setting.look, _thin_out(points), tuple(ends)))
+            series.append(
+                Series(
+                    setting.name,
+                    setting.look,
+                    _thin_out(points),
+                    runs=tuple(
+                        tuple((at, value) for _, at, value in _thin_out(tuple(course)))
+                        for course in drawn
+                    ),
+                    ends=tuple(ends),
+                )
+            )
     return tuple(series)
 
 
@@ -416,11 +435,11 @@ def _memory_course(setting: Setting) -> Series:
         setting.name,
         setting.look,
         tuple(Point(*sample) for sample in highest),
-        (samples[-1],) if ended else (),
+        ends=(samples[-1],) if ended else (),
     )
 
 
-def _thin_out(points: tuple[Point, ...]) -> tuple[Point, ...]:
+def _thin_out(points: tuple[T, ...]) -> tuple[T, ...]:
     """Keeps so many points that a line still looks the same, the last one among them."""
     step = -(-len(points) // MAX_POINTS)
     return points[::step] if (len(points) - 1) % step == 0 else (*points[::step], points[-1])

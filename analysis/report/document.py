@@ -1,6 +1,6 @@
-"""What a report is made of: sections of plain blocks, whatever they are rendered to.
+"""The structure of a report: sections of blocks. Markdown and HTML render the same document.
 
-Texts hold what people and runs wrote, as it is; the renderers (markdown, html) escape it.
+Texts are not escaped; the renderers (markdown, html) do that.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,6 +63,10 @@ class Table:
     """Rows that count less: of runs that did not complete."""
     numeric: frozenset[int] = frozenset()
     """Columns that are set to the right."""
+    title: str = ""
+    """What sets it apart from the other tables of its kind."""
+    summary: bool = False
+    """Whether summary_table.png shows it."""
     sortable: bool = False
     """Whether a reader may want to sort and filter it."""
 

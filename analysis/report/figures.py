@@ -1,13 +1,17 @@
-"""Draws the charts and the results on paper: one column of print for each chart, 3.3 inches.
+"""Draws the charts and the results: one column of print for each chart, 3.4 inches.
 
 Nothing here reads a file, decides what is drawn or keeps state in pyplot, and every text is drawn
-as it stands (no mathematics mode). The same charts give the same bytes.
+as it stands (no mathematics mode). The same charts give the same bytes. The page shows the same
+drawings as the image files, each chart alone and in larger letters.
 """
 
 import io
+import math
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
@@ -17,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import Bbox
 
 from analysis.report import document, fonts
 from analysis.report.charts import BarChart, Chart, Look, Point, Series, XYChart
@@ -26,9 +31,9 @@ from analysis.words.texts import Language
 COLUMN_INCHES = 3.4
 PLANE_INCHES = 2.3
 """Height of a chart of points or lines, without the legend."""
-LINE_INCHES = 0.14
-"""Height of a line of text."""
 DPI = 300
+PRINT_POINTS, PAGE_POINTS = 7.0, 9.5
+"""Size of the letters on paper, and on a page that may be as narrow as a phone."""
 
 LINES: tuple[Any, ...] = (
     "-",
@@ -38,26 +43,27 @@ LINES: tuple[Any, ...] = (
     (0, (7, 2)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
 PART_COLOURS = ("#d9d9d9", "#a6a6a6", "#6f6f6f", "#3a3a3a")
 """Greys, since a colour means a preset."""
 MUTED = "0.35"
 BEST = "#cde6d5"
 MAX_ROWS = 60
 """Of the drawn table: more would not be read, and cannot be drawn without end."""
+LABEL_COLUMNS = 18
+"""Of a label beside its point or line; a Hangul syllable takes two."""
 
 
 def draw_all(report: document.Document, formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
     """Draws every figure of a report, and the results as a table; returns the files by name."""
-    language = report.language
     blocks = [block for section in report.sections for block in section.blocks]
     with style():
-        figures = {}
-        for block in document.blocks_of(blocks):
-            if isinstance(block, document.Figure):
-                figures[block.name] = draw_figure(block.charts, language)
-            elif isinstance(block, document.Table) and block.sortable:
-                figures["summary_table"] = draw_summary(block, language)
+        figures = {
+            block.name: draw_figure(block.charts, report.language)
+            for block in document.blocks_of(blocks)
+            if isinstance(block, document.Figure)
+        }
+        tables = [one for one in blocks if isinstance(one, document.Table) and one.summary]
+        figures["summary_table"] = draw_summary(tables, report.language)
         return {
             f"{name}.{ending}": _save(figure, ending)
             for name, figure in figures.items()
@@ -65,17 +71,31 @@ def draw_all(report: document.Document, formats: Sequence[str] = ("png",)) -> di
         }
 
 
+def draw_page(report: document.Document) -> dict[str, list[bytes]]:
+    """Draws every chart of a report alone, as SVG; returns them by the name of their figure."""
+    blocks = [block for section in report.sections for block in section.blocks]
+    with style(PAGE_POINTS):
+        return {
+            block.name: [
+                _save(draw_figure([chart], report.language, titled=len(block.charts) > 1), "svg")
+                for chart in block.charts
+            ]
+            for block in document.blocks_of(blocks)
+            if isinstance(block, document.Figure)
+        }
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """Draws in seaborn's style, in the sizes of print, with a font that has Hangul."""
+def style(points: float = PRINT_POINTS) -> Iterator[None]:
+    """Draws in seaborn's style, in letters of a size, with a font that has Hangul."""
     settings: Any = {
         **sns.axes_style("ticks"),
         "font.family": fonts.families(),
-        "font.size": 7,
-        "axes.titlesize": 8,
+        "font.size": points,
+        "axes.titlesize": points + 1,
         "axes.titleweight": "bold",
         "axes.titlelocation": "left",
-        "axes.labelsize": 7,
+        "axes.labelsize": points,
         "axes.linewidth": 0.6,
         "axes.edgecolor": "0.5",
         "axes.grid": True,
@@ -84,13 +104,13 @@ def style() -> Iterator[None]:
         "axes.unicode_minus": False,
         "grid.color": "0.92",
         "grid.linewidth": 0.5,
-        "xtick.labelsize": 6.5,
-        "ytick.labelsize": 6.5,
+        "xtick.labelsize": points - 0.5,
+        "ytick.labelsize": points - 0.5,
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
         "xtick.major.size": 2.5,
         "ytick.major.size": 2.5,
-        "legend.fontsize": 6.5,
+        "legend.fontsize": points - 0.5,
         "legend.frameon": False,
         "lines.markersize": 5,
         "pdf.fonttype": 42,  # text stays text, as journals ask
@@ -101,27 +121,32 @@ def style() -> Iterator[None]:
         yield
 
 
-def draw_figure(charts: Sequence[Chart], language: Language) -> Figure:
-    """Draws charts beside each other, two in a row, over one legend."""
+def draw_figure(charts: Sequence[Chart], language: Language, *, titled: bool = True) -> Figure:
+    """Draws charts beside each other, two in a row, over the key of their signs."""
     columns = min(2, len(charts))
     rows = -(-len(charts) // columns)
     figure = _new_figure(COLUMN_INCHES * columns, 1)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax, chart in zip(axes, charts, strict=False):
-        ax.set_title(chart.title)
-        match chart:
-            case XYChart():
-                draw_plane(ax, chart, language)
-            case BarChart():
-                draw_bars(ax, chart)
-    for ax in list(axes)[len(charts) :]:
+        failed = _failed_lines(chart, language)
+        size = float(mpl.rcParams["font.size"])
+        ax.set_title(chart.title if titled else "", pad=6 + 1.3 * size * len(failed))
+        ax.annotate(
+            "\n".join(failed), (0, 1), xytext=(0, 5), xycoords="axes fraction",
+            textcoords="offset points", fontsize=size - 0.5, color=MUTED,
+        )  # fmt: skip
+        if isinstance(chart, XYChart):
+            draw_plane(ax, chart, language)
+        else:
+            draw_bars(ax, chart)
+    for ax in axes[len(charts) :]:
         ax.axis("off")
     handles = _handles(charts, language)
     widest = max((_text_width(figure, str(handle.get_label())) for handle in handles), default=1.0)
-    in_a_row = max(1, min(len(handles), int(COLUMN_INCHES * columns / (widest + 0.42))))
+    in_a_row = max(1, min(len(handles), int(COLUMN_INCHES * columns / (widest + 0.42 * _scale()))))
     lines = -(-len(handles) // in_a_row)
-    height = max(map(_height, charts)) * rows + LINE_INCHES * (lines + 0.5)
-    figure.set_figheight(height)
+    height = max(_height(chart, language) for chart in charts) * rows
+    figure.set_figheight(height + 0.14 * _scale() * (lines + 0.5))
     if handles:
         figure.legend(
             handles=handles,
@@ -131,17 +156,23 @@ def draw_figure(charts: Sequence[Chart], language: Language) -> Figure:
             columnspacing=1.2,
             labelspacing=0.35,
         )
+    # Labels lie where the axes end up: they are laid out first, and stay.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax, chart in zip(axes, charts, strict=False):
+        if isinstance(chart, XYChart):
+            (label_lines if chart.lines else label_points)(ax, chart)
     return figure
 
 
 def draw_plane(ax: Axes, chart: XYChart, language: Language = "en") -> Axes:
-    """Draws points with their ranges, or lines with bands."""
+    """Draws points with their ranges and a line through them, or lines with each run behind."""
     ax.set(xlabel=chart.x, ylabel=chart.y)
     for place, series in enumerate(chart.series):
         if chart.lines:
             # Where curves may coincide, later ones are thinner, so that all are seen.
-            thinner = 1.7 * (1 - place / max(1, len(chart.series) - 1))
-            _draw_line(ax, series, 0.9 + thinner if chart.coincide else 1.1)
+            thinner = 2.4 * (1 - place / max(1, len(chart.series) - 1))
+            _draw_line(ax, series, 0.9 + thinner if chart.coincide else 1.3)
         else:
             _draw_faint(ax, [point for point in series.points if point.faint], series.look)
             for point in series.points:
@@ -149,19 +180,136 @@ def draw_plane(ax: Axes, chart: XYChart, language: Language = "en") -> Axes:
                     _draw_point(ax, point, series.look)
         for x, y in series.ends:
             ax.plot(x, y, "x", color=series.look.colour, markersize=6, markeredgewidth=1.6)
-    if chart.level:
-        ax.axhline(chart.level[0], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
+    if not chart.lines:
+        for family in dict.fromkeys(series.family for series in chart.series):
+            joined = [one.points[-1] for one in chart.series if one.family == family]
+            ax.plot(
+                [point.x for point in joined],
+                [point.y for point in joined],
+                color="0.75",
+                linewidth=0.8,
+                zorder=1,
+            )
+        ax.margins(0.16, 0.16)
+    if chart.level and chart.series:
+        xs = [point.x for one in chart.series for point in one.points]
+        ax.hlines(
+            chart.level[0], min(xs), max(xs), color=MUTED, linewidth=0.7,
+            linestyle=(0, (2, 2)), zorder=1,
+        )  # fmt: skip
     if not chart.series:
         ax.set(xticks=[], yticks=[])
         ax.text(
             0.5, 0.45, texts.NOT_MEASURED.say(language), transform=ax.transAxes,
             ha="center", color=MUTED,
         )  # fmt: skip
-    if not chart.lines:
-        ax.margins(0.12, 0.14)
-    if chart.failed:
-        _draw_failed(ax, chart.failed, language)
     return ax
+
+
+def label_points(ax: Axes, chart: XYChart) -> None:
+    """Writes each setting's name beside its point, where it covers no other name or point."""
+    pixels = ax.figure.dpi / 72
+    frame = ax.get_window_extent()
+    centres = [ax.transData.transform((one.points[-1].x, one.points[-1].y)) for one in chart.series]
+    taken = [Bbox.from_bounds(x - 4 * pixels, y - 4 * pixels, 8 * pixels, 8 * pixels)
+             for x, y in centres]  # fmt: skip
+    for series, (x, y) in zip(chart.series, centres, strict=True):
+        text = ax.annotate(
+            _wrap(series.name, LABEL_COLUMNS), (series.points[-1].x, series.points[-1].y),
+            xytext=(0, 0), textcoords="offset points", fontsize=mpl.rcParams["font.size"] - 0.5,
+            linespacing=1.0,
+        )  # fmt: skip
+        box = text.get_window_extent()
+        best: tuple[float, float, float, Bbox] | None = None
+        for distance in (6, 10, 15, 21, 28, 36, 46, 58, 72, 90, 110, 130):
+            for turn in range(16):
+                angle = math.pi * turn / 8
+                # The nearest corner or edge of the box looks at the point.
+                left = x + distance * pixels * math.cos(angle)
+                bottom = y + distance * pixels * math.sin(angle)
+                left -= box.width * (1 - math.cos(angle)) / 2
+                bottom -= box.height * (1 - math.sin(angle)) / 2
+                place = Bbox.from_bounds(left, bottom, box.width, box.height)
+                cost = sum(_overlap(place, other) for other in taken)
+                cost += place.width * place.height - _overlap(place, frame)
+                if best is None or cost < best[0] - 1e-9:
+                    best = (cost, left, bottom, place)
+            if best is not None and best[0] < 1:
+                break
+        assert best is not None
+        _, left, bottom, place = best
+        text.set_position(((left - x) / pixels, (bottom - y) / pixels))
+        taken.append(place)
+        near_x = min(max(x, place.x0), place.x1)
+        near_y = min(max(y, place.y0), place.y1)
+        if math.hypot(near_x - x, near_y - y) > 9 * pixels:
+            ends = ax.transData.inverted().transform([(x, y), (near_x, near_y)])
+            ax.plot(ends[:, 0], ends[:, 1], color="0.6", linewidth=0.5, zorder=1,
+                    scalex=False, scaley=False)  # fmt: skip
+
+
+def label_lines(ax: Axes, chart: XYChart) -> None:
+    """Writes each setting's name at the end of its line; names that would touch move apart."""
+    if not chart.series:
+        return
+    pixels = ax.figure.dpi / 72
+    size = mpl.rcParams["font.size"] - 0.5
+    low, high = ax.get_xlim()
+    bottom, top = ax.get_ylim()
+    names = [
+        ax.text(0, 0, _wrap(one.name, LABEL_COLUMNS), fontsize=size, va="center", linespacing=1.0)
+        for one in chart.series
+    ]
+    boxes = [text.get_window_extent() for text in names]
+    frame = ax.get_window_extent()
+    # The names stand within the axes, right of where the lines end.
+    share = min(0.6, (max(box.width for box in boxes) + 14 * pixels) / frame.width)
+    last = max(point.x for one in chart.series for point in one.points)
+    ax.set_xticks([tick for tick in ax.get_xticks() if low <= tick <= high])
+    ax.set_xlim(low, low + (max(last, high) - low) / (1 - share))
+    ax.set_ylim(bottom, top)
+    ends = [ax.transData.transform((one.points[-1].x, one.points[-1].y)) for one in chart.series]
+    edge = ax.transData.transform((max(last, high), bottom))[0]
+    heights = [box.height + 1 * pixels for box in boxes]
+    # Lines that end at one height are named in the order of the batch.
+    tall = max(heights)
+    order = sorted(range(len(ends)), key=lambda place: (round(ends[place][1] / tall), place))
+    middles = _spread([float(ends[place][1]) for place in order],
+                      [heights[place] for place in order], frame.y0, frame.y1)  # fmt: skip
+    inverse = ax.transData.inverted()
+    for place, middle in zip(order, middles, strict=True):
+        x, y = inverse.transform((edge + 10 * pixels, middle))
+        names[place].set_position((x, y))
+        corner = inverse.transform((edge + 8 * pixels, middle))
+        series = chart.series[place]
+        ax.plot([series.points[-1].x, corner[0]], [series.points[-1].y, corner[1]],
+                color=series.look.colour, linewidth=0.5, alpha=0.7,
+                scalex=False, scaley=False)  # fmt: skip
+
+
+def _spread(
+    wanted: Sequence[float], heights: Sequence[float], low: float, high: float
+) -> list[float]:
+    """Moves middles, in ascending order, just so far apart that boxes of heights fit.
+
+    Boxes that touch form a stack round the mean of what they wanted (pool adjacent violators).
+    """
+    floors = [sum(heights[:place]) + height / 2 for place, height in enumerate(heights)]
+    stacks: list[list[float]] = []
+    for middle, floor in zip(wanted, floors, strict=True):
+        stacks.append([middle - floor])
+        while len(stacks) > 1 and fmean(stacks[-2]) > fmean(stacks[-1]):
+            last = stacks.pop()
+            stacks[-1] += last
+    room = max(low, high - sum(heights))
+    starts = [min(max(fmean(stack), low), room) for stack in stacks for _ in stack]
+    return [start + floor for start, floor in zip(starts, floors, strict=True)]
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(width * height) if width > 0 and height > 0 else 0.0
 
 
 def draw_bars(ax: Axes, chart: BarChart) -> Axes:
@@ -188,50 +336,80 @@ def draw_bars(ax: Axes, chart: BarChart) -> Axes:
     return ax
 
 
-def draw_summary(table: document.Table, language: Language) -> Figure:
-    """Draws the results with the best value of each column marked."""
+def draw_summary(tables: Sequence[document.Table], language: Language) -> Figure:
+    """Draws the results below each other, with the decided best of each column marked."""
     figure = _new_figure(1, 1)
-    rows = table.rows[:MAX_ROWS]
+    ax = figure.add_subplot()
+    ax.axis("off")
+    left, top, widest, cut = MAX_ROWS, 0.0, 0.0, False
+    for table in tables:
+        shown = table.rows[:left]
+        cut = cut or len(shown) < len(table.rows)
+        left -= len(shown)
+        if shown:
+            width, top = _draw_table(ax, figure, table, shown, top)
+            widest = max(widest, width)
+    notes = [texts.TABLE_NOTE.say(language)]
+    if cut:
+        rows = sum(len(table.rows) for table in tables)
+        notes.append(texts.TABLE_CUT.say(language, shown=MAX_ROWS, all=rows))
+    size = mpl.rcParams["font.size"] - 0.5
+    wide = max(widest, 4.0)
+    note = "\n".join(
+        line
+        for one in notes
+        for line in textwrap.wrap(one, int(wide * (9 if language == "ko" else 17)))
+    )
+    ax.set(xlim=(0, wide), ylim=(top, 0))
+    height = 0.19 * top + 0.13 * (note.count("\n") + 2)
+    figure.set_size_inches(wide + 0.1, height)
+    figure.supxlabel(note, fontsize=size, color=MUTED, x=0.01, ha="left")
+    return figure
+
+
+def _draw_table(
+    ax: Axes, figure: Figure, table: document.Table, rows: Sequence[Any], top: float
+) -> tuple[float, float]:
+    """Draws a table from a row of the axes on; returns its width and the row below it."""
     cells = [[document.plain(cell) for cell in row] for row in rows]
+    headings = [_wrap_heading(heading) for heading in table.headings]
     widths = [
         0.14
         + max(
-            _text_width(figure, line, bold=text is heading)
+            _text_width(figure, line, bold=True)
             for text in (heading, *column)
             for line in text.split("\n")
         )
-        for heading, column in zip(table.headings, zip(*cells, strict=True), strict=True)
+        for heading, column in zip(headings, zip(*cells, strict=True), strict=True)
     ]
     edges = [sum(widths[:place]) for place in range(len(widths) + 1)]
-    notes = [(texts.TABLE_NOTE if table.best else texts.TABLE_NO_NOTE).say(language)]
-    if len(rows) < len(table.rows):
-        notes.append(texts.TABLE_CUT.say(language, shown=len(rows), all=len(table.rows)))
-    note = " ".join(notes)
-    width = max(edges[-1], _text_width(figure, note))
-    figure.set_size_inches(width + 0.1, 0.75 + 0.19 * len(rows))
-    ax = figure.add_subplot()
-    ax.set(xlim=(0, width), ylim=(len(rows), -1.9))
-    ax.axis("off")
-    for place, heading in enumerate(table.headings):
+    if table.title:
+        ax.text(0.07, top + 0.9, table.title, va="bottom", weight="bold")
+        top += 1
+    top += 0.75 * max(heading.count("\n") + 1 for heading in headings) + 0.3
+    for place, heading in enumerate(headings):
         x, side = _anchor(edges, place, table)
-        ax.text(x, -0.25, heading, ha=side, va="bottom", weight="bold", linespacing=1.2)
+        ax.text(x, top - 0.25, heading, ha=side, va="bottom", weight="bold", linespacing=1.2)
     for row, own in enumerate(cells):
         for place, text in enumerate(own):
             marked = (row, place) in table.best
             if marked:
                 ax.fill_between(
-                    [edges[place] + 0.03, edges[place + 1] - 0.03], row + 0.06, row + 0.94,
-                    color=BEST, linewidth=0,
+                    [edges[place] + 0.03, edges[place + 1] - 0.03], top + row + 0.06,
+                    top + row + 0.94, color=BEST, linewidth=0,
                 )  # fmt: skip
             x, side = _anchor(edges, place, table)
             ax.text(
-                x, row + 0.5, text or "–", ha=side, va="center_baseline",
+                x, top + row + 0.5, text or "–", ha=side, va="center_baseline",
                 weight="bold" if marked else "normal",
                 color=MUTED if row in table.muted or not text else "black",
             )  # fmt: skip
-    ax.hlines([0, len(rows)], 0, edges[-1], color="0.2", linewidth=0.8)
-    figure.supxlabel(note, fontsize=6.5, color=MUTED, x=0.01, ha="left")
-    return figure
+    ax.hlines([top, top + len(cells)], 0, edges[-1], color="0.2", linewidth=0.8)
+    return edges[-1], top + len(cells) + 0.4
+
+
+def _wrap_heading(heading: str) -> str:
+    return "\n".join(_wrap(line, 24) for line in heading.split("\n"))
 
 
 def _new_figure(width_inches: float, height_inches: float) -> Figure:
@@ -240,39 +418,46 @@ def _new_figure(width_inches: float, height_inches: float) -> Figure:
     return figure
 
 
-def _height(chart: Chart) -> float:
+def _scale() -> float:
+    """How much larger the letters are than on paper."""
+    return float(mpl.rcParams["font.size"]) / PRINT_POINTS
+
+
+def _failed_lines(chart: Chart, language: Language) -> list[str]:
+    """The settings out of memory, as lines above the plane: they have no speed to stand at."""
+    if not isinstance(chart, XYChart) or not chart.failed:
+        return []
+    listed = ", ".join(name.replace(" ", "\xa0") for name in chart.failed)
+    return _wrap(f"× {texts.OUT_OF_MEMORY.say(language)}: {listed}", 44).split("\n")
+
+
+def _height(chart: Chart, language: Language) -> float:
     """Inches that a chart wants, with its title and axis."""
-    match chart:
-        case BarChart():
-            names = [bar.name for bar in chart.bars]
-        case XYChart():
-            return PLANE_INCHES
-    return 0.6 + sum(0.09 + 0.12 * len(_wrap(name).split("\n")) for name in names)
+    if isinstance(chart, BarChart):
+        lines = [len(_wrap(bar.name).split("\n")) for bar in chart.bars]
+        return (0.6 + sum(0.09 + 0.12 * count for count in lines)) * _scale()
+    names = [_wrap(one.name, LABEL_COLUMNS).count("\n") + 1 for one in chart.series]
+    labels = 0.75 + (0.105 if chart.lines else 0.16) * sum(names)
+    failed = 0.13 * len(_failed_lines(chart, language))
+    return max(PLANE_INCHES * math.sqrt(_scale()), labels * _scale()) + failed * _scale()
 
 
 def _draw_line(ax: Axes, series: Series, width: float) -> None:
     look = series.look
+    line = LINES[look.line % len(LINES)]
+    for course in series.runs:
+        ax.plot(*zip(*course, strict=True), color=look.colour, linewidth=0.4, alpha=0.4)
     xs = [point.x for point in series.points]
     ax.plot(
         xs,
         [point.y for point in series.points],
         color=look.colour,
-        linestyle=LINES[look.line % len(LINES)],
+        linestyle=line,
         linewidth=width,
-        marker=MARKERS[look.marker % len(MARKERS)] if len(xs) < 16 else None,
-        markersize=width + 2,
+        marker="o" if len(xs) < 16 else None,
+        markersize=width + 1.5,
         markeredgewidth=0,
     )
-    ranged = [point for point in series.points if point.y_range]
-    if ranged:
-        ax.fill_between(
-            [point.x for point in ranged],
-            [point.y_range[0] for point in ranged if point.y_range],
-            [point.y_range[1] for point in ranged if point.y_range],
-            color=look.colour,
-            alpha=0.16,
-            linewidth=0,
-        )
 
 
 def _draw_faint(ax: Axes, points: Sequence[Point], look: Look) -> None:
@@ -281,9 +466,8 @@ def _draw_faint(ax: Axes, points: Sequence[Point], look: Look) -> None:
         chosen = [(point.x, point.y) for point in points if point.hollow == hollow]
         if chosen:
             ax.plot(
-                *zip(*chosen, strict=True), MARKERS[look.marker % len(MARKERS)], color=look.colour,
-                alpha=0.6, markersize=2.6, markerfacecolor="white" if hollow else look.colour,
-                markeredgewidth=0.6,
+                *zip(*chosen, strict=True), "o", color=look.colour, alpha=0.6, markersize=2.6,
+                markerfacecolor="white" if hollow else look.colour, markeredgewidth=0.6,
             )  # fmt: skip
 
 
@@ -293,29 +477,11 @@ def _draw_point(ax: Axes, point: Point, look: Look) -> None:
     if point.y_range:
         ax.plot([point.x, point.x], point.y_range, color=look.colour, linewidth=1)
     ax.plot(
-        point.x, point.y, MARKERS[look.marker % len(MARKERS)], color=look.colour, markersize=6,
+        point.x, point.y, "o", color=look.colour, markersize=6,
         markerfacecolor="white" if point.hollow else look.colour,
         markeredgecolor=look.colour if point.hollow else "white",
         markeredgewidth=1.2 if point.hollow else 0.6, zorder=3,
     )  # fmt: skip
-
-
-def _draw_failed(ax: Axes, failed: Sequence[tuple[str, Look]], language: Language) -> None:
-    """Puts a cross for each setting into a band along the upper edge."""
-    low, high = ax.get_ylim()
-    ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
-    ax.set_ylim(low, high + (high - low) * 0.16)
-    ax.axhspan(high + (high - low) * 0.02, high + (high - low) * 0.16, color="0.94", linewidth=0)
-    ax.text(
-        0.015, 0.935, texts.OUT_OF_MEMORY.say(language), transform=ax.transAxes, va="center",
-        fontsize=6.5, color=MUTED,
-    )  # fmt: skip
-    start = 0.36
-    for place, (_, look) in enumerate(failed):
-        ax.plot(
-            start + (0.98 - start) * (place + 0.5) / len(failed), 0.935, "x", color=look.colour,
-            transform=ax.transAxes, markersize=5.5, markeredgewidth=1.8,
-        )  # fmt: skip
 
 
 def _name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -324,12 +490,29 @@ def _name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
 
 
-def _wrap(name: str) -> str:
-    return "\n".join(textwrap.wrap(name, 26)) or name
+def _wrap(name: str, columns: int = 26) -> str:
+    """Breaks a name into lines of so many columns, never within "(16 × 4)"."""
+    joined = name.replace(" × ", "\xa0×\xa0")
+    lines: list[str] = []
+    for word in joined.split(" "):
+        if lines and _columns(lines[-1]) + 1 + _columns(word) <= columns:
+            lines[-1] += f" {word}"
+            continue
+        lines.append("")
+        for letter in word:
+            # A word longer than a line is broken, since nothing may be cut.
+            if _columns(lines[-1]) + _columns(letter) > columns:
+                lines.append("")
+            lines[-1] += letter
+    return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def _handles(charts: Sequence[Chart], language: Language) -> list[Any]:
-    """The legend of charts that share their settings."""
+    """The key of the signs; settings are named where they are drawn."""
     handles: dict[str, Any] = {}
     for chart in charts:
         if isinstance(chart, BarChart) and len(chart.parts) > 1:
@@ -337,16 +520,7 @@ def _handles(charts: Sequence[Chart], language: Language) -> list[Any]:
                 part: Patch(facecolor=PART_COLOURS[place % len(PART_COLOURS)], label=part)
                 for place, part in enumerate(chart.parts)
             }
-        elif isinstance(chart, XYChart):
-            for series in chart.series:
-                if chart.lines or series.name not in handles:
-                    handles[series.name] = _key(series.look, series.name, chart.lines)
     planes = [chart for chart in charts if isinstance(chart, XYChart)]
-    for name, look in [item for chart in planes for item in chart.failed]:
-        text = f"{name}: {texts.OUT_OF_MEMORY.say(language)}"
-        handles[text] = Line2D(
-            [], [], linestyle="", marker="x", color=look.colour, markeredgewidth=1.8, label=text
-        )
     keys = {
         texts.UNTRUSTED_KEY: any(
             point.hollow for chart in planes for one in chart.series for point in one.points
@@ -367,19 +541,6 @@ def _handles(charts: Sequence[Chart], language: Language) -> list[Any]:
                 [], [], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)), label=chart.level[1]
             )
     return list(handles.values())
-
-
-def _key(look: Look, label: str, lines: bool) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=look.colour,
-        linestyle=LINES[look.line % len(LINES)] if lines else "",
-        marker=MARKERS[look.marker % len(MARKERS)],
-        markersize=4,
-        linewidth=1.4,
-        label=label,
-    )
 
 
 def _text_width(figure: Figure, text: str, bold: bool = False) -> float:

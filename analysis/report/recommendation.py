@@ -1,4 +1,4 @@
-"""The content of recommendation.json: for each aim the choice and what is behind it.
+"""Makes recommendation.json: for each aim the choice and the numbers behind it.
 
 Its schema is analysis/schemas/recommendation.schema.json; keys are only ever added. What stands
 at the top is the first comparison, the largest; `comparisons` has all of them.
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.findings.comparisons import setting_words
-from analysis.findings.facts import Comparison, Contrast, Costs, Finding, Findings
+from analysis.findings.facts import Comparison, Contrast, Costs, Finding, Findings, Row
 from analysis.findings.statistics import Interval
 from analysis.reading.runs import Run, Sweep
 from analysis.words import en
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 def describe(
     sweeps: Sequence[Sweep], runs: Sequence[Run], labels: Sequence[str], findings: Findings
 ) -> dict[str, Any]:
-    """Makes the whole document. Its sentences are in English, whatever the report's language."""
+    """Makes the whole document. Its sentences are always in English."""
     examples = dict(zip(labels, runs, strict=True))
     parts = [_comparison(part, examples, findings) for part in findings.comparisons]
     return {
@@ -47,7 +47,7 @@ def _comparison(part: Comparison, runs: Mapping[str, Run], findings: Findings) -
         },
         "equivalence_margin": part.margin,
         "recommendations": {one.aim.key: _finding(one, runs) for one in part.aims},
-        "quality_differences": [_contrast(one) for one in part.quality],
+        "quality_differences": [_contrast(one) for one in part.finding("best_quality").contrasts],
         "pareto_front": None,  # not found any more; the key stays
         "knee": part.knee
         and {
@@ -64,6 +64,16 @@ def _comparison(part: Comparison, runs: Mapping[str, Run], findings: Findings) -
         },
         "payback": part.payback and asdict(part.payback),
         "effective_batch": part.batch_size and asdict(part.batch_size),
+        "answer": "".join(en.answer(part)),
+        "baseline": part.baseline,
+        "same_training": asdict(part.same_training),
+        "quality_check": {
+            "outcome": part.quality.outcome,
+            "gap": part.quality.gap and _contrast(part.quality.gap),
+            "not_measured": list(part.quality.unmeasured),
+        },
+        "convergence": {"target_rouge_f1": part.target, "steps": part.steps_to_target},
+        "settings": [_row(one) for one in part.rows],
         "says": en.decisions(part),
     }
 
@@ -103,6 +113,7 @@ def _finding(finding: Finding, runs: Mapping[str, Run]) -> dict[str, Any]:
             "validation_examples": finding.more_seeds.examples,
         },
         "untrusted": list(finding.untrusted),
+        "left_out": list(finding.left_out),
     }
 
 
@@ -115,9 +126,34 @@ def _contrast(one: Contrast) -> dict[str, Any]:
         "between_runs": _interval(one.over_runs),
         "within_runs": _interval(one.within_runs),
         "paired_by_seed": one.paired,
+        "shared_seeds": one.seeds if one.paired else 0,
+        "corrected_for_drift": one.drift_corrected,
         "p_value": one.p_value,
         "beyond_noise": one.apart,
         "equivalent": one.equivalent,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    full = row.full
+    time = full.train_time_s if full else None
+    return {
+        "setting": row.label,
+        "runs": dict(row.endings),
+        "disturbed_runs": row.disturbed,
+        "steps_per_second": row.speed and row.speed.mean,
+        "peak_memory_gib": row.memory and row.memory.mean,
+        "best_rouge_f1": row.quality and row.quality.mean,
+        "speed_against_baseline": row.speed_change and _contrast(row.speed_change),
+        "memory_against_baseline": row.memory_change and _contrast(row.memory_change),
+        "time_to_target_s": row.time_to_target_s,
+        "full_length": full
+        and {
+            "steps": full.steps,
+            "train_time_s": time.estimate if isinstance(time, Interval) else time,
+            "energy_wh": full.energy_wh,
+            "headroom_gib": full.headroom_gib,
+        },
     }
 
 

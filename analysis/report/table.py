@@ -1,105 +1,240 @@
-"""The comparison table: which columns it has, how they are written, what is best in each.
+"""The two tables of the results: one row a setting, which is the answer, and one row a run.
 
-The report and summary_table.png show the same table.
+summary_table.png shows the first. A value is marked where the data decide that it is the best.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.findings.facts import Findings
+from analysis.findings.facts import Comparison, Contrast, Row, Standing
+from analysis.findings.statistics import Interval
+from analysis.findings.units import SECONDS_PER_MINUTE
 from analysis.reading.runs import Run
 from analysis.report.charts import name_tokenizers
 from analysis.report.document import Table
 from analysis.words import texts
+from analysis.words.language import WORDS
+from analysis.words.numbers import number
 from analysis.words.texts import Label, Language
+from batchopt.record.statuses import Status
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A measured column; `better` is 1 for higher, -1 for lower, 0 for neither."""
+    """A measured column of the runs; the values are multiplied by `scale`."""
 
     name: str
     heading: Label
-    better: int = 0
     scale: float = 1
-    speed: bool = False
-    memory: bool = False
-    quality: bool = False
 
 
 MEASURED = (
-    Column("peak_memory_gib", texts.HEAD_PEAK_MEMORY, -1, memory=True),
-    Column("peak_allocated_gib", texts.HEAD_PEAK_ALLOCATED, -1, memory=True),
-    Column("steps_per_second", texts.HEAD_STEPS, 1, speed=True),
-    Column("tokens_per_second", texts.HEAD_TOKENS, 1, speed=True),
-    Column("padding_fraction", texts.HEAD_PADDING, -1, 100),
-    Column("train_time_min", texts.HEAD_TRAIN_TIME, -1, speed=True),
-    Column("eval_loss", texts.HEAD_EVAL_LOSS, -1, quality=True),
-    Column("best_rouge_f1", texts.HEAD_BEST_ROUGE, 1, quality=True),
-    Column("time_to_target_min", texts.HEAD_TO_TARGET, -1, speed=True, quality=True),
-    Column("rouge_gain_per_min", texts.HEAD_GAIN, 1, speed=True, quality=True),
-    Column("rouge_per_gib", texts.HEAD_PER_GIB, 1, memory=True, quality=True),
-    Column("energy_wh", texts.HEAD_ENERGY, -1, speed=True),
-    Column("mfu", texts.HEAD_MFU, 1, 100, speed=True),
+    Column("peak_memory_gib", texts.HEAD_PEAK_MEMORY),
+    Column("mean_memory_gib", texts.HEAD_MEAN_MEMORY),
+    Column("peak_allocated_gib", texts.HEAD_PEAK_ALLOCATED),
+    Column("steps_per_second", texts.HEAD_STEPS),
+    Column("tokens_per_second", texts.HEAD_TOKENS),
+    Column("padding_fraction", texts.HEAD_PADDING, 100),
+    Column("train_time_min", texts.HEAD_TRAIN_TIME),
+    Column("total_time_min", texts.HEAD_TOTAL_TIME),
+    Column("eval_loss", texts.HEAD_EVAL_LOSS),
+    Column("best_rouge_f1", texts.HEAD_BEST_ROUGE),
+    Column("time_to_target_min", texts.HEAD_TO_TARGET),
+    Column("rouge_gain_per_min", texts.HEAD_GAIN),
+    Column("rouge_per_gib", texts.HEAD_PER_GIB),
+    Column("energy_wh", texts.HEAD_ENERGY),
+    Column("mfu", texts.HEAD_MFU, 100),
 )
 
-WORDS = 3
-"""The leading columns, which name a run: setting, seed, status."""
+WORDS_FIRST = 3
+"""The leading columns of the runs, which name a run: setting, seed, status."""
 
 
-def build_table(
-    runs: Sequence[Run],
-    frame: pd.DataFrame,
-    labels: Sequence[str],
-    findings: Findings,
-    language: Language = "en",
+def build_settings(comparison: Comparison, tokenizer: str, language: Language) -> Table:
+    """Makes the table with one row a setting: means, intervals, and changes against the baseline.
+
+    A column that no setting has a value of is left out.
+    """
+    rows = comparison.rows
+    baseline = comparison.baseline or ""
+    full = next((row.full for row in rows if row.full), None)
+    marked = {
+        key: comparison.finding(key).choice
+        for key in ("fastest", "least_memory")
+        if comparison.finding(key).certainty == "yes"
+    }
+    columns: list[tuple[str, list[str], str | None]] = [
+        (texts.HEAD_SETTING.say(language), [row.label for row in rows], None),
+        (texts.HEAD_RUNS.say(language), [_runs(row, language) for row in rows], None),
+        (texts.HEAD_STEPS.say(language), [_mean(row.speed) for row in rows], marked.get("fastest")),
+        (
+            texts.HEAD_SPEED_CHANGE.say(language, baseline=baseline),
+            [_change(row, row.speed_change, comparison.baseline, language) for row in rows],
+            None,
+        ),
+        (
+            texts.HEAD_PEAK_MEMORY.say(language),
+            [_mean(row.memory) for row in rows],
+            marked.get("least_memory"),
+        ),
+        (
+            texts.HEAD_MEMORY_CHANGE.say(language, baseline=baseline),
+            [_change(row, row.memory_change, comparison.baseline, language) for row in rows],
+            None,
+        ),
+        (
+            texts.HEAD_BEST_ROUGE.say(language, tokenizer=tokenizer),
+            [_mean(row.quality) for row in rows],
+            None,
+        ),
+        (
+            texts.HEAD_TO_TARGET.say(language),
+            [
+                ""
+                if row.time_to_target_s is None
+                else number(row.time_to_target_s / SECONDS_PER_MINUTE)
+                for row in rows
+            ],
+            None,
+        ),
+    ]
+    if full is not None:
+        columns += [
+            (
+                texts.HEAD_FULL_TIME.say(language, steps=f"{full.steps:,}"),
+                [_full_time(row, language) for row in rows],
+                None,
+            ),
+            (
+                texts.HEAD_FULL_ENERGY.say(language),
+                [_known(row.full.energy_wh if row.full else None) for row in rows],
+                None,
+            ),
+            (
+                texts.HEAD_HEADROOM.say(language),
+                [_known(row.full.headroom_gib if row.full else None) for row in rows],
+                None,
+            ),
+        ]
+    shown = [one for place, one in enumerate(columns) if place < 2 or any(one[1])]
+    return Table(
+        headings=tuple(heading for heading, _, _ in shown),
+        rows=tuple(zip(*(cells for _, cells, _ in shown), strict=True)),
+        best=frozenset(
+            (place, column)
+            for column, (_, _, best) in enumerate(shown)
+            for place, row in enumerate(rows)
+            if best is not None and row.label == best
+        ),
+        muted=frozenset(place for place, row in enumerate(rows) if not row.completed),
+        numeric=frozenset(range(2, len(shown))),
+        title=WORDS[language].facets(comparison),
+        summary=True,
+    )
+
+
+_ENDED = {Status.oom.value: texts.OUT_OF_MEMORY}
+"""Statuses that the first table says in words."""
+
+
+def _runs(row: Row, language: Language) -> str:
+    """How many runs completed, and what became of the others."""
+    parts = [
+        f"{_ENDED.get(status, texts.STATUSES[status]).say(language)} {count}"
+        for status, count in row.endings
+        if status != Status.completed
+    ]
+    if row.disturbed:
+        parts.append(texts.DISTURBED.say(language, count=row.disturbed))
+    # A part is broken only where it would widen its column.
+    return "; ".join(
+        [str(row.completed), *(one.replace(" ", "\xa0") if len(one) < 18 else one for one in parts)]
+    )
+
+
+def _mean(standing: Standing | None) -> str:
+    if standing is None:
+        return ""
+    interval = standing.interval
+    if interval is None:
+        return number(standing.mean)
+    return f"{number(standing.mean)} ({number(max(0.0, interval.low))}–{number(interval.high)})"
+
+
+def _change(row: Row, contrast: Contrast | None, baseline: str | None, language: Language) -> str:
+    if baseline is not None and row.label == baseline:
+        return texts.BASELINE.say(language)
+    if contrast is None:
+        return ""
+    interval = contrast.over_runs or contrast.within_runs
+    text = _signed_percent(contrast.estimate)
+    if interval is None:
+        return f"{text} %"
+    return f"{text} % ({_signed_percent(interval.low)} – {_signed_percent(interval.high)})"
+
+
+def _signed_percent(ratio: float) -> str:
+    share = 100 * (ratio - 1)
+    text = f"{abs(share):.0f}" if abs(share) >= 10 else f"{abs(share):.1f}"
+    return text if float(text) == 0 else f"{'+' if share > 0 else '−'}{text}"
+
+
+def _full_time(row: Row, language: Language) -> str:
+    if row.full is None:
+        return ""
+    time, say = row.full.train_time_s, WORDS[language].duration
+    if isinstance(time, Interval):
+        low, high = say(time.low), say(time.high)
+        if low.lstrip("0123456789.,") == high.lstrip("0123456789.,"):
+            low = re.sub(r"[^0-9.,]", "", low)  # one unit for both
+        return f"{say(time.estimate)} ({low} – {high})"
+    return say(time)
+
+
+def _known(value: float | None) -> str:
+    return "" if value is None else number(value).replace("-", "−")
+
+
+def build_runs(
+    runs: Sequence[Run], frame: pd.DataFrame, labels: Sequence[str], language: Language = "en"
 ) -> Table:
     """Makes the table of all runs; columns that nobody measured are left out.
 
-    The best value is marked among comparable runs, where at least two of them have one. Line
-    breaks in headings are where a narrow column may break.
+    Line breaks in headings are where a narrow column may break.
     """
     tokenizer = name_tokenizers(runs, language)
-    columns: list[tuple[str, list[str], set[int]]] = [
-        (texts.HEAD_SETTING.say(language), list(labels), set()),
+    columns: list[tuple[str, list[str]]] = [
+        (texts.HEAD_SETTING.say(language), list(labels)),
         (
             texts.HEAD_SEED.say(language),
             ["" if run.seed is None else str(run.seed) for run in runs],
-            set(),
         ),
-        (
-            texts.HEAD_STATUS.say(language),
-            [texts.STATUSES[run.status].say(language) for run in runs],
-            set(),
-        ),
+        (texts.HEAD_STATUS.say(language), [_status(run, language) for run in runs]),
     ]
     for column in MEASURED:
         values = [
             None if pd.isna(value) else float(value) * column.scale for value in frame[column.name]
         ]
-        if all(value is None for value in values):
-            continue
-        cells = _write(values)
-        groups = findings.groups(speed=column.speed, memory=column.memory, quality=column.quality)
-        marked = {
-            row
-            for number in set(groups) - {None}
-            for row in _best(column, values, cells, [group == number for group in groups])
-        }
-        columns.append((column.heading.say(language, tokenizer=tokenizer), cells, marked))
+        if any(value is not None for value in values):
+            columns.append((column.heading.say(language, tokenizer=tokenizer), _write(values)))
     return Table(
-        headings=tuple(heading for heading, _, _ in columns),
-        rows=tuple(zip(*(cells for _, cells, _ in columns), strict=True)),
-        best=frozenset(
-            (row, place) for place, (_, _, marked) in enumerate(columns) for row in marked
+        headings=tuple(heading for heading, _ in columns),
+        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
+        muted=frozenset(
+            row for row, run in enumerate(runs) if not run.completed or run.timing_untrusted
         ),
-        muted=frozenset(row for row, run in enumerate(runs) if not run.completed),
-        numeric=frozenset({1, *range(WORDS, len(columns))}),
+        numeric=frozenset({1, *range(WORDS_FIRST, len(columns))}),
         sortable=True,
     )
+
+
+def _status(run: Run, language: Language) -> str:
+    status = texts.STATUSES[run.status].say(language)
+    return f"{status}; {texts.UNTRUSTED.say(language)}" if run.timing_untrusted else status
 
 
 def _write(values: Sequence[float | None]) -> list[str]:
@@ -113,22 +248,3 @@ def _write(values: Sequence[float | None]) -> list[str]:
             2 - math.floor(math.log10(max(sizes))), 1 - math.floor(math.log10(min(sizes)))
         )
     return ["" if value is None else f"{value:,.{min(max(decimals, 0), 4)}f}" for value in values]
-
-
-def _best(
-    column: Column,
-    values: Sequence[float | None],
-    cells: Sequence[str],
-    comparable: Sequence[bool],
-) -> set[int]:
-    """The rows with the best value, those that read the same included."""
-    ranked = [
-        (column.better * value, row)
-        for row, (value, fits) in enumerate(zip(values, comparable, strict=True))
-        if value is not None and fits
-    ]
-    if column.better == 0 or len(ranked) < 2:
-        return set()
-    best = cells[max(ranked)[1]]
-    marked = {row for _, row in ranked if cells[row] == best}
-    return marked if len(marked) < len(ranked) else set()  # where all are equal, none is best

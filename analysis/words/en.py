@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from analysis.findings.facts import (
     Aim,
+    Answer,
     Certainty,
+    Collapsed,
     Comparison,
     Contrast,
     Costs,
@@ -14,19 +16,25 @@ from analysis.findings.facts import (
     Finding,
     Findings,
     Limit,
+    MissingSeeds,
     NewerRecords,
     NotAsAsked,
+    OneAfterTheOther,
     OneSeed,
     OtherBatch,
     SeveralCommits,
     SeveralDevices,
     SharedGpu,
+    SpeedShift,
     Standing,
     StillRunning,
     UncommittedCode,
 )
 from analysis.findings.statistics import Interval
-from analysis.words.numbers import join_words, number, plural, signed
+from analysis.words.numbers import join_words, number, plural, rounded, short, signed
+
+FEW = 4
+"""Of more settings only the table gives each one's time."""
 
 TITLES = {
     "fastest": "Fastest",
@@ -90,6 +98,8 @@ def in_one_sentence(finding: Finding) -> str:
         case "blocked":
             names = join_words(FACTS.get(key, key) for key in finding.blocks)
             return f"No ranking: the runs differ in {names}."
+        case "one training":
+            return "The settings are one training: quality ranks none of them."
         case "tied":
             tied = join_words(finding.tied)
             return f"{tied} have the same best value: {_value(aim, ranking[0])}."
@@ -110,11 +120,28 @@ def in_one_sentence(finding: Finding) -> str:
 
 def reason(finding: Finding) -> str:
     """All about one aim: the choice, how far the data tell it from the others, what failed."""
-    sentences = [in_one_sentence(finding)]
-    if finding.outcome == "ranked":
-        sentences += _noise(finding)
-        if finding.aim.key == "best_quality" and finding.choice is None:
-            sentences.append("Quality is no reason to choose one of them.")
+    return " ".join([in_one_sentence(finding), *details(finding), *notes(finding)])
+
+
+def details(finding: Finding) -> list[str]:
+    """How far the data tell the choice from the others, with intervals and p-values."""
+    if finding.outcome != "ranked":
+        return []
+    sentences = list(_noise(finding))
+    if finding.aim.key == "best_quality" and finding.choice is None:
+        sentences.append("Quality is no reason to choose one of them.")
+    return sentences
+
+
+def notes(finding: Finding) -> list[str]:
+    """Which settings and runs do not count for an aim, and why."""
+    sentences = []
+    if finding.left_out and finding.outcome != "blocked":
+        differ = join_words(FACTS.get(key, key) for key in finding.blocks)
+        sentences.append(
+            f"{join_words(finding.left_out)} {_are(finding.left_out)} not ranked: the runs differ "
+            f"in {differ}."
+        )
     if finding.untrusted:
         sentences.append(
             f"{join_words(finding.untrusted)} {_are(finding.untrusted)} left out: the timing of "
@@ -123,7 +150,7 @@ def reason(finding: Finding) -> str:
     if finding.unfinished:
         listed = join_words(f"{count} {status}" for status, count in finding.unfinished)
         sentences.append(f"Of its {finding.runs} runs not all completed ({listed}).")
-    return " ".join(sentences)
+    return sentences
 
 
 def more_seeds(finding: Finding) -> str:
@@ -148,36 +175,149 @@ def more_seeds(finding: Finding) -> str:
     )
 
 
-def equivalence(comparison: Comparison) -> str:
-    """Which settings have the same quality."""
-    tested = [contrast for contrast in comparison.quality if contrast.equivalent is not None]
-    same = [contrast for contrast in tested if contrast.equivalent]
-    if not tested:
-        return ""
-    margin = f"{100 * comparison.margin:g} ROUGE points of 100"
-    if not same:
-        return f"No two settings are shown to have the same quality within {margin} (TOST)."
-    if len(same) == len(comparison.quality):
-        return f"All settings have the same quality within {margin} (TOST, corrected by Holm)."
-    pairs = join_words(f"{contrast.first} and {contrast.second}" for contrast in same)
-    return f"The same in quality within {margin} (TOST, corrected by Holm): {pairs}."
-
-
-def knee(comparison: Comparison) -> str:
-    """Which of the nearly fastest settings takes the least memory."""
-    if comparison.knee is None:
-        return ""
-    found = comparison.knee
-    within = f"{number(100 * found.tolerance, 1)} %"
-    if found.choice.label == found.fastest.label:
-        return (
-            f"No setting within {within} of the fastest takes less memory than it: "
-            f"{_costs(found.fastest)}."
+def answer(comparison: Comparison) -> tuple[str, ...]:
+    """What to use, in numbers; every second part is to stand out."""
+    found = comparison.answer
+    fastest = comparison.finding("fastest")
+    if found is None or found.choice is None or found.runner_up is None:
+        return (f"No setting is recommended. {in_one_sentence(fastest)}",)
+    name, other = found.choice.label, found.runner_up
+    size = f", {number(found.choice.memory.mean, 2)} GiB" if found.choice.memory else ""
+    parts: tuple[str, ...]
+    if found.alike and found.certainty == "no":
+        least = f"needs least memory of them{size}" if found.choice.memory else "is one of them"
+        parts = (
+            "Nothing shows that another setting is faster than ",
+            name,
+            f", and it {least}. {join_words(map(short, found.alike))} may be as fast.",
         )
-    return (
-        f"The least memory within {within} of the fastest: {_costs(found.choice)}; the fastest is "
-        f"{_costs(found.fastest)}."
+    elif found.certainty == "yes":
+        parts = ("Use ", name, f": {_faster(other)} than {short(other.second)}{size}.")
+    else:
+        parts = (
+            "",
+            name,
+            f" was the fastest in single runs: {_faster(other)} than "
+            f"{short(other.second)}{size}. Nothing is decided before the runs are repeated.",
+        )
+    more = [_lean(found), _quality_in_short(comparison)]
+    return (*parts[:-1], " ".join([parts[-1], *filter(None, more)]))
+
+
+def _lean(found: Answer) -> str:
+    if found.lean is None or found.lean_memory is None:
+        return ""
+    less = f"needs {_percent_of(1 - found.lean_memory.estimate)} less"
+    slower = found.lean_speed
+    if slower is None:
+        return f"If memory is short, {short(found.lean.label)} {less}."
+    if not slower.apart and slower.over_runs:
+        return f"If memory is short, {short(found.lean.label)} {less} and may be as fast."
+    word = "slower" if slower.estimate < 1 else "faster"
+    share = _percent_of(abs(slower.estimate - 1))
+    return f"If memory is short, {short(found.lean.label)} {less} and is {share} {word}."
+
+
+def _quality_in_short(comparison: Comparison) -> str:
+    trained, check = comparison.same_training, comparison.quality
+    if trained.verified is False:
+        return "Compare their quality too: verify.json says that they are different trainings."
+    if check.gap is not None:
+        gap = number(100 * abs(check.gap.estimate), 2)
+        return (
+            f"Look into the quality first: {short(check.gap.first)} is {gap} ROUGE points of 100 "
+            f"above {short(check.gap.second)}, more than seeds explain."
+        )
+    if trained.dropout == 0:
+        return "Quality does not separate them: they take the same gradient."
+    if trained.dropout:
+        return (
+            "Quality does not separate them: they take the same gradient in expectation, with "
+            "other dropout masks."
+        )
+    return "Quality does not separate them: but for dropout masks they take the same gradient."
+
+
+def quality_check(comparison: Comparison) -> str:
+    """Whether settings that are one training came out alike."""
+    trained, check = comparison.same_training, comparison.quality
+    margin = f"{100 * comparison.margin:g} ROUGE points of 100"
+    if trained.verified is False:
+        return (
+            "verify.json says that the settings are different trainings: their gradients differ by "
+            f"up to {trained.difference or 0:.0e} of the largest element."
+        )
+    if trained.dropout == 0:
+        known = "The settings are the same training up to rounding"
+    elif trained.dropout:
+        known = (
+            "The settings take the same gradient in expectation and draw other dropout masks "
+            f"(dropout {trained.dropout:g}): their differences are those between seeds"
+        )
+    else:
+        known = (
+            "The settings take the same gradient in expectation; whether the model has dropout was "
+            "not recorded"
+        )
+    if trained.verified:
+        known += f" (verify.json: gradients equal to {trained.difference or 0:.0e}, dropout off)"
+    sentences = [f"{known}."]
+    match check.outcome:
+        case "same":
+            sentences.append(
+                f"{join_words(check.settings)} came out the same within {margin} (TOST)."
+            )
+        case "gap" if check.gap is not None:
+            sentences.append(
+                f"{check.gap.first} and {check.gap.second} differ by more than seeds explain "
+                f"({_interval(check.gap)}). Look into it: run python -m batchopt.verify."
+            )
+        case "open":
+            sentences.append(
+                "Their ROUGE shows no gap beyond the noise between seeds; that they are the same "
+                f"within {margin} is not shown."
+            )
+        case "one seed":
+            sentences.append("One seed each cannot show whether their ROUGE differs.")
+        case "not learnt":
+            sentences.append("ROUGE did not rise above its start: it says nothing of the settings.")
+        case _:
+            pass
+    if check.unmeasured:
+        sentences.append(f"Quality was not measured: {join_words(check.unmeasured)}.")
+    return " ".join(sentences)
+
+
+def convergence(comparison: Comparison) -> str:
+    """When the training reaches its target with each setting."""
+    steps, target = comparison.steps_to_target, comparison.target
+    if steps is None or target is None:
+        return ""
+    times = [
+        f"{row.label} in {duration(row.time_to_target_s)}"
+        for row in comparison.rows
+        if row.time_to_target_s is not None
+    ]
+    text = (
+        f"ROUGE F1 reaches {number(target)}, 95 % of the best of the mean curve, after "
+        f"{steps:,.0f} steps in the mean over all runs"
     )
+    return f"{text}: {join_words(times)}." if 0 < len(times) <= FEW else f"{text}."
+
+
+def trainings(finding: Finding) -> str:
+    """Which of several trainings came out best."""
+    return f"Between the trainings: {reason(finding)}"
+
+
+def unfinished(count: int) -> str:
+    """That runs of a sweep are to be finished, before the command that does it."""
+    return f"{plural(count, 'run')} did not complete. To finish {'it' if count == 1 else 'them'}:"
+
+
+def cause(text: str) -> str | None:
+    """Why a run ended, in this language; None where only the record says it."""
+    return text
 
 
 def budget(comparison: Comparison) -> str:
@@ -206,7 +346,7 @@ def payback(comparison: Comparison) -> str:
         f"The runs took {duration(found.cost_s)}. {found.choice} saves "
         f"{duration(found.saving_s)} in 1,000 optimizer steps against the mean of all settings "
         f"({duration(found.most_s)} against the slowest), which pays for the runs after "
-        f"{found.break_even_steps:,.0f} steps."
+        f"{rounded(found.break_even_steps)} steps."
     )
 
 
@@ -242,8 +382,8 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
-    equivalence,
-    knee,
+    quality_check,
+    convergence,
     budget,
     payback,
     batch_size,
@@ -256,9 +396,32 @@ def limits(findings: Findings) -> list[str]:
     return list(dict.fromkeys(limit(one) for one in found))
 
 
-def limit(found: Limit) -> str:  # noqa: PLR0911 (one case a kind)
+def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
     """One thing that limits what the runs can show."""
     match found:
+        case MissingSeeds(label, missing):
+            listed = join_words(map(str, missing))
+            return (
+                f"{label} did not complete with seed{'s' if len(missing) > 1 else ''} {listed}: it "
+                "is compared with others over the seeds that both have."
+            )
+        case SpeedShift(run_dir, moment, change):
+            word = "slower" if change < 0 else "faster"
+            return (
+                f"From {moment} on ({run_dir}) the machine was {_percent_of(abs(change))} {word} "
+                "than before, for all settings."
+            )
+        case OneAfterTheOther():
+            return (
+                "The settings ran one after the other: a machine that changes its speed meanwhile "
+                "looks like a setting. Differences in speed are corrected for a steady drift; "
+                "sweep.order=blocked lets the settings take turns."
+            )
+        case Collapsed(label, seed, best, last):
+            return (
+                f"ROUGE F1 of {label}, seed {seed}, fell from {number(best)} to {number(last)} "
+                "after its best evaluation: its ROUGE per minute is that of a training that failed."
+            )
         case StillRunning(count, planned):
             return f"{count} of {planned} runs are still running: this report is not final."
         case NewerRecords(count, newest, known):
@@ -343,11 +506,12 @@ def _noise(finding: Finding) -> Iterable[str]:
     single = [contrast for contrast in finding.contrasts if not contrast.over_runs]
     if between:
         first = between[0]
-        overlap = "overlap" if first.ranges_overlap else "do not overlap"
-        test = "paired by seed" if first.paired else "Welch"
+        test = f"over {plural(first.seeds, 'shared seed')}" if first.paired else "Welch"
+        if first.drift_corrected:
+            test = "corrected for a steady drift of the machine"
         yield (
             f"Against {first.second} {_interval(first)} ({test}; {_p(first.p_value)} after "
-            f"Holm's correction); the ranges of the runs {overlap}."
+            "Holm's correction)."
         )
     noise = [contrast for contrast in between if not contrast.apart]
     same = [contrast.second for contrast in noise if contrast.equivalent]
@@ -363,11 +527,13 @@ def _noise(finding: Finding) -> Iterable[str]:
         near = [contrast.second for contrast in single if not contrast.apart]
         whom = join_words(contrast.second for contrast in single)
         if single[0].within_runs:
-            yield f"Against {single[0].second}, within the runs, {_interval(single[0])}."
-        yield (
-            f"Between it and {whom} how much runs vary is not known, since a side has one run"
-            + (f"; {join_words(near)} may be as good." if near else ".")
-        )
+            yield (
+                f"Against {single[0].second}, step by step on the same examples, "
+                f"{_interval(single[0])}."
+            )
+        yield f"One run each against {whom}: how much repeats differ cannot be told."
+        if near:
+            yield f"{join_words(near)} may be as good."
 
 
 def _interval(contrast: Contrast) -> str:
@@ -382,6 +548,15 @@ def _interval(contrast: Contrast) -> str:
         f"the difference is {signed(interval.estimate)} with a {_percent(interval)} interval of "
         f"{signed(interval.low)} to {signed(interval.high)}"
     )
+
+
+def _faster(contrast: Contrast) -> str:
+    share = _percent_of(abs(contrast.estimate - 1))
+    return f"{share} {'faster' if contrast.estimate >= 1 else 'slower'}"
+
+
+def _percent_of(share: float) -> str:
+    return f"{number(100 * share, 2)} %"
 
 
 def _percent(interval: Interval) -> str:

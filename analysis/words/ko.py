@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from analysis.findings.facts import (
     Aim,
+    Answer,
     Certainty,
+    Collapsed,
     Comparison,
     Contrast,
     Costs,
@@ -18,19 +20,25 @@ from analysis.findings.facts import (
     Finding,
     Findings,
     Limit,
+    MissingSeeds,
     NewerRecords,
     NotAsAsked,
+    OneAfterTheOther,
     OneSeed,
     OtherBatch,
     SeveralCommits,
     SeveralDevices,
     SharedGpu,
+    SpeedShift,
     Standing,
     StillRunning,
     UncommittedCode,
 )
-from analysis.words.numbers import number, signed
+from analysis.words.numbers import number, rounded, short, signed
 from analysis.words.texts import STATUSES
+
+FEW = 4
+"""Of more settings only the table gives each one's time."""
 
 TITLES = {
     "fastest": "최고 속도",
@@ -109,6 +117,8 @@ def in_one_sentence(finding: Finding) -> str:
         case "blocked":
             names = _list(FACTS.get(key, key) for key in finding.blocks)
             return f"{particle(names, '이', '가')} 실행마다 달라 순위를 매기지 않았습니다."
+        case "one training":
+            return "같은 학습이므로 품질로 순위를 매기지 않습니다."
         case "tied":
             tied = particle(_list(finding.tied), "이", "가")
             return f"{tied} 똑같이 가장 좋습니다: {_value(aim, ranking[0])}."
@@ -128,11 +138,26 @@ def in_one_sentence(finding: Finding) -> str:
 
 def reason(finding: Finding) -> str:
     """All about one aim: the choice, how far the data tell it from the others, what failed."""
-    sentences = [in_one_sentence(finding)]
-    if finding.outcome == "ranked":
-        sentences += _noise(finding)
-        if finding.aim.key == "best_quality" and finding.choice is None:
-            sentences.append("품질은 어느 하나를 고를 근거가 되지 않습니다.")
+    return " ".join([in_one_sentence(finding), *details(finding), *notes(finding)])
+
+
+def details(finding: Finding) -> list[str]:
+    """How far the data tell the choice from the others, with intervals and p-values."""
+    if finding.outcome != "ranked":
+        return []
+    sentences = list(_noise(finding))
+    if finding.aim.key == "best_quality" and finding.choice is None:
+        sentences.append("품질은 어느 하나를 고를 근거가 되지 않습니다.")
+    return sentences
+
+
+def notes(finding: Finding) -> list[str]:
+    """Which settings and runs do not count for an aim, and why."""
+    sentences = []
+    if finding.left_out and finding.outcome != "blocked":
+        differ = particle(_list(FACTS.get(key, key) for key in finding.blocks), "이", "가")
+        names = particle(_list(finding.left_out), "은", "는")
+        sentences.append(f"{names} {differ} 달라 순위에서 제외했습니다.")
     if finding.untrusted:
         names = particle(_list(finding.untrusted), "은", "는")
         sentences.append(f"{names} 모든 실행의 시간 측정이 방해를 받아 제외했습니다.")
@@ -141,7 +166,7 @@ def reason(finding: Finding) -> str:
         sentences.append(
             f"이 설정의 실행 {finding.runs}개 가운데 완료되지 않은 것이 있습니다({listed})."
         )
-    return " ".join(sentences)
+    return sentences
 
 
 def more_seeds(finding: Finding) -> str:
@@ -164,36 +189,215 @@ def more_seeds(finding: Finding) -> str:
     )
 
 
-def equivalence(comparison: Comparison) -> str:
-    """Which settings have the same quality."""
-    tested = [contrast for contrast in comparison.quality if contrast.equivalent is not None]
-    same = [contrast for contrast in tested if contrast.equivalent]
-    if not tested:
-        return ""
-    margin = f"ROUGE {100 * comparison.margin:g}점(100점 만점) 이내"
-    if not same:
-        return f"품질이 {margin}로 같다고 확인된 설정은 없습니다(TOST)."
-    if len(same) == len(comparison.quality):
-        return f"모든 설정의 품질이 {margin}로 같습니다(TOST, Holm 보정)."
-    pairs = "; ".join(f"{one.first} – {one.second}" for one in same)
-    return f"품질이 {margin}로 같은 설정(TOST, Holm 보정): {pairs}."
-
-
-def knee(comparison: Comparison) -> str:
-    """Which of the nearly fastest settings takes the least memory."""
-    if comparison.knee is None:
-        return ""
-    found = comparison.knee
-    within = f"{number(100 * found.tolerance, 1)}%"
-    if found.choice.label == found.fastest.label:
-        return (
-            f"속도가 가장 빠른 설정의 {within} 이내이면서 메모리를 덜 쓰는 설정은 없습니다. 가장 "
-            f"빠른 설정: {_costs(found.fastest)}."
+def answer(comparison: Comparison) -> tuple[str, ...]:
+    """What to use, in numbers; every second part is to stand out."""
+    found = comparison.answer
+    fastest = comparison.finding("fastest")
+    if found is None or found.choice is None or found.runner_up is None:
+        return (f"권할 설정이 없습니다. {in_one_sentence(fastest)}",)
+    name, other = found.choice.label, found.runner_up
+    peak = found.choice.memory
+    size = f" 메모리는 {number(peak.mean, 2)} GiB입니다." if peak else ""
+    parts: tuple[str, ...]
+    if found.alike and found.certainty == "no":
+        least = f" 그중 메모리를 가장 적게 씁니다({number(peak.mean, 2)} GiB)." if peak else ""
+        parts = (
+            "",
+            f"{particle(name, '을', '를')} 권합니다.",
+            f" 이보다 빠르다고 확인된 설정은 없습니다.{least} "
+            f"{particle(_list(map(short, found.alike)), '도', '도')} 그만큼 빠를 수 있습니다.",
         )
-    return (
-        f"속도가 가장 빠른 설정의 {within} 이내인 것 가운데 메모리를 가장 적게 쓰는 설정: "
-        f"{_costs(found.choice)}. 가장 빠른 설정: {_costs(found.fastest)}."
+    elif found.certainty == "yes":
+        parts = (
+            "",
+            f"{particle(name, '을', '를')} 권합니다.",
+            f" {short(other.second)}보다 {_faster(other, size)}{size}",
+        )
+    else:
+        parts = (
+            "한 번씩만 실행한 결과로는 ",
+            f"{particle(name, '이', '가')} 가장 빠릅니다.",
+            f" {short(other.second)}보다 {_faster(other, size)}{size} 다만 "
+            "반복 실행하기 전에는 결론을 낼 수 없습니다.",
+        )
+    more = [_lean(found), _quality_in_short(comparison)]
+    return (*parts[:-1], " ".join([parts[-1], *filter(None, more)]))
+
+
+def _lean(found: Answer) -> str:
+    if found.lean is None or found.lean_memory is None:
+        return ""
+    name = particle(short(found.lean.label), "을", "를")
+    less = _percent_of(1 - found.lean_memory.estimate)
+    slower = found.lean_speed
+    start = f"메모리가 부족하면 {name} 쓰세요. 메모리는 {less} 적게"
+    if slower is None:
+        return f"{start} 듭니다."
+    if not slower.apart and slower.over_runs:
+        return f"{start} 들고 속도 차이는 확인되지 않았습니다."
+    word = "느립니다" if slower.estimate < 1 else "빠릅니다"
+    return f"{start} 들고 속도는 {_percent_of(abs(slower.estimate - 1))} {word}."
+
+
+def _quality_in_short(comparison: Comparison) -> str:
+    trained, check = comparison.same_training, comparison.quality
+    if trained.verified is False:
+        return "verify.json에 따르면 서로 다른 학습이므로 품질도 함께 비교하세요."
+    if check.gap is not None:
+        gap = number(100 * abs(check.gap.estimate), 2)
+        return (
+            f"먼저 품질을 확인하세요. {particle(short(check.gap.first), '이', '가')} "
+            f"{short(check.gap.second)}보다 ROUGE {gap}점(100점 만점) 높으며, 시드 차이로는 "
+            "설명되지 않습니다."
+        )
+    if trained.dropout == 0:
+        return "같은 그래디언트로 학습하므로 품질은 선택 기준이 아닙니다."
+    if trained.dropout:
+        return (
+            "드롭아웃 마스크만 다를 뿐 그래디언트의 기댓값이 같으므로 품질은 선택 기준이 아닙니다."
+        )
+    return "드롭아웃 마스크를 빼면 같은 그래디언트로 학습하므로 품질은 선택 기준이 아닙니다."
+
+
+def quality_check(comparison: Comparison) -> str:
+    """Whether settings that are one training came out alike."""
+    trained, check = comparison.same_training, comparison.quality
+    margin = f"ROUGE {100 * comparison.margin:g}점(100점 만점)"
+    if trained.verified is False:
+        return (
+            "verify.json에 따르면 설정들은 서로 다른 학습입니다. 그래디언트 차이가 가장 큰 원소의 "
+            f"{trained.difference or 0:.0e}배에 이릅니다."
+        )
+    if trained.dropout == 0:
+        known = "설정들은 반올림 오차를 빼면 같은 학습입니다"
+    elif trained.dropout:
+        known = (
+            "설정들은 그래디언트의 기댓값이 같고 드롭아웃 마스크만 다릅니다(드롭아웃 "
+            f"{trained.dropout:g}). 설정 간 차이는 시드 간 차이와 같은 성질입니다"
+        )
+    else:
+        known = (
+            "설정들은 그래디언트의 기댓값이 같습니다. 모델에 드롭아웃이 있는지는 기록되지 "
+            "않았습니다"
+        )
+    sentences = [f"{known}."]
+    if trained.verified:
+        sentences.append(
+            "verify.json으로 드롭아웃을 끈 상태의 그래디언트가 "
+            f"{trained.difference or 0:.0e} 이내로 같음을 확인했습니다."
+        )
+    match check.outcome:
+        case "same":
+            sentences.append(f"{_list(check.settings)}의 품질은 {margin} 이내로 같습니다(TOST).")
+        case "gap" if check.gap is not None:
+            sentences.append(
+                f"{particle(check.gap.first, '과', '와')} {check.gap.second}의 차이는 시드로 "
+                f"설명되지 않습니다({_interval(check.gap)}). python -m batchopt.verify로 원인을 "
+                "확인하세요."
+            )
+        case "open":
+            sentences.append(
+                f"시드 간 잡음을 넘는 ROUGE 차이는 없습니다. {margin} 이내로 같다는 것까지 확인된 "
+                "것은 아닙니다."
+            )
+        case "one seed":
+            sentences.append("시드가 하나뿐이어서 ROUGE가 다른지 알 수 없습니다.")
+        case "not learnt":
+            sentences.append(
+                "ROUGE가 학습 전보다 높아지지 않아 설정에 대해 알려 주는 것이 없습니다."
+            )
+        case _:
+            pass
+    if check.unmeasured:
+        sentences.append(f"품질을 측정하지 못한 설정: {_list(check.unmeasured)}.")
+    return " ".join(sentences)
+
+
+def convergence(comparison: Comparison) -> str:
+    """When the training reaches its target with each setting."""
+    steps, target = comparison.steps_to_target, comparison.target
+    if steps is None or target is None:
+        return ""
+    times = [
+        f"{row.label} {duration(row.time_to_target_s)}"
+        for row in comparison.rows
+        if row.time_to_target_s is not None
+    ]
+    text = (
+        f"평균 곡선 최고값의 95%인 ROUGE F1 {number(target)}에는 모든 실행의 평균으로 "
+        f"{steps:,.0f}스텝 뒤에 이릅니다."
     )
+    return f"{text} 걸리는 시간: {_list(times)}." if 0 < len(times) <= FEW else text
+
+
+def trainings(finding: Finding) -> str:
+    """Which of several trainings came out best."""
+    return f"서로 다른 학습끼리 비교하면: {reason(finding)}"
+
+
+def unfinished(count: int) -> str:
+    """That runs of a sweep are to be finished, before the command that does it."""
+    return f"실행 {count}개가 완료되지 않았습니다. 다음 명령으로 마저 실행합니다:"
+
+
+_CAUSES: tuple[tuple[str, str], ...] = (
+    (r"never started", "시작하지 않았습니다"),
+    (
+        r"the process that supervised the run ended without a record",
+        "실행을 감독하던 프로세스가 기록을 남기지 못하고 끝났습니다",
+    ),
+    (
+        r"no sign of life from (\S+) for (\d+) min",
+        r"\2분 동안 \1에서 아무 신호가 없었습니다",
+    ),
+    (r"since (\S+) on (\S+), process (\d+)", r"\2에서 \1부터 실행 중입니다(프로세스 \3)"),
+    (
+        r".*out of memory.*tried to allocate ([\d.,]+ ?[KMGT]i?B).*",
+        r"메모리가 부족합니다(\1를 할당하려다 실패)",
+    ),
+    (r".*(?:OOM killer).*", "커널의 OOM killer가 프로세스를 종료했습니다"),
+    (r".*(?:out of memory|memory_limit_gib).*", "메모리가 부족합니다"),
+    (r"longer than run\.timeout_min=([\d.e+]+).*", r"run.timeout_min=\1보다 오래 걸렸습니다"),
+    (
+        r"no progress for run\.stall_min=([\d.e+]+) minutes.*",
+        r"run.stall_min=\1분 동안 진행이 없었습니다",
+    ),
+    (r"the GPU was lost.*", "GPU를 잃었습니다"),
+    (r"stopped by (\S+?);.*", r"\1로 중단되었습니다"),
+    (r"the training process crashed \((\w+)\).*", r"학습 프로세스가 비정상 종료되었습니다(\1)"),
+    (
+        r"the training process was ended from outside \((\w+)\).*",
+        r"학습 프로세스가 외부에서 강제 종료되었습니다(\1)",
+    ),
+    (
+        r"the training process ended with exit code (\d+).*",
+        r"학습 프로세스가 결과를 남기지 않고 종료 코드 \1로 끝났습니다",
+    ),
+    (
+        r"another process(?: \(pid \d+\))? used the \w+ in (.+?) ?% of the samples",
+        r"표본의 \1%에서 다른 프로세스가 같은 장치를 사용함",
+    ),
+    (r"another process.*", "다른 프로세스가 같은 장치를 사용함"),
+    (
+        r"the device throttled \((\w+)\) in (.+?) ?% of the samples",
+        r"표본의 \2%에서 장치 클록이 제한됨(\1)",
+    ),
+    (r"the device throttled.*", "장치 클록이 제한됨"),
+    (
+        r"other processes used ([\d.]+) of (\d+) CPU cores while the run trained(?: \(.*\))?",
+        r"학습 중 다른 프로세스가 CPU 코어 \2개 가운데 \1개를 사용함",
+    ),
+    (r"other (?:work|processes).*", "다른 작업이 CPU를 사용함"),
+)
+"""What batchopt writes into a record, by pattern; what Python or a library wrote is not here."""
+
+
+def cause(text: str) -> str | None:
+    """Why a run ended, in this language; None where only the record says it."""
+    for pattern, korean in _CAUSES:
+        if found := re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL):
+            return found.expand(korean)
+    return None
 
 
 def budget(comparison: Comparison) -> str:
@@ -222,7 +426,7 @@ def payback(comparison: Comparison) -> str:
         f"{particle(found.choice, '을', '를')} 쓰면 옵티마이저 스텝 1,000회마다 전체 설정의 "
         f"평균보다 {particle(duration(found.saving_s), '을', '를')}, 가장 느린 설정보다 "
         f"{particle(duration(found.most_s), '을', '를')} 아끼므로, "
-        f"{found.break_even_steps:,.0f}스텝을 넘게 학습하면 실행에 들인 시간을 되찾습니다."
+        f"{rounded(found.break_even_steps)}스텝을 넘게 학습하면 실행에 들인 시간을 되찾습니다."
     )
 
 
@@ -258,8 +462,8 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
-    equivalence,
-    knee,
+    quality_check,
+    convergence,
     budget,
     payback,
     batch_size,
@@ -272,9 +476,33 @@ def limits(findings: Findings) -> list[str]:
     return list(dict.fromkeys(limit(one) for one in found))
 
 
-def limit(found: Limit) -> str:  # noqa: PLR0911 (one case a kind)
+def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
     """One thing that limits what the runs can show."""
     match found:
+        case MissingSeeds(label, missing):
+            listed = _list(map(str, missing))
+            return (
+                f"{particle(label, '은', '는')} 시드 {listed}에서 완료되지 않아, 함께 완료된 "
+                "시드로만 비교합니다."
+            )
+        case SpeedShift(run_dir, moment, change):
+            word = "느려졌습니다" if change < 0 else "빨라졌습니다"
+            return (
+                f"{moment}({run_dir})부터 모든 설정에서 장치가 그전보다 "
+                f"{_percent_of(abs(change))} {word}."
+            )
+        case OneAfterTheOther():
+            return (
+                "설정을 하나씩 차례로 실행했으므로 그사이 장치 속도가 변하면 설정의 차이처럼 "
+                "보입니다. 속도 차이는 일정한 속도 변화를 보정한 값입니다. sweep.order=blocked로 "
+                "실행하면 설정들이 번갈아 실행됩니다."
+            )
+        case Collapsed(label, seed, best, last):
+            return (
+                f"{label}, 시드 {seed}의 ROUGE F1은 최고 평가 뒤 {number(best)}에서 "
+                f"{particle(number(last), '으로', '로')} 떨어졌습니다. 분당 ROUGE는 실패한 학습의 "
+                "값입니다."
+            )
         case StillRunning(count, planned):
             return (
                 f"실행 {planned}개 가운데 {count}개가 아직 진행 중이므로 이 보고서는 최종 결과가 "
@@ -308,10 +536,8 @@ def limit(found: Limit) -> str:  # noqa: PLR0911 (one case a kind)
                 "중이었습니다. 다른 작업과 함께 쓰였다면 속도와 메모리는 이 실행만의 값이 아닙니다."
             )
         case DisturbedTiming(label, seed, reasons):
-            return (
-                f"{label}, 시드 {seed}의 시간 측정이 방해를 받아({'; '.join(reasons)}) 순위에서 "
-                "제외했습니다."
-            )
+            why = "; ".join(cause(one) or "다른 방해 요인" for one in reasons)
+            return f"{label}, 시드 {seed}의 시간 측정이 방해를 받아({why}) 순위에서 제외했습니다."
         case NotAsAsked(label, seed, asked, got):
             return (
                 f"{label}, 시드 {seed}는 요청과 다르게 실행되었습니다. 요청: {asked}, 실제: {got}."
@@ -338,11 +564,12 @@ def _noise(finding: Finding) -> Iterable[str]:
     single = [contrast for contrast in finding.contrasts if not contrast.over_runs]
     if between:
         first = between[0]
-        overlap = "겹칩니다" if first.ranges_overlap else "겹치지 않습니다"
-        test = "시드별 짝 비교" if first.paired else "Welch"
+        test = f"공통 시드 {first.seeds}개" if first.paired else "Welch"
+        if first.drift_corrected:
+            test = "장치의 일정한 속도 변화를 보정"
         yield (
             f"{particle(first.second, '과', '와')} 견주면 {_interval(first)}입니다({test}, Holm "
-            f"보정 후 {_p(first.p_value)}). 두 설정의 실행 값 범위는 {overlap}."
+            f"보정 후 {_p(first.p_value)})."
         )
     noise = [contrast for contrast in between if not contrast.apart]
     same = [contrast.second for contrast in noise if contrast.equivalent]
@@ -361,12 +588,10 @@ def _noise(finding: Finding) -> Iterable[str]:
         near = [contrast.second for contrast in single if not contrast.apart]
         if single[0].within_runs:
             second = particle(single[0].second, "과", "와")
-            yield f"실행 안의 변동만 보면 {second} 견주어 {_interval(single[0])}입니다."
-        yield (
-            f"{particle(names, '과', '와')} 비교할 때 한쪽의 실행이 하나뿐이어서 실행 간 변동은 "
-            "알 수 "
-            "없습니다." + (f" {_list(near)}도 그만큼 좋을 수 있습니다." if near else "")
-        )
+            yield f"같은 예제를 쓴 스텝끼리 {second} 견주면 {_interval(single[0])}입니다."
+        yield "설정마다 한 번만 실행해 실행 간 차이를 알 수 없습니다."
+        if near:
+            yield f"{_list(near)}도 그만큼 좋을 수 있습니다."
 
 
 def _interval(contrast: Contrast) -> str:
@@ -382,6 +607,17 @@ def _interval(contrast: Contrast) -> str:
         f"차이는 {signed(interval.estimate)}, {share} 구간은 {signed(interval.low)}~"
         f"{signed(interval.high)}"
     )
+
+
+def _faster(contrast: Contrast, more: str) -> str:
+    """How much faster, as the end of a sentence, or as its middle where `more` follows."""
+    endings = ("빠르고", "느리고") if more else ("빠릅니다.", "느립니다.")
+    share = _percent_of(abs(contrast.estimate - 1))
+    return f"{share} {endings[contrast.estimate < 1]}"
+
+
+def _percent_of(share: float) -> str:
+    return f"{number(100 * share, 2)}%"
 
 
 def _p(value: float | None) -> str:

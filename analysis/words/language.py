@@ -22,6 +22,24 @@ class Words(Protocol):
     def facets(self, comparison: Comparison, /) -> str:
         """What sets a comparison apart; "" where there is one comparison."""
 
+    def answer(self, comparison: Comparison, /) -> tuple[str, ...]:
+        """What to use, in numbers; every second part is to stand out."""
+
+    def unfinished(self, count: int, /) -> str:
+        """That runs of a sweep are to be finished, before the command that does it."""
+
+    def cause(self, text: str, /) -> str | None:
+        """Why a run ended; None where only the record says it."""
+
+    def trainings(self, finding: Finding, /) -> str:
+        """Which of several trainings came out best."""
+
+    def notes(self, finding: Finding, /) -> list[str]:
+        """Which settings and runs do not count for an aim, and why."""
+
+    def details(self, finding: Finding, /) -> list[str]:
+        """How far the data tell the choice from the others, with intervals and p-values."""
+
     def in_one_sentence(self, finding: Finding, /) -> str:
         """The choice and its numbers, or why there is none."""
 

@@ -1,6 +1,7 @@
 """Numbers and lists as a person writes them."""
 
 import math
+import re
 from collections.abc import Iterable
 
 
@@ -26,3 +27,15 @@ def join_words(words: Iterable[str]) -> str:
 def plural(count: int, noun: str) -> str:
     """Counts a regular noun, as in "1 run" and "3 runs"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def rounded(value: float) -> str:
+    """A number to two significant digits, as a count of thousands is said."""
+    digits = max(0, math.floor(math.log10(abs(value))) - 1) if value else 0
+    return f"{round(value, -digits):,.0f}"
+
+
+def short(label: str) -> str:
+    """The preset alone where that says which setting is meant: "05a" for "05a (8 × 8)"."""
+    found = re.fullmatch(r"(\S+) \(\d+ × \d+\)", label)
+    return found[1] if found else label

@@ -60,7 +60,6 @@ PARTS = {
 }
 
 SEED = Label("seed {seed}", "시드 {seed}")
-MEAN_OF = Label("mean of {count} runs", "{count}회 실행의 평균")
 OUT_OF_MEMORY = Label("out of memory", "메모리 부족(OOM)")
 UNTRUSTED = Label("timing not trusted", "시간 측정 신뢰 불가")
 UNTRUSTED_KEY = Label("hollow: timing not trusted", "빈 표식: 시간 측정을 신뢰할 수 없음")
@@ -71,6 +70,16 @@ TOKENIZER_UNKNOWN = Label("tokenizer not recorded", "토크나이저 기록 없�
 
 # Heads of the results; a line may break where a heading does
 
+HEAD_RUNS = Label("runs", "실행")
+HEAD_SPEED_CHANGE = Label("speed against\n{baseline}", "{baseline}\n대비 속도")
+HEAD_MEMORY_CHANGE = Label("memory against\n{baseline}", "{baseline}\n대비 메모리")
+HEAD_FULL_TIME = Label("training time of\n{steps} steps", "{steps}스텝\n학습 시간")
+HEAD_FULL_ENERGY = Label("their energy\n(Wh)", "그 에너지\n(Wh)")
+HEAD_HEADROOM = Label("memory left\n(GiB)", "남는 메모리\n(GiB)")
+HEAD_MEAN_MEMORY = Label("mean memory\n(GiB)", "평균 메모리\n(GiB)")
+HEAD_TOTAL_TIME = Label("total\n(min)", "전체 시간\n(분)")
+BASELINE = Label("baseline", "기준")
+DISTURBED = Label("timing of {count} disturbed", "시간 측정 방해 {count}")
 HEAD_SETTING = Label("setting", "설정")
 HEAD_SEED = Label("seed", "시드")
 HEAD_STATUS = Label("status", "상태")
@@ -91,13 +100,10 @@ HEAD_MFU = Label("MFU\n(%)", "MFU\n(%)")
 # Notes
 
 TABLE_NOTE = Label(
-    "Green: best value of its column among comparable runs. Whether it is beyond the noise is in "
-    "the report.",
-    "초록: 비교 가능한 실행 가운데 그 열의 최고값. 잡음을 넘는 차이인지는 보고서에 있습니다.",
-)
-TABLE_NO_NOTE = Label(
-    "No value is marked: no two runs can be compared.",
-    "표시된 값 없음: 서로 비교할 수 있는 실행이 없습니다.",
+    "Means over runs with 95 % intervals; changes are over the seeds that both settings have. "
+    "Marked: the best value, where the data decide it.",
+    "실행 평균과 95% 구간이며, 기준 대비 변화는 두 설정에 공통인 시드로 계산했습니다. 강조 표시는 "
+    "데이터로 확인된 최고값입니다.",
 )
 TABLE_CUT = Label(
     "The first {shown} of {all} rows; all are in batch_optimization_results.csv.",
@@ -112,7 +118,9 @@ TITLE = Label(
 )
 IN_SHORT = Label("In short", "요약")
 WHAT_WAS_RUN = Label("What was run", "실험 설정과 환경")
-RESULTS = Label("Results", "결과")
+FIGURES = Label("Figures", "그림")
+RUNS = Label("Every run", "모든 실행")
+STATISTICS = Label("Tests and intervals", "검정과 구간")
 FINDINGS = Label("Findings", "분석")
 INCOMPLETE = Label("Runs that did not complete", "완료되지 않은 실행")
 LIMITS = Label("Limits", "한계")
@@ -123,20 +131,7 @@ COMPLETED_OF = Label(
     "{completed} of {planned} planned runs completed.",
     "계획한 실행 {planned}개 가운데 {completed}개가 완료되었습니다.",
 )
-HEAD_AIM = Label("aim", "목적")
-HEAD_OBSERVED = Label("observed (ROUGE: {tokenizer})", "측정값 (ROUGE: {tokenizer})")
-HEAD_DECIDED = Label("decided", "판정")
-NO_RECOMMENDATION = Label("no recommendation", "추천 없음")
-DECIDED_NOTE = Label(
-    "What the last column says: yes, it is beyond the noise that was measured; single runs, the "
-    "distance is over {limit} % and runs were not repeated, so their noise is not known; no, it is "
-    "only the best that was observed. The reasons are under Findings.",
-    "마지막 열의 뜻: ‘확실’은 측정된 잡음을 넘는 차이, ‘단일 실행’은 차이가 {limit}%를 넘지만 반복 "
-    "실행이 없어 잡음을 알 수 없는 경우, ‘미정’은 관측된 값 중 가장 좋을 뿐인 경우입니다. 근거는 "
-    "‘분석’에 있습니다.",
-)
 
-ALL_THE_SAME = Label("all the same", "모두 같음")
 COMPARISONS_CUT = Label(
     "The first {shown} of {all} comparisons are told; all are in recommendation.json.",
     "비교 {all}개 가운데 처음 {shown}개만 실었습니다. 전체는 recommendation.json에 있습니다.",
@@ -184,10 +179,6 @@ TRAINING = Label(
 )
 NOT_RECORDED = Label("not recorded", "기록 없음")
 
-BEST_NOTE = Label(
-    "Marked: the best value observed in its column, among comparable runs.",
-    "강조: 비교 가능한 실행 가운데 그 열에서 관측된 최고값.",
-)
 EVERY_NUMBER = Label("Every number is in ", "모든 수치가 담긴 파일: ")
 SETTINGS_CUT = Label(
     "The first {shown} of {all} settings are drawn.",
@@ -195,20 +186,21 @@ SETTINGS_CUT = Label(
 )
 MEMORY_VS_SPEED_CAPTION = Label(
     "Peak memory of the training process against speed in the steady state; lower right is better. "
-    "Several runs of a setting: their mean, with bars for their range and a small marker for each. "
-    "A single run: the bar is the middle half of its step times, where they were recorded.",
-    "정상 상태의 속도와 학습 프로세스의 최대 메모리입니다. 오른쪽 아래일수록 좋습니다. 한 설정을 "
-    "여러 번 실행했으면 평균을 찍고 막대로 범위를, 작은 표식으로 각 실행을 나타냅니다. 한 번만 "
-    "실행했으면 막대는 기록된 스텝 시간의 가운데 절반(사분위 범위)입니다.",
+    "The line joins the settings in the order of their batch. Several runs of a setting: their "
+    "mean, with bars for their range and a small point for each. A single run: the bar is the "
+    "middle half of its step times, where they were recorded.",
+    "정상 상태의 속도와 학습 프로세스의 최대 메모리입니다. 오른쪽 아래일수록 좋습니다. 선은 "
+    "설정을 배치 크기 순으로 잇습니다. 한 설정을 여러 번 실행했으면 평균을 찍고 막대로 범위를, "
+    "작은 점으로 각 실행을 나타냅니다. 한 번만 실행했으면 막대는 기록된 스텝 시간의 가운데 "
+    "절반(사분위 범위)입니다.",
 )
 CURVES_TITLE = Label("Training curves", "학습 곡선")
 CURVES_CAPTION = Label(
-    "Lines are means over the runs of a setting, bands their range; memory is that of the run "
-    "that needed most. With the same examples in every step the settings are one training: their "
-    "loss and ROUGE should coincide by step, and differ by time.",
-    "선은 한 설정의 실행 평균, 띠는 그 범위이며, 메모리는 가장 많이 쓴 실행의 값입니다. 스텝마다 "
-    "같은 예제를 쓰므로 모든 설정은 같은 학습입니다. 스텝 기준 손실과 ROUGE는 겹치고, 시간 "
-    "기준으로만 달라야 합니다.",
+    "Thick lines are means over the runs of a setting, thin lines single runs; memory is that of "
+    "the run that needed most. The settings are one training: their loss and ROUGE should coincide "
+    "by step, and differ by time.",
+    "굵은 선은 한 설정의 실행 평균, 가는 선은 각 실행이며, 메모리는 가장 많이 쓴 실행의 값입니다. "
+    "모든 설정은 같은 학습이므로 스텝 기준 손실과 ROUGE는 겹치고, 시간 기준으로만 달라야 합니다.",
 )
 STEP_TIME_CAPTION = Label(
     "Mean time of each part of an optimizer step; hatched: timing not trusted.",
@@ -260,10 +252,15 @@ MEASUREMENTS = (
         "손실: 마지막으로 기록된 스텝 또는 평가에서의 타깃 토큰당 nats입니다.",
     ),
     Label(
-        "To target: training time and optimizer steps until ROUGE first reaches {target} % of the "
-        "best that a completed run reached.",
-        "목표 도달: 완료된 실행이 얻은 최고 ROUGE의 {target}%에 처음 이르기까지의 학습 시간과 "
-        "옵티마이저 스텝입니다.",
+        "To target: training time until ROUGE first reaches {target} % of the best of the mean "
+        "curve, on the line between two evaluations. The settings are one training: its steps to "
+        "the target, in the mean over all runs, are divided by the speed of each setting. Some "
+        "papers divide the best ROUGE by the total minutes instead: that is "
+        "best_rouge_per_total_min in the file of results.",
+        "목표 도달: 평균 곡선 최고 ROUGE의 {target}%에 처음 이르기까지의 학습 시간으로, 두 평가 "
+        "사이는 직선으로 잇습니다. 모든 설정은 같은 학습이므로 모든 실행에서 평균한 도달 스텝을 "
+        "설정별 속도로 나눕니다. 최고 ROUGE를 전체 시간(분)으로 나눈 값을 쓰는 문헌도 있는데, 결과 "
+        "파일의 best_rouge_per_total_min이 그 값입니다.",
     ),
     Label(
         "ROUGE gain per minute: best minus initial ROUGE, divided by the training time until the "
@@ -272,18 +269,25 @@ MEASUREMENTS = (
         "값입니다. GiB당 ROUGE: 최고 ROUGE를 최대 메모리로 나눈 값입니다.",
     ),
     Label(
-        "Single runs are ranked by speed or memory only where they differ by more than {limit} "
-        "% (a convention). Of several seeds, intervals hold at 95 % for each pair: paired by "
-        "seed where both settings have the same seeds, else Welch's. p-values are corrected "
-        "over all pairs of an aim (Holm). Of quality, a paired bootstrap over the validation "
-        "examples counts as well. Settings are the same in quality where two one-sided tests "
-        "(TOST) place the difference within {margin} ROUGE points of 100.",
-        "한 번씩만 실행한 설정은 속도나 메모리가 {limit}% 넘게 다를 때만 순위를 매깁니다(관례). "
-        "시드가 여럿이면 쌍마다 95% 신뢰구간을 구하는데, 두 설정의 시드가 같으면 시드별로 "
-        "짝지어, 아니면 Welch 방식으로 구합니다. p값은 한 목적의 모든 쌍에 대해 Holm 방식으로 "
-        "보정합니다. 품질은 검증 예제에 대한 짝 부트스트랩도 함께 봅니다. 단측 검정 두 "
-        "번(TOST)으로 차이가 ROUGE {margin}점(100점 만점) 안이라고 확인되면 품질이 같은 것으로 "
-        "봅니다.",
+        "Settings are ranked and tested over the seeds that they share, as a randomized block "
+        "design: the noise beside settings and seeds is pooled over all settings (Student's t, "
+        "p-values corrected by Holm). Differences under {least} % of speed or memory are never "
+        "ranked. Single runs are compared step by step on the same examples (circular block "
+        "bootstrap), count only from {limit} % on (a convention), and decide nothing.",
+        "설정은 공통 시드에서만, 시드를 블록으로 하는 난괴법으로 순위를 매기고 검정합니다. 설정과 "
+        "시드를 뺀 잡음은 모든 설정에서 함께 추정합니다(스튜던트 t, p값은 Holm 보정). 속도나 "
+        "메모리가 {least}% 미만으로 다르면 순위를 매기지 않습니다. 한 번씩만 실행한 설정은 같은 "
+        "예제를 쓴 스텝끼리 비교하고(순환 블록 부트스트랩) {limit}% 이상 다를 때만 따지며(관례), "
+        "그것으로 결론을 내지는 않습니다.",
+    ),
+    Label(
+        "Settings that are one training are not ranked by quality; it is a check. Settings are the "
+        "same in quality where two one-sided tests (TOST) place the difference within {margin} "
+        "ROUGE points of 100. A larger gap that neither seeds nor a paired bootstrap over the validation "
+        "examples explain is a fault.",
+        "같은 학습인 설정은 품질로 순위를 매기지 않고 확인만 합니다. 단측 검정 두 번(TOST)으로 "
+        "차이가 ROUGE {margin}점(100점 만점) 안이라고 확인되면 품질이 같은 것으로 봅니다. 시드와 "
+        "검증 예제에 대한 짝 부트스트랩으로 설명되지 않는 더 큰 차이는 오류입니다.",
     ),
 )
 SAME_BATCH = Label(
@@ -309,17 +313,4 @@ CONTROLS = {
     "rows": Label("rows", "행"),
     "dark": Label("Dark", "어둡게"),
     "light": Label("Light", "밝게"),
-    "reset": Label("Reset zoom", "확대 취소"),
-    "hint": Label(
-        "Drag to zoom, double-click to reset; click a name to hide it.",
-        "끌어서 확대하고 두 번 누르면 되돌립니다. 이름을 누르면 숨깁니다.",
-    ),
-    "oom": OUT_OF_MEMORY,
-    "untrusted": UNTRUSTED,
-    "hollow": UNTRUSTED_KEY,
-    "ended": ENDED_KEY,
-    "noscript": Label(
-        "The charts need JavaScript; the same are in the image files beside this page.",
-        "차트를 보려면 JavaScript가 필요합니다. 같은 그림이 이 파일 옆에 이미지로 있습니다.",
-    ),
 }

@@ -92,10 +92,14 @@ def test_derived_columns_against_values_by_hand(tmp_path: Path) -> None:
         ],
     )
     frame = read(sweep)[1]
-    # Target 0.95 * 0.5 = 0.475: 05b reaches it at step 60, one step a second; 05a never.
-    assert frame["steps_to_target"].tolist() == [pd.NA, 60]
+    # The mean curve ends at 0.45, so the target is 0.4275: 05a never reaches it, 05b on the line
+    # from 0.1 at step 0 to 0.475 at step 60, one step a second.
+    assert frame["steps_to_target"].tolist() == [pd.NA, 53]
     assert pd.isna(frame["time_to_target_min"][0])
-    assert frame["time_to_target_min"][1] == pytest.approx(1.0)
+    assert frame["time_to_target_min"][1] == pytest.approx(0.3275 / 0.375)
+    assert frame["best_rouge_per_total_min"].tolist() == pytest.approx(
+        [0.4 / ((157 / 0.5 + 30) / 60), 0.5 / ((157 + 30) / 60)]
+    )
     # (0.4 - 0.1) in 240 s = 4 min; (0.5 - 0.1) in 120 s = 2 min.
     assert frame["rouge_gain_per_min"].tolist() == pytest.approx([0.075, 0.2])
     assert frame["rouge_per_gib"].tolist() == pytest.approx([0.2, 0.125])
@@ -237,9 +241,10 @@ def test_one_seed_suggests_speed_and_memory_but_never_quality(tmp_path: Path) ->
     assert aims["fastest"].certainty == "single runs"
     assert not aims["fastest"].decided
     assert "1.13 times that of 05a (8 × 8) (0.460)" in en.reason(aims["fastest"])
-    assert "how much runs vary is not known" in en.reason(aims["fastest"])
+    assert "how much repeats differ cannot be told" in en.reason(aims["fastest"])
     assert aims["least_memory"].certainty == "single runs"
-    for key in ("best_quality", "best_rouge_per_minute", "best_rouge_per_gib"):
+    assert aims["best_quality"].outcome == "one training"
+    for key in ("best_rouge_per_minute", "best_rouge_per_gib"):
         assert aims[key].certainty == "no"
         assert "With one seed" in en.reason(aims[key])
         assert "cannot be told from noise" in en.reason(aims[key])
@@ -258,7 +263,10 @@ def test_a_tie_recommends_nobody(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, jobs)
     quality = by_aim(judge(sweep))["best_quality"]
     assert quality.choice is None
-    assert "05a (8 × 8) and 05b (16 × 4) have the same best value" in en.reason(quality)
+    assert judge(sweep).comparisons[0].quality.outcome == "not learnt"
+    tied = by_aim(judge(sweep))["fastest"]
+    assert tied.choice is None
+    assert "05a (8 × 8) and 05b (16 × 4) have the same best value" in en.reason(tied)
     assert read(sweep)[1]["steps_to_target"].isna().all()  # nothing was learnt
 
 
@@ -270,7 +278,7 @@ def test_repeated_runs_decide_speed(tmp_path: Path) -> None:
     ]
     fastest = by_aim(judge(make_sweep(tmp_path, jobs)))["fastest"]
     assert (fastest.choice, fastest.certainty) == ("05b (16 × 4)", "yes")
-    assert "do not overlap" in en.reason(fastest)
+    assert "over 3 shared seeds" in en.reason(fastest)
 
 
 @pytest.mark.parametrize(("gap", "decided"), [(0.001, False), (0.1, True)])
@@ -282,11 +290,11 @@ def test_seeds_decide_quality_only_beyond_their_spread(
         for preset, shift, noises in (("05a", 0.0, (1, 2, 3)), ("05b", gap, (2, 1, 3)))
         for seed, noise in zip((1, 2, 3), noises, strict=True)
     ]
-    quality = by_aim(judge(make_sweep(tmp_path, jobs)))["best_quality"]
-    # Where the difference lies within noise, quality is no reason to choose.
-    assert quality.choice == ("05b (16 × 4)" if decided else None)
-    assert quality.decided is decided
-    assert ("cannot tell" in en.reason(quality)) is not decided
+    (comparison,) = judge(make_sweep(tmp_path, jobs)).comparisons
+    quality = by_aim(judge(tmp_path / "multirun"))["best_quality"]
+    # They are one training: a gap is a fault, and no reason to choose.
+    assert quality.choice is None
+    assert comparison.quality.outcome == ("gap" if decided else "open")
     (contrast,) = quality.contrasts
     assert contrast.paired
     assert contrast.estimate == pytest.approx(gap)
@@ -320,23 +328,32 @@ def test_runs_that_differ_otherwise_are_not_ranked(
     sweep = make_sweep(tmp_path, [*THREE[:2], {**THREE[2], **change}])
     findings = judge(sweep)
     aims = by_aim(findings)
-    assert (aims["fastest"].choice is not None) is speed
-    assert (aims["least_memory"].choice is not None) is speed
-    assert (not en.reason(aims["best_quality"]).startswith("No ranking")) is quality
+    # The two that can be compared still are; the third is left out of what the change touches.
+    assert aims["fastest"].choice == "05b (16 × 4)"
+    for key, fits in (("fastest", speed), ("least_memory", speed), ("best_quality", quality)):
+        assert aims[key].left_out == (() if fits else ("05c (64 × 1)",))
+        assert len(aims[key].ranking) == (3 if fits else 2)
     warned = [line for line in limits(findings) if line.startswith("The runs differ in ")]
     assert len(warned) == 1
     assert "05c (64 × 1)" in warned[0]
     if not speed:
-        assert en.reason(aims["fastest"]).startswith("No ranking: the runs differ in ")
-        # Nor does the table mark a best value.
-        row = next(line for line in report_of(sweep).splitlines() if line.startswith("| 05b"))
-        assert "**0.520**" not in row
+        assert "05c (64 × 1) is not ranked: the runs differ in " in en.reason(aims["fastest"])
+        row = next(line for line in report_of(sweep).splitlines() if line.startswith("| 05c"))
+        assert "0.410" not in row
+
+
+def test_two_settings_on_two_machines_are_not_ranked(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, [THREE[0], {**THREE[1], "environment": {"hostname": "node2"}}])
+    fastest = by_aim(judge(sweep))["fastest"]
+    assert (fastest.outcome, fastest.choice) == ("blocked", None)
+    assert en.reason(fastest).startswith("No ranking: the runs differ in machine")
+    assert "No setting is recommended" in report_of(sweep)
 
 
 def test_memory_measured_in_two_ways_is_not_ranked(tmp_path: Path) -> None:
     other = {**THREE[2], "metrics": {"memory_source": "nvml_process"}}
     aims = by_aim(judge(make_sweep(tmp_path, [*THREE[:2], other])))
-    assert aims["least_memory"].choice is None
+    assert aims["least_memory"].left_out == ("05c (64 × 1)",)
     assert aims["fastest"].choice == "05b (16 × 4)"
 
 
@@ -397,7 +414,8 @@ def test_the_recommendation_agrees_with_the_report(tmp_path: Path) -> None:
     assert (fastest["preset"], fastest["certainty"]) == ("05b", "single runs")
     assert fastest["per_device_train_batch_size"] == 16
     assert fastest["values"]["05b (16 × 4)"]["mean"] == 0.52
-    assert fastest["reason"] in artifacts["batch_optimization_report.md"].decode()
+    report = artifacts["batch_optimization_report.md"].decode().replace("**", "")
+    assert recommendation["comparisons"][0]["answer"] in report
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from analysis.findings.facts import Comparison, Finding, Findings
 from analysis.findings.frame import build_frame
 from analysis.findings.judge import Options, find
 from analysis.reading.runs import read_sweeps
-from analysis.words import en
+from analysis.words import en, ko
 
 SPEED = {"05a": 0.46, "05b": 0.52, "05c": 0.41}
 NOISE = {"05a": (0.0, 1.0, 2.0), "05b": (2.0, 0.5, 1.0), "05c": (1.0, 2.0, 0.3)}
@@ -58,25 +58,191 @@ def aim(comparison: Comparison, key: str) -> Finding:
     return next(one for one in comparison.aims if one.aim.key == key)
 
 
-def test_no_difference_in_quality_is_a_finding(tmp_path: Path) -> None:
+def verified(sweep: Path, *, passed: bool) -> Path:
+    """Puts a verify.json beside the sweep."""
+    checks = [
+        {"preset": "8 x 8", "packing": "sorted", "passed": passed, "gradient_difference": 2e-7},
+        {"preset": "64 x 1", "packing": "sorted", "passed": None, "gradient_difference": None},
+    ]
+    (sweep / "verify.json").write_text(json.dumps(checks))
+    return sweep
+
+
+def test_no_difference_in_quality_is_a_check_that_passed(tmp_path: Path) -> None:
     comparison = only(make_sweep(tmp_path, jobs(spread=0.0001)))
-    assert all(contrast.equivalent for contrast in comparison.quality)
-    assert "All settings have the same quality within 0.5" in en.equivalence(comparison)
+    assert comparison.quality.outcome == "same"
+    assert "came out the same within 0.5 ROUGE points" in en.quality_check(comparison)
     quality = aim(comparison, "best_quality")
-    assert quality.choice is None
-    assert quality.more_seeds is None  # there is nothing left to find out
-    assert "no reason to choose" in en.reason(quality)
+    assert (quality.outcome, quality.choice, quality.certainty) == ("one training", None, "no")
+    assert quality.more_seeds is None  # there is nothing to find out
 
 
-def test_a_narrower_margin_makes_it_no_finding(tmp_path: Path) -> None:
+def test_a_narrower_margin_leaves_it_open(tmp_path: Path) -> None:
     comparison = only(make_sweep(tmp_path, jobs(spread=0.001)), equivalence_margin=0.05)
-    assert not any(contrast.equivalent for contrast in comparison.quality)
+    assert comparison.quality.outcome == "open"
+    assert "no gap beyond the noise" in en.quality_check(comparison)
 
 
-def test_a_difference_beyond_noise_is_ranked_and_not_equivalent(tmp_path: Path) -> None:
+def test_a_gap_that_seeds_do_not_explain_is_a_fault_and_no_choice(tmp_path: Path) -> None:
     comparison = only(make_sweep(tmp_path, jobs({"05c": 0.6}, spread=0.001)))
+    assert comparison.quality.outcome == "gap"
+    assert comparison.quality.gap is not None
+    assert comparison.quality.gap.first == "05c (64 × 1)"
+    assert aim(comparison, "best_quality").choice is None
+    assert "more than seeds explain" in "".join(en.answer(comparison))
+    assert "python -m batchopt.verify" in en.quality_check(comparison)
+
+
+def test_settings_that_verify_calls_different_are_ranked_by_quality(tmp_path: Path) -> None:
+    sweep = verified(make_sweep(tmp_path, jobs({"05c": 0.6}, spread=0.001)), passed=False)
+    comparison = only(sweep)
     quality = aim(comparison, "best_quality")
     assert (quality.choice, quality.certainty) == ("05c (64 × 1)", "yes")
+    assert "different trainings" in "".join(en.answer(comparison))
+
+
+@pytest.mark.parametrize(
+    ("dropout", "passed", "says"),
+    [
+        (0.0, True, "the same training up to rounding (verify.json: gradients equal to 2e-07"),
+        (0.1, True, "draw other dropout masks (dropout 0.1)"),
+        (None, None, "whether the model has dropout was not recorded"),
+    ],
+)
+def test_one_training_is_said_as_far_as_the_files_say_it(
+    tmp_path: Path, dropout: float | None, passed: bool | None, says: str
+) -> None:
+    config = {} if dropout is None else {"model": {"source": "tiny", "dropout": dropout}}
+    sweep = make_sweep(tmp_path, [job | {"config": config} for job in jobs()])
+    if passed is not None:
+        verified(sweep, passed=passed)
+    assert says in en.quality_check(only(sweep))
+
+
+def test_nothing_learnt_says_nothing_of_quality(tmp_path: Path) -> None:
+    flat = [job | {"rouge": [(0, 0.003), (157, 0.003)]} for job in jobs()]
+    comparison = only(make_sweep(tmp_path, flat))
+    assert comparison.quality.outcome == "not learnt"
+    assert "did not rise above its start" in en.quality_check(comparison)
+
+
+def test_trainings_that_differ_are_ranked_by_quality(tmp_path: Path) -> None:
+    """Two learning rates are two comparisons, and two trainings."""
+    swept = [
+        {
+            **job,
+            "overrides": [
+                *(f"batch={job['preset']}", f"training.learning_rate={rate}", f"seed={job['seed']}")
+            ],
+            "rouge": rouge(score + 0.002 * ((job["seed"] + place) % 3)),
+        }
+        for place, job in enumerate(jobs())
+        for rate, score in (("1e-4", 0.4), ("3e-4", 0.5))
+    ]
+    found = findings(make_sweep(tmp_path, swept))
+    assert found.trainings is not None
+    assert found.trainings.choice == "training.learning_rate = 0.0003"
+    assert found.trainings.certainty == "yes"
+    assert all(one.quality.outcome != "gap" for one in found.comparisons)
+
+
+def test_a_setting_that_lost_its_bad_seeds_is_not_better(tmp_path: Path) -> None:
+    """05b has the better mean of its own and the worse runs wherever both ran."""
+    scores = {("05a", 1): 0.5, ("05a", 2): 0.51, ("05a", 3): 0.40, ("05a", 4): 0.405,
+              ("05b", 1): 0.49, ("05b", 2): 0.5001}  # fmt: skip
+    lost = [
+        {"preset": preset, "seed": seed, "speed": SPEED[preset] * (1 + 0.001 * seed)}
+        | ({"rouge": rouge(scores[preset, seed])} if (preset, seed) in scores
+           else {"status": "failed"})
+        for preset in ("05a", "05b") for seed in (1, 2, 3, 4)
+    ]  # fmt: skip
+    comparison = only(verified(make_sweep(tmp_path, lost), passed=False))
+    quality = aim(comparison, "best_quality")
+    assert quality.ranking[0].label == "05a (8 × 8)"
+    assert quality.ranking[0].mean < quality.ranking[1].mean
+    (contrast,) = quality.contrasts
+    assert contrast.estimate > 0
+    assert (contrast.seeds, contrast.paired) == (2, True)
+    assert any("seeds 3 and 4" in line for line in map(en.limit, comparison.limits))
+
+
+def test_a_difference_too_small_to_matter_is_never_decided(tmp_path: Path) -> None:
+    tiny = [
+        {**job, "speed": 0.5 * (1.001 if job["preset"] == "05b" else 1), "peak_gib": 0.7}
+        for job in jobs()
+    ]
+    fastest = aim(only(make_sweep(tmp_path, tiny)), "fastest")
+    assert fastest.contrasts[0].p_value == 0.0  # nothing varies
+    assert fastest.certainty == "no"
+
+
+def test_what_cannot_be_compared_does_not_block_the_others(tmp_path: Path) -> None:
+    mixed = [
+        job | ({"environment": {"hostname": "node2"}} if job["preset"] == "05c" else {})
+        for job in jobs()
+    ]
+    comparison = only(make_sweep(tmp_path, mixed))
+    fastest = aim(comparison, "fastest")
+    assert (fastest.choice, fastest.certainty) == ("05b (16 × 4)", "yes")
+    assert (fastest.left_out, fastest.blocks) == (("05c (64 × 1)",), ("machine",))
+    assert "05c (64 × 1) is not ranked: the runs differ in machine" in en.reason(fastest)
+    row = next(row for row in comparison.rows if row.label.startswith("05c"))
+    assert (row.speed, row.memory) == (None, None)
+    assert row.quality is not None  # quality does not depend on the machine
+
+
+def test_the_full_length_is_that_of_the_config_and_not_of_a_short_sweep(tmp_path: Path) -> None:
+    config = {"training": {"num_train_epochs": 5, "max_steps": 30},
+              "device": {"memory_limit_gib": 2.0}}  # fmt: skip
+    energy = {"energy_j": 157 * 36.0}
+    sweep = make_sweep(tmp_path, [job | {"config": config, "metrics": energy} for job in jobs()])
+    row = next(row for row in only(sweep).rows if row.label.startswith("05b"))
+    assert row.full is not None
+    assert row.full.steps == 5 * 32  # 2,000 examples in steps of 64
+    assert row.full.train_time_s.estimate == pytest.approx(160 / row.speed.mean)
+    assert row.full.energy_wh == pytest.approx(160 * 36 / 3600)
+    assert row.full.headroom_gib == pytest.approx(2.0 - max(row.memory.values))
+    named = only(sweep, full_steps=1000, memory_budget_gib=1.0).rows
+    assert {row.full.steps for row in named} == {1000}
+    assert min(row.full.headroom_gib for row in named) < 0 < max(
+        row.full.headroom_gib for row in named)  # fmt: skip
+
+
+def test_changes_are_against_the_slowest_or_whom_one_names(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, jobs())
+    comparison = only(sweep)
+    assert comparison.baseline == "05c (64 × 1)"
+    changes = {row.label[:3]: row.speed_change for row in comparison.rows}
+    assert changes["05c"] is None
+    assert changes["05b"].estimate == pytest.approx(0.52 / 0.41, rel=0.01)
+    assert only(sweep, baseline="05a").baseline == "05a (8 × 8)"
+
+
+def test_the_answer_is_in_numbers_and_has_the_alternative(tmp_path: Path) -> None:
+    config = {"model": {"source": "tiny", "dropout": 0.0}}
+    sweep = make_sweep(tmp_path, [job | {"config": config} for job in jobs()])
+    said = "".join(en.answer(only(sweep)))
+    assert said == (
+        "Use 05b (16 × 4): 13 % faster than 05a, 0.74 GiB. If memory is short, 05a needs 18 % less "
+        "and is 12 % slower. Quality does not separate them: they take the same gradient."
+    )
+    korean = "".join(ko.answer(only(sweep)))
+    assert korean == (
+        "05b (16 × 4)를 권합니다. 05a보다 13% 빠르고 메모리는 0.74 GiB입니다. 메모리가 부족하면 "
+        "05a를 쓰세요. 메모리는 18% 적게 들고 속도는 12% 느립니다. 같은 그래디언트로 학습하므로 "
+        "품질은 선택 기준이 아닙니다."
+    )
+
+
+def test_of_settings_that_may_be_as_fast_the_leanest_is_named(tmp_path: Path) -> None:
+    close = [{**job, "speed": 0.5 * (1 + 0.01 * ((job["seed"] * (place // 3 + 2)) % 3))}
+             for place, job in enumerate(jobs())]  # fmt: skip
+    comparison = only(make_sweep(tmp_path, close))
+    assert comparison.answer is not None
+    assert comparison.answer.certainty == "no"
+    said = "".join(en.answer(comparison))
+    assert said.startswith("Nothing shows that another setting is faster than 05a (8 × 8)")
+    assert "may be as fast" in said
 
 
 def test_examples_that_disagree_keep_quality_open(tmp_path: Path) -> None:
@@ -98,7 +264,7 @@ def test_examples_that_disagree_keep_quality_open(tmp_path: Path) -> None:
             ]
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (run / "predictions.jsonl").write_text(text)
-    quality = aim(only(sweep), "best_quality")
+    quality = aim(only(verified(sweep, passed=False)), "best_quality")
     assert quality.choice is None
     (first, *_) = quality.contrasts
     assert first.p_value is not None
@@ -152,7 +318,8 @@ def test_whether_the_sweep_paid_against_a_blind_choice(tmp_path: Path) -> None:
 
 
 def test_one_seed_asks_for_two_more(tmp_path: Path) -> None:
-    quality = aim(only(make_sweep(tmp_path, jobs({"05b": 0.6}, seeds=(1,)))), "best_quality")
+    sweep = verified(make_sweep(tmp_path, jobs({"05b": 0.6}, seeds=(1,))), passed=False)
+    quality = aim(only(sweep), "best_quality")
     assert quality.more_seeds is not None
     assert quality.more_seeds.more == 2
     assert not quality.more_seeds.variance_known
@@ -162,7 +329,8 @@ def test_one_seed_asks_for_two_more(tmp_path: Path) -> None:
 def test_more_noise_asks_for_more_seeds(tmp_path: Path) -> None:
     needed = []
     for name, spread in (("low", 0.002), ("high", 0.005), ("hopeless", 0.2)):
-        found = aim(only(make_sweep(tmp_path / name, jobs(spread=spread))), "best_quality")
+        sweep = verified(make_sweep(tmp_path / name, jobs(spread=spread)), passed=False)
+        found = aim(only(sweep), "best_quality")
         assert found.more_seeds is not None
         needed.append(found.more_seeds.need)
     low, high, hopeless = needed

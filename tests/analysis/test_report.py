@@ -128,7 +128,7 @@ def test_the_korean_report_is_korean(tmp_path: Path) -> None:
     for text in ("## 요약", "| 설정 |", "메모리 부족(OOM)", "language=ko", "시드가 하나뿐이어서"):
         assert text in report
     # What a run or a person wrote stays as it is; everything else is ours, and Korean.
-    ours = report.split("## 다음 단계")[0].replace("Out of memory: 2 GiB.", "")
+    ours = re.sub(r"```.*?```", "", report, flags=re.DOTALL)
     sentences = [part for part in re.split(r"(?<=\.)\s|\n", ours) if part.endswith(".")]
     assert len(sentences) > 20
     assert [part for part in sentences if not re.search("[가-힣]", part)] == []
@@ -172,8 +172,9 @@ def test_each_comparison_is_told_under_its_own_name(tmp_path: Path) -> None:
     short = next(section for section in document.sections if section.key == "short")
     names = [block.text for block in short.blocks if isinstance(block, Paragraph)]
     told = [plain(name) for name in names if isinstance(name, tuple)]
-    assert len(told) == 2
-    assert all("learning_rate" in name for name in told)
+    headings = [name for name in told if name.startswith("training.learning_rate = ")]
+    assert len(headings) == 2
+    assert sum("was the fastest" in name for name in told) == 2  # an answer for each
     assert len([block for block in short.blocks if isinstance(block, Table)]) == 2
 
 
@@ -218,3 +219,65 @@ def test_every_label_is_used() -> None:
     names = [name for name, value in vars(texts).items() if isinstance(value, texts.Label)]
     assert len(names) > 50
     assert [name for name in names if len(re.findall(rf"\b{name}\b", sources)) < 2] == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "korean"),
+    [
+        ("never started", "시작하지 않았습니다"),
+        ("CUDA out of memory. Tried to allocate 512.00 MiB (phase train)", "512.00 MiB를 할당"),
+        ("out of memory (phase train, micro-batches of 64)", "메모리가 부족합니다"),
+        ("the kernel's OOM killer ended a process of this machine", "OOM killer"),
+        ("longer than run.timeout_min=30; no checkpoint (phase train)", "run.timeout_min=30보다"),
+        ("stopped by Ctrl-C; checkpoint at step 5", "Ctrl-C로 중단"),
+        ("the training process crashed (SIGSEGV) (phase train)", "비정상 종료되었습니다(SIGSEGV)"),
+        ("another process (pid 12) used the device in 40% of the samples", "40%에서 다른 프로세스"),
+        (
+            "other processes used 1.2 of 2 CPU cores while the run trained (most of it: x)",
+            "2개 가운데",
+        ),
+    ],
+)
+def test_what_batchopt_wrote_into_a_record_is_said_in_korean(cause: str, korean: str) -> None:
+    said = ko.cause(cause)
+    assert said is not None
+    assert korean in said
+    assert not re.search(r"[a-z]{3,} [a-z]{3,}", said)  # no English words follow each other
+    assert ko.cause("ValueError: a library's own words") is None
+
+
+def test_a_cause_of_a_library_is_quoted_in_korean(tmp_path: Path) -> None:
+    failed = {**THREE[2], "status": "failed", "cause": "ValueError: bad row 3"}
+    report = report_of(make_sweep(tmp_path, [*THREE[:2], failed]), "ko")
+    assert "```text\nValueError: bad row 3\n```" in report
+
+
+def test_the_report_opens_with_the_answer_and_what_is_to_be_finished(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, [*THREE[:2], {**THREE[2], "status": "missing"}])
+    lines = [line for line in report_of(sweep).splitlines() if line]
+    assert lines[1] == "## In short"
+    assert lines[2].startswith("**05b (16 × 4)** was the fastest in single runs")
+    assert f"python -m batchopt.resume {sweep}" in "\n".join(lines[3:7])
+    # Out of memory is a result: resuming would give it again.
+    oom = report_of(make_sweep(tmp_path / "oom", [*THREE[:2], OOM]))
+    assert "batchopt.resume" not in oom
+    assert "| 05c (64 × 1) | 0; out of memory 1 |" in oom
+
+
+def test_disturbed_runs_are_told_in_both_tables_and_marked_best_in_none(tmp_path: Path) -> None:
+    noisy = {"metrics": {"timing_untrusted": ["another process used the device"]}}
+    jobs = [
+        {
+            **job,
+            "seed": seed,
+            "speed": 0.9 if seed == 3 and job["preset"] == "05c" else job["speed"],
+        }
+        | (noisy if seed == 3 and job["preset"] == "05c" else {})
+        for job in THREE
+        for seed in (1, 2, 3)
+    ]
+    report = report_of(make_sweep(tmp_path, jobs))
+    assert "timing of 1 disturbed" in report
+    assert "completed; timing not trusted" in report
+    assert "0.900" in report  # among the runs
+    assert "**0.900" not in report
