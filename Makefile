@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu test-slurm test-faults check format submit resume analyze adopt \
+.PHONY: help setup demo test smoke test-gpu test-slurm test-faults check format submit resume analyze adopt \
 	bench bench-packing bench-monitor docs docs-reference clean
 
 PYTHON ?= python3
@@ -27,6 +27,9 @@ demo: setup ## the three presets on the generated sample, then the report
 
 test: setup ## run every test that can run here
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
+
+smoke: setup ## run every command of the READMEs and docs/ as a person types it: minutes
+	$(PY) tests/smoke/run.py
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
 	$(PY) -m pytest -m gpu -s

@@ -19,8 +19,9 @@ import torch
 
 from batchopt.machine.host_memory import read_process_memory, take_peak
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.compose import RunRequest, compose_run, preset_plans
+from batchopt.request.compose import RunRequest
 from batchopt.request.config import Packing
+from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss
@@ -111,7 +112,8 @@ def padded_tokens(setting: Setting, plan: BatchPlan, packing: Packing) -> int:
 def main() -> None:
     words = read_words([word for word in sys.argv[1:] if not word.startswith("--memory=")])
     asked = [word for word in sys.argv[1:] if word.startswith("--memory=")]
-    request, plans = compose_run(words), preset_plans(words)
+    presets = compose_presets(words)
+    request, plans = presets.request, presets.plans
     if asked:
         name, packing = asked[0].removeprefix("--memory=").split(",")
         print(json.dumps(peak_memory(request, plans[name], Packing[packing])))

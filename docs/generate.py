@@ -20,6 +20,7 @@ from batchopt.request.compose import (
     compose_run,
     conf_dir,
 )
+from batchopt.request.sections import SECTIONS
 
 TOP = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"
@@ -56,11 +57,11 @@ def config_page() -> Iterator[str]:
         # best.yaml is the user's own, written by make adopt.
         own = [f"`{name}`" for name in choices_of(group) if (group, name) != ("batch", "best")]
         yield f"| `{group}` | {', '.join(own)} |"
-    for group, note, schema in help.SECTIONS:
-        yield f"\n## {group or 'Top level'}{note}\n"
-        yield f"{' '.join((schema.__doc__ or '').split())}\n"
+    for section in SECTIONS:
+        yield f"\n## {help.heading_of(section) or 'Top level'}\n"
+        yield f"{' '.join((section.schema.__doc__ or '').split())}\n"
         yield "| key | default | |\n|---|---|---|"
-        for key in help.keys_of(group, schema):
+        for key in help.keys_of(section):
             yield f"| `{key.name}` | `{key.default}` | {cell(key.text)} |"
 
 

@@ -1,4 +1,4 @@
-"""Has the site say the names of files that lie outside of docs/, where GitHub links to them."""
+"""Replaces links to files outside docs/ by their text, because the site does not have them."""
 
 import posixpath
 import re

@@ -1,8 +1,8 @@
-"""The stock Trainer with accumulation, and the right gradient: one argument.
+"""Gives the stock Trainer the right gradient under accumulation, with one argument.
 
-Without it, transformers 5 makes the gradient of BART and T5 at 8 x 8 eight times too large
-(transformers issue 47688). The collator must be given the model, which then gets its
-decoder_input_ids.
+Without `compute_loss_func=exact_loss`, transformers 5 makes the gradient of BART and T5 at 8 x 8
+eight times too large (transformers issue 47688). Pass the model to the collator, so that it adds
+the decoder_input_ids.
 """
 
 import tempfile

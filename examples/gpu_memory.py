@@ -1,7 +1,7 @@
-"""NVML's memory, power and energy of your own processes, logged by the Trainer.
+"""Logs the GPU memory, power and energy of your process with the Trainer.
 
-torch.cuda.max_memory_allocated() leaves out the context, cuBLAS and NCCL; NVML counts everything
-that the process holds on the card.
+torch.cuda.max_memory_allocated() does not include the context, cuBLAS and NCCL. NVML counts
+everything that the process holds on the GPU.
 """
 
 import os

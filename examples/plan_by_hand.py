@@ -1,4 +1,4 @@
-"""The planner alone: which of these examples share a micro-batch, and what padding that leaves."""
+"""Plans which examples share a micro-batch, and shows how much padding each packing leaves."""
 
 from batchopt import Packing, padding, plan_micro_batches
 

@@ -1,7 +1,7 @@
-"""Steps of 64 examples, cut into micro-batches with little padding.
+"""Divides steps of 64 examples into micro-batches with little padding.
 
-The Trainer's batch is one whole optimizer step; the step runs its micro-batches. The gradient is
-that of 64 x 1, whatever the packing.
+The Trainer's batch is one whole optimizer step, and `training_step` runs its micro-batches. With
+every packing the gradient is the same as at 64 x 1.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""The numbers of a sweep in a program of your own: python examples/read_records.py multirun/D/T."""
+"""Reads the numbers of a sweep: python examples/read_records.py multirun/DATE/TIME."""
 
 import sys
 

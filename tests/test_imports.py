@@ -1,6 +1,7 @@
 """The straight line stays straight: who may import whom, and what stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -70,6 +71,24 @@ def test_a_folder_imports_from_the_floors_below_it_alone():
         if room != to and to in FLOOR and (FLOOR[to] >= FLOOR[room] or (room, to) in SEPARATE)
     ]
     assert wrong == []
+
+
+def test_the_readme_lists_the_folders_from_the_top_floor_down():
+    tree = (TOP / "README.md").read_text(encoding="utf-8")
+    part = tree.split("    src/batchopt/ ")[1].split("    src/hydra_plugins/")[0]
+    named = [
+        FLOOR[room]
+        for line in part.splitlines()[1:]
+        for room in re.findall(r"([a-z_]+)(?:/|\.py)", line[:26])
+    ]
+    assert named == sorted(named, reverse=True)
+    assert len(named) == len(FLOOR)
+
+
+def test_the_architecture_draws_the_floors():
+    page = (TOP / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = re.search(r"^```text\n(errors\n.*?)^```", page, re.M | re.S)
+    assert [set(line.split()) for line in drawn[1].splitlines()] == FLOORS
 
 
 def test_the_analysis_reads_then_finds_then_says():

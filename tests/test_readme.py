@@ -1,37 +1,32 @@
-"""Every command of READMEs and docs is one that batchopt takes; the Korean README says the same."""
+"""Every command of READMEs and docs is one that batchopt takes; the Korean README says the same.
+
+tests/smoke runs the same commands; here they are composed, which takes seconds.
+"""
 
 import re
 import shlex
 import subprocess
 
 import pytest
-from support import TOP
+from support import TOP, pages
 
 from batchopt.request.compose import compose_run, conf_dir
 from batchopt.request.sweep import compose_sweep
 from batchopt.request.words import read_words
 
-README = (TOP / "README.md").read_text(encoding="utf-8")
-KOREAN = (TOP / "README.ko.md").read_text(encoding="utf-8")
-DOCS = sorted((TOP / "docs").rglob("*.md"))
+README = pages.README.read_text(encoding="utf-8")
+KOREAN = pages.KOREAN.read_text(encoding="utf-8")
 CODE = re.compile(r"^```(?:sh|python|text)?\n(.*?)^```", re.M | re.S)
-
-
-def commands(text):
-    """The lines of the shell blocks, and the commands in the tables, without comments."""
-    text = text.replace("\\\n", "")
-    lines = [
-        line
-        for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
-        for line in block.splitlines()
-    ]
-    lines += re.findall(r"^\|[^`|]*\| `(python -m [^`]+)` \|", text, re.M)
-    return [line.split("  #")[0].strip() for line in lines if line.strip()]
-
-
-ALL = {command for text in (README, KOREAN) for command in commands(text)}
-ALL |= {command for page in DOCS for command in commands(page.read_text(encoding="utf-8"))}
-TRAIN = sorted(command for command in ALL if command.startswith("python -m batchopt.train "))
+ALL = {
+    command
+    for page in (pages.README, pages.KOREAN, *pages.DOCS)
+    for command in pages.commands(page)
+}
+TRAIN = sorted(
+    command
+    for command in ALL
+    if command.startswith("python -m batchopt.train ") and not command.endswith("--help")
+)
 NEEDS = {
     "hydra/sweeper=optuna": "the extra optuna",
     "+experiment=": "batch=best",
@@ -97,7 +92,7 @@ def figures(text):
 def test_the_two_readmes_have_the_same_structure():
     assert re.findall(r"^(#+) ", README, re.M) == re.findall(r"^(#+) ", KOREAN, re.M)
     assert CODE.findall(README) == CODE.findall(KOREAN), "the same commands, in the same order"
-    assert commands(README) == commands(KOREAN)
+    assert pages.commands(pages.README) == pages.commands(pages.KOREAN)
     assert figures(README) == figures(KOREAN)
     links = re.compile(r"\]\(([^)#]+)\)")
     assert set(links.findall(README)) - {"README.ko.md"} <= set(links.findall(KOREAN))
@@ -109,10 +104,17 @@ def test_every_file_that_a_readme_names_exists(text):
         assert (TOP / target).exists(), target
 
 
-def test_the_tree_names_modules_that_exist():
-    tree = README.split("src/batchopt/\n")[1].split("analysis/ ")[0]
-    for name in re.findall(r"\b([a-z_]+\.py)\b", tree):
-        assert list((TOP / "src" / "batchopt").rglob(name)), name
+def test_the_tree_names_every_folder():
+    for top in ("src/batchopt", "analysis"):
+        part = re.search(rf"^    {top}/.*\n((?:      .*\n)+)", README, re.M)
+        named = re.findall(r"([a-z_]+(?:/|\.py))(?=[ ,])", part[1])
+        inside = {
+            f"{path.name}/" if path.is_dir() else path.name
+            for path in (TOP / top).iterdir()
+            if (path / "__init__.py").exists() or path.suffix == ".py"
+        }
+        assert set(named) >= inside - {"__init__.py", "__main__.py"}, top
+        assert [name for name in named if not (TOP / top / name).exists()] == [], top
 
 
 @pytest.mark.parametrize("target", ["test", "check", "docs", "demo", "resume", "adopt"])

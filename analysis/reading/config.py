@@ -8,7 +8,7 @@ from typing import Any
 
 
 def read_config(path: Path) -> str:
-    """The composed config as text, without the seed: most runs of a sweep then have the same."""
+    """The composed config as text, without the seed, so that most runs of a sweep share it."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -18,9 +18,9 @@ def read_config(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def parse_config(text: str) -> Mapping[str, str]:
-    """Dotted keys and plain values; what refers to another key has that key's value.
+    """Dotted keys and plain values; a reference to another key has that key's value.
 
-    Empty where the text is no config: a run is worth reading without it.
+    Empty if the text is no config: the run is read without it.
     """
     if not text:
         return {}

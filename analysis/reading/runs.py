@@ -4,7 +4,6 @@ A run that never started, was killed or left a damaged record is a `Run` too, wi
 cause. Only a damaged sweep.json, or a path without any run, is an error.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from analysis.reading.config import parse_config, read_config
 from batchopt.errors import RequestError
 from batchopt.record import files, read
-from batchopt.record.documents import RECORD_VERSION, PlannedRun
+from batchopt.record.documents import RECORD_VERSION, PlannedRun, is_number
 from batchopt.record.statuses import Phase, Status
 
 TRAINING = ("step", "train_time_s", "train_loss")
@@ -27,7 +26,7 @@ MEMORY_SAMPLES = 400
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One planned run, with the names and units of its files; None is not known or not measured."""
+    """One planned run, with the names and units of its files; None is unknown or not measured."""
 
     sweep: str
     number: int | None
@@ -56,11 +55,11 @@ class Run:
     scores: Sequence[float] = ()
     """ROUGE F1 of each of them."""
     config: Mapping[str, str] = field(default_factory=dict)
-    """The composed config as dotted keys and plain values; empty where it was never composed."""
+    """The composed config as dotted keys and plain values; empty if it was never composed."""
     newer_schema: int | None = None
     """The version of a record that is newer than this analysis."""
     directory: Path | None = None
-    """Where its files are."""
+    """The directory of its files."""
 
     @property
     def completed(self) -> bool:
@@ -69,18 +68,18 @@ class Run:
 
     @property
     def timing_untrusted(self) -> tuple[str, ...]:
-        """What disturbed the timing of the run, so that it is not ranked; empty: nothing."""
+        """What disturbed the timing, so that the run is not ranked; empty if nothing did."""
         return tuple(self.metrics.get("timing_untrusted") or ())
 
     @property
     def requested(self) -> Mapping[str, Any] | None:
-        """The pair that was asked for, where another one was run."""
+        """The pair that was asked for, if another one was run."""
         return self.plan.get("requested")
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep, or a run of its own, as it was asked for."""
+    """A sweep, or a single run as a sweep of one."""
 
     path: str
     command: str | None
@@ -206,13 +205,9 @@ def _read_memory(path: Path) -> list[dict[str, float]]:
 
 
 def _numbers(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, float] | None:
-    """The values of these names; None where one is no number."""
+    """The values of these names; None if one is not a number."""
     values = {name: row.get(name) for name in names}
-    return values if all(map(_is_number, values.values())) else None  # type: ignore[return-value]
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (float, int) and math.isfinite(value)  # bool is no number here
+    return values if all(map(is_number, values.values())) else None  # type: ignore[return-value]
 
 
 def _shown(path: Path) -> str:

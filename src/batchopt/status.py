@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 2.0
 ASK_SLURM_S = 15.0
-"""Seconds between two questions to SLURM, whose controller serves the whole cluster."""
+"""Seconds between two questions to SLURM; its controller serves the whole cluster."""
 
 HELP = """\
 What each run of a sweep is doing now.
@@ -53,7 +53,7 @@ Exit codes: 0 shown; 2 the request was wrong."""
 
 
 def main(words: list[str]) -> int:
-    """Shows a sweep once, or until it has ended."""
+    """Shows a sweep once, or until it ends; returns an exit code."""
     if any(word in ("-h", "--help") for word in words):
         print(HELP)
         return OK
@@ -111,7 +111,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _plain(sweep: SweepStatus) -> Iterator[str]:
-    """The lines for a pipe: one a run, columns aligned, never folded."""
+    """The lines for a pipe: one a run, with aligned columns, never wrapped."""
     rows = [HEADINGS, *(_cells(run) for run in sweep.runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     yield str(sweep.directory)
@@ -126,7 +126,7 @@ def _plain(sweep: SweepStatus) -> Iterator[str]:
 
 
 def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
-    """The same for a terminal; where not all runs fit into `room` lines, those that go on."""
+    """The same for a terminal; if not all runs fit into `room` lines, those that go on."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -141,7 +141,7 @@ def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
             justify="right" if heading in _RIGHT else "left",
             no_wrap=heading not in ("run", "on"),
             overflow="fold",
-            # In a narrow window the device is folded before the run is.
+            # In a narrow window the device wraps before the run does.
             min_width=min(24, max(len(run.name) for run in sweep.runs)) if heading == "run" else 0,
         )
     shown, causes, left_out = list(sweep.runs), _causes(sweep), ""
@@ -197,7 +197,7 @@ def _watch(directory: Path) -> None:
 
 
 def _moments(directory: Path) -> Iterator[SweepStatus]:
-    """The sweep every few seconds; last, as it ended."""
+    """Yields the sweep every few seconds, at last as it ended."""
     jobs: dict[str, slurm.SweepJob] = {}
     asked_at = -math.inf
     while True:

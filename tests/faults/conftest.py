@@ -7,14 +7,14 @@ import pytest
 HEAD = """\
 # Every ending of a run, as it was provoked
 
-Written by `make endings` (tests/faults/test_endings.py). Each row is a run of the real command line
-with a model of some thousand parameters on the CPU: the fault came in its training process, in the
-phase that the cause names, and the row shows what the record then said. The messages of CUDA's
-libraries are theirs; they were raised, since there was no GPU. In every case the record was whole,
-the other runs of the sweep went on, no process was left and no temporary file.
+`make endings` (tests/faults/test_endings.py) writes this page. Each row is a run of the real
+command line on the CPU, with a model of some thousand parameters. The test provoked the fault in
+the phase that the cause names, and the row shows the record. There was no GPU: the test raised
+errors with the messages of CUDA's libraries. In every case the record was complete, the other runs
+of the sweep went on, and no process and no temporary file was left.
 
-A kill, a timeout and an out of memory are results, and the sweep exits with 0. Where a run failed
-it exits with 1, and whoever stops it gets the code of the signal (130 for Ctrl-C).
+A kill, a timeout and an out-of-memory are results; the sweep exits with 0. It exits with 1 if a run
+failed, and with the code of the signal if somebody stops it (130 for Ctrl-C).
 
 | ending | provoked by | status | cause in the record | also kept |
 |---|---|---|---|---|

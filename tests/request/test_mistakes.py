@@ -29,7 +29,7 @@ MISTAKES = [
     ("train =05b", "=05b"),
     ("train --config-name=mine", "--config-name=mine: there is one config; groups and keys say"),
     ("train data.train_file=my file.csv data=files", "'file.csv' is no key=value; no spaces"),
-    ("train data=files data.train_file=a=b.csv", "cannot read 'data.train_file=a=b.csv': write"),
+    ("train data=files data.train_file=a=b.csv", "data.train_file: a=b.csv: there is no such file"),
     # Several values, and -m
     ("train batch=05a,05b,05c", "batch=05a,05b,05c names several values; add -m to run them"),
     ("train -m batch=[05a,05b]", "batch must be one choice, as in batch=05a, or with -m several"),
@@ -90,8 +90,8 @@ MISTAKES = [
     ("train model.d_model=30", "model.d_model is 30; it must be a multiple of model.attention_he"),
     ("train on_oom=half", "on_oom is half; it must be one of record, halve, checkpoint_then_halve"),
     ("train run.timeout_min=10min", "run.timeout_min is 10min; it must be a number"),
-    ("train 'sweep.retry=[faild]'", "sweep.retry is faild; it must be a list of missing,"),
-    (f"train {COLUMNS} data.summary_columns=b", "must be a list, as in 'data.summary_columns=[NA"),
+    ("train 'sweep.retry=[faild]'", "sweep.retry is faild; it must be a list of stale,"),
+    (f"train {COLUMNS} data.summary_columns=b", "must be a list, as in 'data.summary_columns=[b]'"),
     ("train objective=rouge", "objective is rouge; did you mean rouge"),
     # The batch
     (

@@ -9,8 +9,9 @@ from support.runs import records, resume, train
 
 from batchopt.errors import RequestError
 from batchopt.record.metrics import METRICS
-from batchopt.request.compose import compose_run, preset_plans
+from batchopt.request.compose import compose_run
 from batchopt.request.objective import directions, read_objectives
+from batchopt.request.presets import compose_presets
 from batchopt.request.sweep import compose_sweep
 from batchopt.request.words import read_words
 from batchopt.sweeps.search import WORST, value_of
@@ -49,7 +50,7 @@ def test_a_pair_of_ones_own_is_named_by_the_pair():
     sweep = compose_sweep(["batch=custom", "batch.per_device_train_batch_size=2,4"])
     assert [job.request.preset for job in sweep.jobs] == ["2x32", "4x16"]
     named = ["batch=custom", "batch.per_device_train_batch_size=32", "seed=2"]
-    assert list(preset_plans(named)) == ["05a", "05b", "05c", "32x2"]
+    assert list(compose_presets(named).plans) == ["05a", "05b", "05c", "32x2"]
 
 
 @pytest.mark.parametrize(

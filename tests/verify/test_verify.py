@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.compose import compose_run, preset_plans
+from batchopt.request.compose import compose_run
 from batchopt.request.config import Packing
+from batchopt.request.presets import compose_presets
 from batchopt.step import batches, loss
 from batchopt.verify import proof, stock_trainer
 
@@ -92,7 +93,7 @@ def test_a_loss_in_slices_that_were_wrong_does_not_pass(setting, monkeypatch):
 
 
 def test_the_presets_keep_the_other_overrides():
-    plans = preset_plans(["batch=05a", "batch.effective_batch_size=128", "seed=3"])
+    plans = compose_presets(["batch=05a", "batch.effective_batch_size=128", "seed=3"]).plans
     assert {name: str(plan) for name, plan in plans.items()} == {
         "05a": "8 x 16",
         "05b": "16 x 8",

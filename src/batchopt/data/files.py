@@ -1,6 +1,6 @@
 """Examples from CSV, TSV, JSONL and Parquet files.
 
-Every reader streams: rows are checked as they pass, and no file is held whole.
+Every reader streams: a row is checked when it is read, and no file is held in memory.
 """
 
 import csv
@@ -31,7 +31,7 @@ def read(config: FilesDataConfig) -> Corpus:
     """Reads the training file and the validation file, or holds out a share of the first.
 
     Raises:
-        RequestError: A file, a row or a value of the config that cannot be used.
+        RequestError: A file, a row or a value of the config cannot be used.
     """
     train = _source(config, "data.train_file", config.train_file)
     validation = None
@@ -103,8 +103,8 @@ def _read_separated(config: FilesDataConfig, where: str, path: Path, delimiter: 
 
 
 def _numbered(where: str, stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows that are not blank with the number of the line that each begins in."""
-    # strict: without it a quote that is never closed takes the rest of the file for one field.
+    """Yields the rows that are not blank, each with the number of its first line."""
+    # strict: else a quote that is never closed makes one field of the rest of the file.
     reader = csv.reader(stream, delimiter=delimiter, strict=True)
     while True:
         number = reader.line_num + 1
@@ -114,7 +114,7 @@ def _numbered(where: str, stream: TextIO, delimiter: str) -> Iterator[tuple[int,
         except StopIteration:
             return
         except csv.Error as error:
-            # Never skipped: after an unmatched quote nobody knows where the next row begins.
+            # Never skipped: after an unmatched quote the start of the next row is unknown.
             raise RequestError(
                 f"{where}, line {number}: the row that begins here is malformed ({error}); "
                 "write a double quote inside a quoted field twice, and close the field with one"
@@ -127,7 +127,7 @@ def _numbered(where: str, stream: TextIO, delimiter: str) -> Iterator[tuple[int,
 def _long_fields() -> Iterator[None]:
     """Lifts the csv module's limit of 131,072 characters a field.
 
-    The limit is global, so it is lifted for one row at a time: a reader may be left half-way.
+    The limit is global, so it is lifted for one row at a time: a reader may stop half-way.
     """
     before = csv.field_size_limit(2**31 - 1)
     try:
@@ -137,7 +137,7 @@ def _long_fields() -> Iterator[None]:
 
 
 def _read_jsonl(config: FilesDataConfig, where: str, path: Path) -> Rows:
-    # newline: a lone \r is whitespace in JSON and ends no line.
+    # newline: a lone \r is whitespace in JSON, not the end of a line.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():

@@ -10,8 +10,8 @@ def read(config: HubDataConfig) -> Corpus:
     """Loads the training split and the validation split, or holds out a share of the first.
 
     Raises:
-        RequestError: A data set or split that cannot be loaded, a row or a value of the config
-            that cannot be used.
+        RequestError: A data set or split cannot be loaded, or a row or a value of the config cannot
+            be used.
     """
     train = _source(config, "data.train_split", config.train_split)
     validation = None
@@ -28,13 +28,13 @@ def _source(config: HubDataConfig, key: str, split: str) -> RowSource:
         table = datasets.load_dataset(
             config.name, config.config_name, split=split, revision=config.revision
         )
-    except Exception as error:  # the library's errors have no base class in common
+    except Exception as error:  # the errors of the library have no common base class
         generation = datasets.exceptions.DatasetGenerationError
         told = error.__cause__ or error if isinstance(error, generation) else error
         message = " ".join(str(told).split()).rstrip(".") or type(told).__name__
         raise RequestError(f"{where}: {message}; {_remedy(key, told, message)}") from error
     check_columns(config, where, table.column_names)
-    # Other columns, images say, are never decoded.
+    # Other columns, such as images, are never decoded.
     rows = enumerate(table.select_columns(list(wanted_columns(config))), start=1)
     return RowSource(where, ((f"row {number}", row) for number, row in rows))
 

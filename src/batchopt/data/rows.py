@@ -1,7 +1,7 @@
-"""The rules that every row of a person's own data must keep, and how rows become a corpus.
+"""The rules for every row of a data set, and how rows become a corpus.
 
-A source (files.py, hub.py) hands over its rows in order, each with its place in the source; the
-rules, the counting of bad rows, the hold-out split and the words of the errors live here.
+A source (files.py, hub.py) yields its rows in order, each with its place in the source. The rules,
+the count of bad rows, the hold-out split and the messages are here.
 """
 
 import difflib
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class RowError(Exception):
-    """What is wrong with one row, and how to mend it."""
+    """One row breaks a rule; `remedy` says how to mend it."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
@@ -34,9 +34,9 @@ class RowSource:
     """Rows in the order of their source.
 
     Attributes:
-        where: The key and what it names, as errors begin: "data.train_file: train.csv".
-        rows: Each row's place ("line 7") and its values by column; a RowError stands in for a
-            row that could not be read. Closed after use, so that an error leaves no file open.
+        where: The key and its value, the beginning of a message: "data.train_file: train.csv".
+        rows: The place of each row ("line 7") and its values by column; a RowError in place of the
+            values if the row could not be read. Closed after use, so that no file stays open.
     """
 
     where: str
@@ -52,7 +52,7 @@ def build_corpus(config: RowDataConfig, train: RowSource, validation: RowSource 
         validation: Validation rows; None: a share of the training rows is held out.
 
     Raises:
-        RequestError: A wrong value of the config, a missing column, a bad row (unless they are
+        RequestError: A wrong value of the config, a missing column, a bad row (unless bad rows are
             skipped), or a source without a usable row.
     """
     _check(config)
@@ -68,7 +68,7 @@ def build_corpus(config: RowDataConfig, train: RowSource, validation: RowSource 
 
 
 def wanted_columns(config: RowDataConfig) -> dict[str, str]:
-    """Returns the columns to read, each with the key that names it."""
+    """Returns the columns to read, each with the config key that names it."""
     wanted = {config.dialogue_column: "data.dialogue_column"}
     wanted |= dict.fromkeys(config.summary_columns, "data.summary_columns")
     if config.id_column is not None:
@@ -77,10 +77,10 @@ def wanted_columns(config: RowDataConfig) -> dict[str, str]:
 
 
 def check_columns(config: RowDataConfig, where: str, columns: Sequence[str]) -> None:
-    """Checks that a source whose columns are known beforehand has each wanted one, once.
+    """Checks that the columns of a source contain each wanted column exactly once.
 
     Raises:
-        RequestError: The first column that is missing or there twice.
+        RequestError: A column is missing or there twice.
     """
     for column, key in wanted_columns(config).items():
         if column not in columns:
@@ -93,9 +93,9 @@ def check_columns(config: RowDataConfig, where: str, columns: Sequence[str]) -> 
 
 
 def is_unicode(text: str) -> bool:
-    """Says whether the text can be encoded, that is, has no half of a surrogate pair.
+    """Whether the text can be encoded, that is, contains no half of a surrogate pair.
 
-    Bytes that are not UTF-8 show as such halves where a file is read with `surrogateescape`.
+    Where a file is read with `surrogateescape`, bytes that are not UTF-8 become such halves.
     """
     try:
         text.encode()
@@ -181,8 +181,8 @@ def _read(config: RowDataConfig, source: RowSource, split: str) -> tuple[list[Ex
     if number < 0:
         raise RequestError(f"{source.where}: there are no rows; name data with at least one row")
     if columns:
-        # Rows of JSON carry their own columns: only now is it known that none has this one. An
-        # extra reference column that is misspelled would otherwise be ignored in silence.
+        # Each row of JSON has its own columns, so only now it is known that no row has this one.
+        # Without this check a misspelled reference column would be ignored silently.
         for column, key in unseen.items():
             missing = _missing_column(column, key, columns)
             raise RequestError(f"{source.where}: {missing}; {missing.remedy}")
@@ -204,7 +204,7 @@ def _read(config: RowDataConfig, source: RowSource, split: str) -> tuple[list[Ex
 
 
 def _example(config: RowDataConfig, row: Mapping[str, object], number: str) -> Example:
-    """Makes an example of a row; `number` is its id where no column has one."""
+    """Makes an example of a row; `number` is its id if no column is named for it."""
     if config.dialogue_column not in row:
         raise _missing_column(config.dialogue_column, "data.dialogue_column", list(row))
     dialogue = _text(row[config.dialogue_column], config.dialogue_column)

@@ -225,7 +225,8 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         long = [index for index, row in enumerate(rows) if len(row) > limit]
         if long:
             again = {kind: [texts[index] for index in long]}
-            shorter = tokenizer(**again, truncation=True, max_length=limit)["input_ids"]
+            room = max(1, limit - max(len(rows[index]) - len(own[index]) for index in long))
+            shorter = tokenizer(**again, truncation=True, max_length=room)["input_ids"]
             for index, row in zip(long, shorter, strict=True):
                 rows[index] = finish(row, limit)
         cut[column] += len(long)

@@ -1,8 +1,8 @@
-"""What would fit? `python -m batchopt.probe [OVERRIDES]`.
+"""Measures which batch sizes fit: `python -m batchopt.probe [OVERRIDES]`.
 
-Each batch size is measured in a process of its own on the data set's worst micro-batch; a line
-through the measured peaks tells those of other sizes, and so what fits on other cards. `batch=auto`
-chooses by the same figures.
+Each batch size is measured in a process of its own on the worst micro-batch of the data. A line
+through the measured peaks predicts the peaks of other sizes, and so what fits on other cards.
+`batch=auto` chooses by the same figures.
 """
 
 import sys
@@ -20,18 +20,18 @@ from batchopt.probe.choose import MemoryLine, fit_line
 from batchopt.probe.measure import Probe, budget_bytes, probe_all
 from batchopt.record.files import write_json
 from batchopt.request.batch_plan import BatchPlan, divisor_pairs
-from batchopt.request.compose import compose_run, preset_plans
 from batchopt.request.config import ProbeSizes
+from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
 from batchopt.run.child_process import Stop
 from batchopt.training.prepare import prepare_shared
 
 CARDS_GIB = (8, 12, 16, 24, 40, 80)
-"""Memory of usual cards."""
+"""Memory of common cards."""
 
 
 def main(words: list[str]) -> int:
-    """Probes and prints."""
+    """Probes the batch sizes and prints what they need."""
     parser = Parser(
         prog="python -m batchopt.probe",
         description="Measure what each batch size needs on this device for this data's worst "
@@ -41,12 +41,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
     arguments = parser.parse_intermixed_args(words)
-    overrides = read_words(arguments.overrides)
-    request = compose_run(overrides)
-    names = preset_plans(overrides)
+    presets = compose_presets(read_words(arguments.overrides))
+    request, names = presets.request, presets.plans
     plans = list(names.values())
     if request.config.probe.sizes is ProbeSizes.all:
         plans = divisor_pairs(request.config.batch.effective_batch_size)
+    elif presets.left_out:
+        print(presets.left_out)
     prepare_shared([request])
     device, lease = lease_for_run(request.config.device, Path("a probe"))
     with lease, Stop() as stop:

@@ -1,5 +1,5 @@
-"""The contract with everybody who reads a run: files, statuses, metrics, readers.
+"""What runs and sweeps leave on disk: file names, typed documents, metrics, writers and readers.
 
-Belongs here: the names of files and how they are written whole, the typed record, the metrics, the
-one reader. Imports `errors` alone. Every folder may import it, and `analysis` imports nothing else.
+Imports `errors` only. Every folder may import it, and `analysis` imports nothing else of batchopt
+but `errors`.
 """

@@ -4,7 +4,7 @@ A document of this version or of an older one must have the right types. In a ne
 value of another type counts as unknown. Unknown keys are ignored.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from types import UnionType
@@ -205,6 +205,13 @@ def _checked(
     return checked
 
 
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number that a float can hold; true and false are not."""
+    return isinstance(value, float | int) and (
+        not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )
+
+
 def _convert(kind: Any, value: Any, name: str) -> Any:
     """A JSON value as its type in a dataclass; lists become tuples."""
     if isinstance(kind, UnionType):
@@ -217,9 +224,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         return tuple(_convert(item_kind, one, f"{name}[{at}]") for at, one in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return value
-    if kind is float and type(value) in (float, int) and math.isfinite(value):
-        return value
-    if type(value) is kind is not float:
+    if is_number(value) if kind is float else type(value) is kind:
         return value
     rule = "a list" if origin is tuple else _RULES.get(kind, "an object")
     raise ValueError(f"{name} is {_shown(value)}; it must be {rule}")

@@ -12,6 +12,10 @@ ACCUMULATION = "batch.gradient_accumulation_steps"
 EFFECTIVE = "batch.effective_batch_size"
 
 
+class Indivisible(RequestError):
+    """A size or accumulation that does not divide the effective batch."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
     """How the examples of one optimizer step reach the device.
@@ -84,7 +88,7 @@ def plan_batch(batch: BatchConfig, named: Collection[str] = ()) -> BatchPlan | N
     given_key, given = (PER_DEVICE, per_device) if per_device else (ACCUMULATION, accumulation)
     assert given is not None
     if effective % given:
-        raise RequestError(
+        raise Indivisible(
             f"{given_key} ({given}) does not divide {EFFECTIVE} ({effective}); "
             f"pairs that reach it: {_pairs(effective)}"
         )

@@ -6,8 +6,9 @@ fraction of a second.
 """
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,19 @@ from yaml import YAMLError
 from batchopt.errors import RequestError
 from batchopt.record.keys import Word
 from batchopt.request import messages
-from batchopt.request.batch_plan import ACCUMULATION, PER_DEVICE, BatchPlan, plan_batch
-from batchopt.request.config import (
-    Config,
-    FilesDataConfig,
-    HubDataConfig,
-    PretrainedModelConfig,
-    SampleDataConfig,
-    TinyModelConfig,
-)
+from batchopt.request.batch_plan import BatchPlan, plan_batch
+from batchopt.request.config import Config
+from batchopt.request.hydra_section import check_hydra_section, read_hydra_path, refuse_foreign_code
 from batchopt.request.launcher import Launcher, read_launcher
 from batchopt.request.objective import read_objectives
+from batchopt.request.paths import expand_homes
+from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
+from batchopt.request.sections import DATA, MODELS, SECTIONS
 
 GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
-DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
-MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +87,7 @@ def compose_run(overrides: Sequence[str]) -> RunRequest:
     with composing():
         _refuse_sweeps(overrides)
         composed = compose_config(overrides)
-        return make_request(composed, overrides, Path(str(composed.hydra.run.dir)))
-
-
-def preset_plans(overrides: Sequence[str]) -> dict[str, BatchPlan]:
-    """Plans every preset of the group `batch`, with the other overrides as they are."""
-    pair = ("batch", PER_DEVICE, ACCUMULATION)
-    others = [word for word in overrides if Word.parse(word).key not in pair]
-    names = choices_of("batch")
-    names.remove("custom")
-    plans = {name: compose_run([f"batch={name}", *others]).plan for name in names}
-    asked = compose_run(overrides)
-    plans.setdefault(asked.preset, asked.plan)
-    return {name: plan for name, plan in plans.items() if plan is not None}
+        return make_request(composed, overrides, read_hydra_path(composed, "hydra.run.dir"))
 
 
 def composing() -> initialize_config_dir:
@@ -127,7 +111,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
             parsed += parser.parse_overrides([word])
         except OverrideParseException as error:
             choices = {group: choices_of(group) for group in GROUPS}
-            raise RequestError(messages.unreadable(word, choices)) from error
+            raise RequestError(messages.unreadable(word, choices, str(error))) from error
     for override in parsed:
         if not override.key_or_group:
             raise RequestError(f"{override.input_line} names no key: write key=value")
@@ -137,8 +121,10 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def _refuse_sweeps(overrides: Sequence[str]) -> None:
     for override in parse_overrides(overrides):
         if override.is_sweep_override():
+            word = Word.parse(override.input_line or "")
             raise RequestError(
-                f"{override.input_line} names several values; add -m to run them as a sweep"
+                f"{word.text} names several values; add -m to run them as a sweep"
+                f"{as_one_value(word)}"
             )
 
 
@@ -150,7 +136,11 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     parse_overrides(overrides)
     try:
-        composed = compose("config", list(overrides), return_hydra_config=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "provider=.* is not available", UserWarning)
+            composed = compose("config", list(overrides), return_hydra_config=True)
+    except UserWarning as warning:
+        raise RequestError(messages.no_such_searchpath(str(warning))) from warning
     except MissingConfigException as error:
         raise RequestError(messages.no_such_choice(error, GROUPS)) from error
     except YAMLError as error:  # no YAML, or a tag that would make an object of Python's
@@ -161,6 +151,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     for group in GROUPS:
         if group not in composed.hydra.runtime.choices:
             raise RequestError(_no_choice(group))
+    check_hydra_section(composed)
     return composed
 
 
@@ -179,39 +170,20 @@ def make_request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) 
     Raises:
         RequestError: A value breaks a rule.
     """
-    _refuse_foreign_code(composed.hydra, ())
+    refuse_foreign_code(composed.hydra)
     config = _typed(composed)
+    expand_homes(config)
     check(config)
     plan = plan_batch(config.batch, {Word.parse(word).key for word in overrides})
     preset = str(composed.hydra.runtime.choices.batch)
     if preset == "custom" and plan is not None:
         preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
     read_objectives(config.objective)
-    launcher = read_launcher(composed.hydra)
+    try:
+        launcher = read_launcher(composed.hydra)
+    except OmegaConfBaseException as error:
+        raise RequestError(_one_line(error)) from error
     return RunRequest(config, plan, preset, tuple(overrides), run_dir, launcher)
-
-
-_NAMES_CODE = {
-    "_target_": ("hydra._internal.", "hydra.experimental.", "hydra_plugins.", "optuna.samplers."),
-    "custom_search_space": ("None",),  # Optuna's sweeper would call it
-    # logging.config.dictConfig, which gets Hydra's logging groups, calls what these name.
-    "class": ("logging.", "colorlog."),
-    "()": ("colorlog.",),
-}
-"""Keys of Hydra's own config that name something to call, and how such a name may begin."""
-
-
-def _refuse_foreign_code(node: Any, path: tuple[str, ...]) -> None:
-    """Refuses to call what a `_target_` names unless it is known: a stranger's config may lie."""
-    if isinstance(node, DictConfig):
-        for key in node:
-            value = node._get_node(key)
-            if key in _NAMES_CODE and not str(value).startswith(_NAMES_CODE[key]):
-                raise RequestError(
-                    f"{'.'.join(('hydra', *path, key))} is {value}; only Hydra's own classes and "
-                    "its plugins, and Python's logging, may be named"
-                )
-            _refuse_foreign_code(value, (*path, str(key)))
 
 
 def _typed(composed: DictConfig) -> Config:
@@ -258,11 +230,11 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
 
 
 def _keys_elsewhere() -> dict[str, list[str]]:
-    groups = {name: type(getattr(Config(), name)) for name in messages.field_names(Config)}
-    schemas = {name: schema for name, schema in groups.items() if is_dataclass(schema)}
-    schemas |= {f"data={name} data": schema for name, schema in DATA.items()}
-    schemas |= {f"model={name} model": schema for name, schema in MODELS.items()}
-    return {place: messages.field_names(schema) for place, schema in schemas.items()}
+    return {
+        f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
+        for group, choice, schema in sorted(SECTIONS, key=lambda section: bool(section.choice))
+        if group
+    }
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -280,7 +252,8 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"
-    return messages.invalid(key, message)
+    typed = {word.key: word.value for word in map(Word.parse, overrides)}
+    return messages.invalid(key, message, typed.get(str(key)))
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str:

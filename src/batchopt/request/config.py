@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from batchopt.record.statuses import Status
-from batchopt.request.constraints import at_least, list_of, not_empty, one_of, positive, share
+from batchopt.request.constraints import at_least, list_of, not_empty, one_of, path, positive, share
 
 SCHEDULES = (
     "linear",
@@ -188,9 +188,9 @@ class FilesDataConfig(RowDataConfig):
     """Files of one's own."""
 
     source: str = "files"
-    train_file: str = MISSING
+    train_file: str = field(default=MISSING, metadata=path())
     """Path of a .csv, .tsv, .jsonl or .parquet file."""
-    validation_file: str | None = None
+    validation_file: str | None = field(default=None, metadata=path())
     """Path of the validation file; null: a share of the training file is held out."""
 
 
@@ -199,7 +199,7 @@ class HubDataConfig(RowDataConfig):
     """A data set of the Hugging Face hub."""
 
     source: str = "hub"
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata=path())
     """Name of a data set on the Hugging Face hub, or a local folder that `datasets` can load."""
     config_name: str | None = None
     """Configuration of the data set; null: its only one."""
@@ -247,7 +247,7 @@ class PretrainedModelConfig(ModelConfig):
     """A pretrained encoder-decoder model."""
 
     source: str = "pretrained"
-    name_or_path: str = field(default=MISSING, metadata=not_empty())
+    name_or_path: str = field(default=MISSING, metadata=not_empty() | path())
     """Any encoder-decoder model: its name on the Hugging Face hub, or a local folder."""
     revision: str | None = None
     """Branch, tag or commit; null: the newest."""
@@ -407,5 +407,5 @@ class Config:
     objective: Any = None
     """Metric of the record, or a list of several, that a search is told as the result of a run,
     such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
-    cache_dir: str = "outputs/cache"
+    cache_dir: str = field(default="outputs/cache", metadata=path())
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_KEY = "constraint"
+_KEY, _PATH = "constraint", "path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,16 @@ def constraint_of(item: "dataclasses.Field[Any]") -> Constraint | None:
     """The constraint beside a field, if there is one."""
     found: Constraint | None = item.metadata.get(_KEY)
     return found
+
+
+def is_path(item: "dataclasses.Field[Any]") -> bool:
+    """Whether a field holds a path, in which `~` is the home."""
+    return bool(item.metadata.get(_PATH))
+
+
+def path() -> dict[str, bool]:
+    """A path of a file or folder; `~` at its beginning is the home."""
+    return {_PATH: True}
 
 
 def at_least(minimum: float) -> dict[str, Constraint]:

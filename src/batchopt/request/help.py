@@ -14,9 +14,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from batchopt.request import config
-from batchopt.request.compose import DATA, EXPERIMENT, GROUPS, MODELS, choices_of
+from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
 from batchopt.request.constraints import constraint_of
+from batchopt.request.sections import SECTIONS, Section
 
 USAGE = """\
 Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
@@ -33,22 +33,6 @@ Which per-device batch size and how much gradient accumulation? Measured, with t
   --cfg job shows the config that a request makes; --hydra-help lists Hydra's own flags."""
 
 
-SECTIONS: tuple[tuple[str, str, type], ...] = (
-    ("batch", "", config.BatchConfig),
-    *(("data", f" (data={name})", schema) for name, schema in DATA.items()),
-    *(("model", f" (model={name})", schema) for name, schema in MODELS.items()),
-    ("training", "", config.TrainingConfig),
-    ("metric", "", config.MetricConfig),
-    ("device", "", config.DeviceConfig),
-    ("tracker", "", config.TrackerConfig),
-    ("run", "", config.RunConfig),
-    ("probe", "", config.ProbeConfig),
-    ("sweep", "", config.SweepConfig),
-    ("", "", config.Config),
-)
-"""Every group of keys: its name ("" for the top level), the choice it belongs to, its schema."""
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key of the config: its dotted name, its default as one would type it, and its text."""
@@ -60,15 +44,16 @@ class Key:
 
 def help_text() -> str:
     """Returns the whole help text."""
-    return "\n\n".join([USAGE, _groups(), *(_section(*section) for section in SECTIONS)])
+    return "\n\n".join([USAGE, _groups(), *map(_section, SECTIONS)])
 
 
-def keys_of(group: str, schema: type) -> list[Key]:
-    """Lists the keys of a group; a constraint ends the text of its key."""
+def keys_of(section: Section) -> list[Key]:
+    """Lists the keys of a section; a constraint ends the text of its key."""
+    group, _, schema = section
     texts = field_texts(schema)
     keys = []
     for item in dataclasses.fields(schema):
-        if item.name in {name for name, _, _ in SECTIONS} or item.name == "source":
+        if item.name in {section.group for section in SECTIONS} or item.name == "source":
             continue
         constraint = constraint_of(item)
         rule = f" Must be {constraint.text}." if constraint else ""
@@ -84,9 +69,15 @@ def _groups() -> str:
     return "\n".join(lines)
 
 
-def _section(group: str, note: str, schema: type) -> str:
-    lines = [f"{group or 'top level'}{note}:"]
-    for key in keys_of(group, schema):
+def heading_of(section: Section) -> str:
+    """Names a section, as in `data (data=files)`; "" for the top level."""
+    choice = f" ({section.group}={section.choice})" if section.choice else ""
+    return section.group + choice
+
+
+def _section(section: Section) -> str:
+    lines = [f"{heading_of(section) or 'top level'}:"]
+    for key in keys_of(section):
         text = textwrap.wrap(key.text, 92)
         lines += [f"  {key.name}={key.default}", *(f"      {line}" for line in text)]
     return "\n".join(lines)

@@ -7,9 +7,13 @@ that was probably meant among those that exist.
 import dataclasses
 import difflib
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import MissingConfigException
+
+from batchopt.record.keys import Word
 
 ALIASES = {
     "batch_size": "per_device_train_batch_size",
@@ -34,12 +38,13 @@ def close_to(word: str, names: Collection[str]) -> str | None:
     return lower[found[0]] if found else None
 
 
-def unreadable(word: str, choices: Mapping[str, Collection[str]]) -> str:
+def unreadable(word: str, choices: Mapping[str, Collection[str]], reason: str) -> str:
     """The message for a word of the command line that is no key=value.
 
     Args:
-        word: The word.
+        word: The word, quoted already where quotes help.
         choices: The choices of each group.
+        reason: What Hydra says against it.
     """
     for group, names in choices.items():
         if word in names:
@@ -52,10 +57,24 @@ def unreadable(word: str, choices: Mapping[str, Collection[str]]) -> str:
             f"{word!r} is no key=value; no spaces around '=' or after a comma, as in seed=1,2,3, "
             "and quotes around a value that has some"
         )
+    function = re.search(r"^.*while evaluating.*$", reason, re.MULTILINE)
+    if function:
+        return f"cannot read {word!r}: {function[0]}"
+    parsed = Word.parse(word)
+    key, value = parsed.key, parsed.value or ""
+    if not re.fullmatch(r"[\w$./@:-]*", key, re.ASCII):
+        return f"cannot read {word!r}: {key!r} is no key; write key=value, as in data.train_file=…"
+    if len(f"{value}.".splitlines()) > 1:
+        return f"cannot read {word!r}: a value may have no line breaks"
     return (
-        f"cannot read {word!r}: write key=value, and quote a value that has commas, spaces, '=' or "
-        "brackets, as in 'key=\"a, b\"'"
+        f"cannot read {word!r}: a comma stands between the values of a sweep, as in seed=1,2,3; "
+        f"write one value that has commas as {_in_shell(key, value)}"
     )
+
+
+def _in_shell(key: str, value: str) -> str:
+    """The word that gives a key this very value, as it is typed in a shell."""
+    return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
 
 
 def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> str:
@@ -84,6 +103,16 @@ def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> st
     elif group == "model" and not meant:
         hint = f"any other is model=pretrained model.name_or_path={choice}; "
     return f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}"
+
+
+def no_such_searchpath(warning: str) -> str:
+    """The message for a folder of choices that is not there, from Hydra's warning."""
+    found = re.search(r"path=(?P<path>.*) is not available", warning)
+    folder = found["path"] if found else warning
+    return (
+        f"hydra.searchpath: {folder} is not there; name a folder that is, as in "
+        "'hydra.searchpath=[file:///FOLDER]' or BATCHOPT_CONF=file:///FOLDER"
+    )
 
 
 def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Collection[str]]) -> str:
@@ -115,13 +144,17 @@ def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Colle
     return f"{key}: no such key; {hint}{has}: {', '.join(names)}"
 
 
-def invalid(key: str | None, message: str) -> str:
+def invalid(key: str | None, message: str, typed: str | None = None) -> str:
     """The message for a value that its key does not take.
 
     Args:
         key: The dotted key; None if omegaconf does not say it.
         message: The first line of omegaconf's message.
+        typed: The value on the command line; None if it came from elsewhere.
     """
+    if key and "is not a ListConfig" in message:
+        word = shlex.quote(f"{key}=[{typed or 'NAME'}]")
+        return f"{key} must be a list, as in {word}"
     for pattern, rule in _RULES:
         found = re.search(pattern, message)
         if key and found:
@@ -141,7 +174,11 @@ _RULES = (
         r"^Invalid value '(?P<value>.*)', expected one of \[(?P<options>.*)\]",
         "{key} is {value}; it must be one of {options}",
     ),
-    (r"is not a ListConfig", "{key} must be a list, as in '{key}=[NAME]'"),
+    (
+        r"Environment variable '(?P<name>.*)' not found",
+        "{key} needs the environment variable {name}, which is not set; set it, or name a default: "
+        "${{oc.env:{name},DEFAULT}}",
+    ),
 )
 """Patterns of omegaconf's messages, and the messages that replace them."""
 

@@ -13,11 +13,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from batchopt.errors import RequestError
 from batchopt.request.compose import (
     RunRequest,
+    choices_of,
     compose_config,
     composing,
     make_request,
     parse_overrides,
 )
+from batchopt.request.hydra_section import read_hydra_path, read_hydra_value
 from batchopt.request.launcher import Launcher
 from batchopt.request.objective import directions, read_objectives
 from batchopt.request.words import quoted
@@ -73,33 +75,76 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
             hydra_overrides += (f"hydra.sweep.subdir='{name}'",)
         swept = [override for override in parsed if not _is_hydra(override)]
         search = any(_is_sweeper(override) for override in parsed)
+        _refuse_nothing(swept)
         batches = _one_by_one(swept) if search else _every_combination(swept)
         own = [override.input_line or "" for override in parsed if _is_hydra(override)]
         jobs: list[Job] = []
-        directory = ""
+        directory: Path | None = None
         for number, words in enumerate(batches):
             composed = compose_config([*words, *own, *hydra_overrides])
             OmegaConf.set_struct(composed, False)
             composed.hydra.job.num = number
-            directory = directory or str(composed.hydra.sweep.dir)
+            directory = directory or read_hydra_path(composed, "hydra.sweep.dir")
             batch_size = composed.hydra.sweeper.get("max_batch_size")
-            run_dir = str(composed.hydra.sweep.subdir)
-            if not Path(directory, run_dir).resolve().is_relative_to(Path(directory).resolve()):
+            run_dir = str(read_hydra_value(composed, "hydra.sweep.subdir") or "")
+            if directory.resolve() not in (directory / run_dir).resolve().parents:
                 raise RequestError(
                     f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
                 )
-            request = make_request(composed, words, Path(directory, run_dir))
+            request = make_request(composed, words, directory / run_dir)
             jobs.append(Job(number, request, run_dir))
         if search:
             hydra_overrides += _directions(jobs[0].request, composed.hydra.sweeper, constant)
+        else:
+            _refuse_twins(jobs)
+    assert directory is not None
     return Sweep(
-        directory=Path(directory),
+        directory=directory,
         jobs=tuple(jobs),
-        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", Path(directory))),
+        hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", directory)),
         launcher=jobs[0].request.launcher,
         batch_size=min(len(jobs), batch_size or len(jobs)),
         search=search,
     )
+
+
+def _refuse_nothing(overrides: list[Override]) -> None:
+    """Refuses a sweep over no value: a range that ends before it begins, a glob without a match."""
+    for override in overrides:
+        if not override.is_sweep_override() or override.is_interval_sweep():
+            continue
+        try:
+            values = list(override.sweep_iterator())
+        except (HydraException, ValueError) as error:  # a range with steps of 0
+            reason = str(error).splitlines()[0]
+            raise RequestError(f"{override.input_line} names no values ({reason})") from error
+        if not values:
+            choices = choices_of(override.key_or_group)
+            hint = (
+                f"the choices are: {', '.join(choices)}"
+                if choices
+                else "name some, as in seed=1,2,3 or 'seed=range(1,4)', which ends before 4"
+            )
+            raise RequestError(f"{override.input_line} names no value; {hint}")
+
+
+def _refuse_twins(jobs: Sequence[Job]) -> None:
+    """Refuses two runs that are one and the same, or that would share a folder."""
+    configs: dict[str, Job] = {}
+    folders: dict[str, Job] = {}
+    for job in jobs:
+        twin = configs.setdefault(repr(job.request.config), job)
+        if twin is not job:
+            raise RequestError(
+                f"{twin.run_dir} and {job.run_dir} are the same run twice ("
+                f"{' '.join(job.request.overrides)}); name each value once, and for repetitions "
+                "other seeds, as in seed=1,2,3"
+            )
+        if folders.setdefault(job.run_dir, job) is not job:
+            raise RequestError(
+                f"hydra.sweep.subdir is {job.run_dir} for several runs; leave it out, or put "
+                "${hydra.job.num} into it"
+            )
 
 
 def _every_combination(overrides: list[Override]) -> list[list[str]]:

@@ -6,16 +6,17 @@ nothing.
 """
 
 import dataclasses
+import itertools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-
-from hydra.core.override_parser.types import Quote, QuotedString
 
 from batchopt.errors import RequestError
 from batchopt.record.keys import Word
 from batchopt.request.batch_plan import ACCUMULATION, EFFECTIVE, PER_DEVICE, divisor_pairs
-from batchopt.request.compose import EXPERIMENT
+from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
 from batchopt.request.config import BatchConfig, Config
+from batchopt.request.quoting import holds_text, quote, quoted_text
 
 DIVISORS = "batch=divisors"
 
@@ -24,9 +25,37 @@ def read_words(typed: Sequence[str]) -> list[str]:
     """Turns words as typed into words of Hydra's grammar; flags stay as they are.
 
     Raises:
-        RequestError: `batch=divisors` stands beside a word that contradicts it.
+        RequestError: A word is no KEY=VALUE but part of the one before, or `batch=divisors` stands
+            beside a word that contradicts it.
     """
-    return _name_divisors([_read_sign(Word.parse(text)) for text in typed])
+    words = [Word.parse(text) for text in typed]
+    _refuse_torn_values(words)
+    return _name_divisors([_quote(_read_sign(word)) for word in words])
+
+
+def _refuse_torn_values(words: Sequence[Word]) -> None:
+    """Refuses words that the shell has torn from the value before them at a blank."""
+    for at, word in enumerate(words[:-1]):
+        rest = list(itertools.takewhile(_is_stray, words[at + 1 :]))
+        if rest and word.value is not None and holds_text(word.key):
+            whole = " ".join([word.text, *(stray.text for stray in rest)])
+            raise RequestError(
+                f"{rest[0].text!r} is no key=value; no spaces around '=' or after a comma, and "
+                f"quotes around a value that has some: {shlex.quote(whole)}"
+            )
+
+
+def _is_stray(word: Word) -> bool:
+    """Whether a word is neither KEY=VALUE nor a flag, and no choice that lacks its group."""
+    bare = word.value is None and not word.sign and not word.key.startswith("-")
+    return bare and not any(word.text in choices_of(group) for group in GROUPS)
+
+
+def _quote(word: Word) -> Word:
+    """Quotes the value where Hydra would not read it as typed; flags have no value of Hydra's."""
+    if word.value is None or word.key.startswith("-"):
+        return word
+    return Word.parse(f"{word.sign}{word.key}={quote(word.key, word.value)}")
 
 
 def _read_sign(word: Word) -> Word:
@@ -68,4 +97,4 @@ def _name_divisors(words: Sequence[Word]) -> list[str]:
 
 def quoted(key: str, value: Path) -> str:
     """Makes an override that Hydra reads as this very path, whatever its characters."""
-    return f"{key}={QuotedString(str(value), Quote.single).with_quotes()}"
+    return f"{key}={quoted_text(str(value))}"

@@ -1,5 +1,5 @@
-"""Sees one run through, from outside the process that trains: start, measure, judge, record.
+"""Supervises one run from outside the training process: start, measure, judge, record.
 
-Belongs here: the supervisor, its child process, what is measured from outside. Imports `machine`,
-`slurm`, `request`, `record`; never `training`: files and messages connect the two. No torch.
+Imports `machine`, `slurm`, `request` and `record`, and no torch. `run` and `training` do not import
+one another: they share files and messages.
 """

@@ -193,7 +193,7 @@ def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
         reason = str(error)
     if reason:
         logger.warning(
-            "training.loss: the head of %s cannot be sliced (%s), so the loss is full",
+            "training.loss: %s has no head that can be sliced (%s), so the loss is full",
             type(model).__name__,
             reason,
         )

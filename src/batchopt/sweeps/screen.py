@@ -168,6 +168,8 @@ class Screen:
         if self.left_s is not None:
             cells.append(Text(f"{span(self.left_s)} left", style="dim"))
         line.add_row(*cells)
+        for column, cell in zip(line.columns, cells, strict=True):
+            column.no_wrap = isinstance(cell, Text)  # in a narrow terminal the bar shrinks first
         yield line
         if self.place.runs != 0:
             yield Text(self._sweep_line(), style="dim")

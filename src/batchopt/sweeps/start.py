@@ -17,6 +17,7 @@ from batchopt.record.files import RECORD, SWEEP, VERIFY
 from batchopt.record.read import read_planned_run, read_sweep
 from batchopt.request.compose import RunRequest, compose_run, conf_dir, register_schemas
 from batchopt.request.objective import read_objectives
+from batchopt.request.paths import check_writable
 from batchopt.request.sweep import Sweep, compose_sweep
 from batchopt.request.words import quoted
 from batchopt.slurm import preflight
@@ -42,7 +43,7 @@ def run_single(words: list[str], overrides: list[str]) -> int:
         raise RequestError(
             f"hydra/launcher={request.launcher.choice} runs the jobs of a sweep; add -m"
         )
-    _check_machine([request])
+    _check_machine([request], "hydra.run.dir", request.run_dir)
     print_plan([request], [str(request.run_dir)])
     fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
@@ -106,11 +107,16 @@ def _check_sweep(sweep: Sweep) -> None:
         )
     if sweep.launcher.on_slurm:
         _check_cluster(sweep)
-    _check_machine([job.request for job in sweep.jobs])
+    requests = [job.request for job in sweep.jobs]
+    _check_machine(requests, "hydra.sweep.dir", sweep.directory)
 
 
-def _check_machine(requests: Sequence[RunRequest]) -> None:
-    """Refuses a tracker that is not installed, and a GPU that is not here if it must be here."""
+def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) -> None:
+    """Refuses what this machine lacks: a tracker, room to write, or a GPU that must be here.
+
+    `key` is the key of the directory into which the runs write.
+    """
+    check_writable(key, directory)
     for request in requests:
         trackers.check(request.config.tracker.name, os.environ)
     if not requests[0].launcher.is_here:

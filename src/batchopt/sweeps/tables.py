@@ -30,7 +30,7 @@ def print_plan(requests: Sequence[RunRequest], names: Sequence[str]) -> None:
     console = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("plan", overflow="fold")
-    table.add_column("batch x accumulation = examples a step", no_wrap=True)
+    table.add_column("batch x accumulation\n= examples a step", no_wrap=True)
     for heading in ("packing", "seed", "steps or epochs"):
         table.add_column(heading, justify="left", no_wrap=True)
     for request, name in zip(requests, names, strict=True):

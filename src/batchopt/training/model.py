@@ -40,11 +40,11 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
             # setting.
             generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
         )
-    except (OSError, ValueError, pickle.UnpicklingError) as error:  # the last: code in a pickle
+    except (OSError, ValueError, pickle.UnpicklingError) as error:  # the last: a pickle with code
         raise RequestError(unloadable(model_config, error)) from error
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
-        # New rows are drawn at random, so they depend on the seed like fresh weights do.
+        # New rows are random, so they depend on the seed as fresh weights do.
         torch.manual_seed(config.seed)
         model.resize_token_embeddings(len(tokenizer))
     return model
@@ -67,7 +67,7 @@ def _tiny(
             dropout=tiny.dropout,
             attention_dropout=tiny.dropout,
             activation_dropout=0.0,
-            # One more than the longest sequence: the decoder's start token comes on top.
+            # One more than the longest target: the start token of the decoder is added.
             max_position_embeddings=max(
                 config.data.max_source_length, config.data.max_target_length + 1
             ),

@@ -18,6 +18,7 @@ from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Config
+from batchopt.request.paths import check_writable
 from batchopt.request.words import read_words
 
 
@@ -49,13 +50,14 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         The fingerprint of the data of each run.
 
     Raises:
-        RequestError: The data are wrong, or the child failed.
+        RequestError: The data are wrong, cache_dir cannot be written to, or the child failed.
         SystemExit: The child has refused the request and said why.
     """
     corpora: dict[str, Corpus] = {}
     fingerprints, seen = [], set()
     for request in requests:
         config = request.config
+        check_writable("cache_dir", Path(config.cache_dir))
         data = repr(config.data)
         if data not in corpora:
             corpora[data] = load_corpus(config.data)

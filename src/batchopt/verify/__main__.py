@@ -1,9 +1,9 @@
 """Proves that the presets are one training: `python -m batchopt.verify [OVERRIDES]`.
 
 On the configured model and data, with dropout off, every preset and packing trains the same few
-optimizer steps from the same weights. Loss, gradient and resulting weights are compared with
-those of a step in one piece. The stock Trainer of the installed transformers, given the same
-examples, stands beside them: it shows what would have happened without us.
+optimizer steps from the same weights. Loss, gradient and the resulting weights are compared with
+those of whole steps, which are not divided. A second table shows what the stock Trainer of the
+installed transformers makes of the same examples.
 """
 
 import logging
@@ -23,8 +23,10 @@ from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
-from batchopt.request.compose import RunRequest, compose_run, preset_plans
+from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Packing
+from batchopt.request.paths import check_writable
+from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
 from batchopt.verify.proof import SHORT, Check, prepare, verify
 from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
@@ -47,8 +49,11 @@ def main(words: list[str]) -> int:
         return verify_sweep(arguments.sweep)
     if arguments.steps < 1:
         raise RequestError(f"--steps is {arguments.steps}; it must be 1 or more")
-    overrides = read_words(arguments.overrides)
-    request, plans = compose_run(overrides), preset_plans(overrides)
+    presets = compose_presets(read_words(arguments.overrides))
+    request, plans = presets.request, presets.plans
+    if presets.left_out:
+        print(presets.left_out)
+    check_writable("cache_dir", Path(request.config.cache_dir))
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     setting = prepare(request, steps=arguments.steps)
     checks = verify(setting, plans, list(Packing))
@@ -69,7 +74,7 @@ def main(words: list[str]) -> int:
 
 
 def verify_sweep(directory: Path) -> int:
-    """The short form before a sweep: one step of short examples, each batch and packing once.
+    """The short check before a sweep: one step of short examples, each batch and packing once.
 
     Writes verify.json beside sweep.json.
     """
