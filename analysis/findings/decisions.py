@@ -73,6 +73,7 @@ def decide(
         comparison,
         rows=tuple(rows),
         baseline=baseline,
+        beaten=find_beaten(tables["fastest"], tables["least_memory"]),
         quality=check_quality(comparison, rows, tables["best_quality"]),
         knee=find_knee(costs),
         budget=None
@@ -220,6 +221,20 @@ def check_quality(comparison: Comparison, rows: Sequence[Row], table: Contrasts)
         for one in table.against(standing.label, names[place + 1 :])
     )
     return check("same" if same else "open")
+
+
+def find_beaten(speed: Contrasts, memory: Contrasts) -> tuple[tuple[str, str], ...]:
+    """Finds the settings that are slower and need more memory than another, beyond the noise."""
+    labels = [one.label for one in speed.ranking() if one.label in memory.samples]
+    beaten: dict[str, str] = {}
+    for label in labels:
+        others = [one for one in labels if one != label and one not in beaten]
+        slower = speed.against(label, others, better=True)
+        larger = memory.against(label, others, better=True)
+        for one, two in zip(slower, larger, strict=True):
+            if one.apart and two.apart and one.over_runs and two.over_runs:
+                beaten.setdefault(one.second, label)
+    return tuple(beaten.items())
 
 
 def find_answer(comparison: Comparison, tables: Mapping[str, Contrasts]) -> Answer:

@@ -494,6 +494,8 @@ class Comparison:
     """One for each setting, in the order of the batch."""
     baseline: str | None = None
     """The setting that the changes are against."""
+    beaten: tuple[tuple[str, str], ...] = ()
+    """Settings that are slower and need more memory than another one, with that one."""
     target: float | None = None
     """ROUGE F1 that counts as converged."""
     steps_to_target: float | None = None

@@ -44,6 +44,14 @@ TITLES = {
     "best_rouge_per_gib": "Best ROUGE per GiB",
     "least_energy": "Least energy",
 }
+BEST = {
+    "fastest": "is the fastest",
+    "least_memory": "needs least memory",
+    "best_quality": "has the highest ROUGE",
+    "best_rouge_per_minute": "gains most ROUGE per minute",
+    "best_rouge_per_gib": "has most ROUGE per GiB",
+    "least_energy": "needs least energy",
+}
 UNITS = {
     "fastest": "optimizer steps/s",
     "least_memory": "GiB peak",
@@ -108,13 +116,11 @@ def in_one_sentence(finding: Finding) -> str:
                 f"{ranking[0].label} is the only setting with a figure "
                 f"({_value(aim, ranking[0])}); there is nothing to compare it with."
             )
-    best = "highest" if aim.higher_is_better else "lowest"
-    if finding.certainty != "yes":
-        best += " observed"
     first, following = ranking[0], ranking[1]
+    seen = "" if finding.certainty == "yes" else " in what was observed"
     return (
-        f"{first.label} has the {best} value: {_value(aim, first)}, "
-        f"{_distance(aim, first, following)}."
+        f"{first.label} {BEST[aim.key]}{seen}: {_value(aim, first)}, "
+        f"{_distance(finding, first, following)}."
     )
 
 
@@ -288,6 +294,22 @@ def quality_check(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
+def beaten(comparison: Comparison) -> str:
+    """Which settings are slower and larger than another, and which are left to choose from."""
+    sentences = []
+    for winner in dict.fromkeys(by for _, by in comparison.beaten):
+        losers = [label for label, by in comparison.beaten if by == winner]
+        verb, need = ("is", "needs") if len(losers) == 1 else ("are", "need")
+        sentences.append(
+            f"{join_words(losers)} {verb} slower and {need} more memory than {winner}."
+        )
+    lost = dict(comparison.beaten)
+    left = [row.label for row in comparison.rows if row.speed and row.label not in lost]
+    if sentences and 1 < len(left) <= FEW:
+        sentences.append(f"Choose between {join_words(left)}.")
+    return " ".join(sentences)
+
+
 def convergence(comparison: Comparison) -> str:
     """When the training reaches its target with each setting."""
     steps, target = comparison.steps_to_target, comparison.target
@@ -382,6 +404,7 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
+    beaten,
     quality_check,
     convergence,
     budget,
@@ -580,15 +603,17 @@ def _value(aim: Aim, standing: Standing) -> str:
     )
 
 
-def _distance(aim: Aim, first: Standing, following: Standing) -> str:
-    """How far the next setting is: as a ratio, for quality as a difference."""
-    shown = f"{following.label} ({number(following.mean)})"
-    if min(first.mean, following.mean) <= 0 or aim.key == "best_quality":
-        word = "more" if aim.higher_is_better else "less"
-        return f"{number(abs(first.mean - following.mean), 2)} {word} than {shown}"
-    if aim.higher_is_better:
-        return f"{number(first.mean / following.mean)} times that of {shown}"
-    return f"where {shown} has {number(following.mean / first.mean)} times as much"
+def _distance(finding: Finding, first: Standing, following: Standing) -> str:
+    """How far the next setting is, over what both share; for quality as a difference."""
+    contrast = next(one for one in finding.contrasts if one.second == following.label)
+    shown = f"than {following.label} ({number(following.mean)})"
+    if contrast.scale == "difference":
+        word = "more" if contrast.estimate >= 0 else "less"
+        return f"{number(abs(contrast.estimate), 2)} {word} {shown}"
+    more = "faster" if finding.aim.key == "fastest" else "more"
+    less = "slower" if finding.aim.key == "fastest" else "less"
+    word = more if contrast.estimate >= 1 else less
+    return f"{_percent_of(abs(contrast.estimate - 1))} {word} {shown}"
 
 
 def _costs(costs: Costs) -> str:

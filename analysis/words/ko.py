@@ -48,6 +48,14 @@ TITLES = {
     "best_rouge_per_gib": "GiB당 ROUGE 최고",
     "least_energy": "최소 에너지",
 }
+BEST = {
+    "fastest": "가장 빠릅니다",
+    "least_memory": "메모리를 가장 적게 씁니다",
+    "best_quality": "ROUGE가 가장 높습니다",
+    "best_rouge_per_minute": "분당 ROUGE 상승폭이 가장 큽니다",
+    "best_rouge_per_gib": "GiB당 ROUGE가 가장 높습니다",
+    "least_energy": "에너지를 가장 적게 씁니다",
+}
 UNITS = {
     "fastest": "옵티마이저 스텝/초",
     "least_memory": "GiB",
@@ -127,12 +135,11 @@ def in_one_sentence(finding: Finding) -> str:
                 f"값이 있는 설정은 {ranking[0].label}뿐이어서({_value(aim, ranking[0])}) 비교할 "
                 "대상이 없습니다."
             )
-    best = "높습니다" if aim.higher_is_better else "낮습니다"
-    seen = "" if finding.certainty == "yes" else "관측된 값으로는 "
     first, following = ranking[0], ranking[1]
+    seen = "" if finding.certainty == "yes" else "관측된 값으로는 "
     return (
-        f"{seen}{particle(first.label, '이', '가')} 가장 {best}: {_value(aim, first)}. "
-        f"{_distance(aim, first, following)}"
+        f"{seen}{particle(first.label, '이', '가')} {BEST[aim.key]}: {_value(aim, first)}. "
+        f"{_distance(finding, first, following)}"
     )
 
 
@@ -313,6 +320,21 @@ def quality_check(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
+def beaten(comparison: Comparison) -> str:
+    """Which settings are slower and larger than another, and which are left to choose from."""
+    sentences = []
+    for winner in dict.fromkeys(by for _, by in comparison.beaten):
+        losers = [label for label, by in comparison.beaten if by == winner]
+        sentences.append(
+            f"{particle(_list(losers), '은', '는')} {winner}보다 느리고 메모리도 더 씁니다."
+        )
+    lost = dict(comparison.beaten)
+    left = [row.label for row in comparison.rows if row.speed and row.label not in lost]
+    if sentences and 1 < len(left) <= FEW:
+        sentences.append(f"{_list(left)} 가운데 고르세요.")
+    return " ".join(sentences)
+
+
 def convergence(comparison: Comparison) -> str:
     """When the training reaches its target with each setting."""
     steps, target = comparison.steps_to_target, comparison.target
@@ -462,6 +484,7 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
+    beaten,
     quality_check,
     convergence,
     budget,
@@ -636,16 +659,21 @@ def _value(aim: Aim, standing: Standing) -> str:
     )
 
 
-def _distance(aim: Aim, first: Standing, following: Standing) -> str:
-    """How far the next setting is: as a ratio, for quality as a difference."""
-    shown = f"{following.label} [{number(following.mean)}]"
-    if min(first.mean, following.mean) <= 0 or aim.key == "best_quality":
-        word = "높습니다" if aim.higher_is_better else "낮습니다"
-        return f"그다음인 {shown}보다 {number(abs(first.mean - following.mean), 2)} {word}."
-    if aim.higher_is_better:
-        return f"그다음인 {shown}의 {number(first.mean / following.mean)}배입니다."
-    times = number(following.mean / first.mean)
-    return f"그다음인 {particle(shown, '은', '는')} 그 {times}배입니다."
+def _distance(finding: Finding, first: Standing, following: Standing) -> str:
+    """How far the next setting is, over what both share; for quality as a difference."""
+    contrast = next(one for one in finding.contrasts if one.second == following.label)
+    shown = f"그다음인 {following.label} [{number(following.mean)}]보다"
+    if contrast.scale == "difference":
+        word = "높습니다" if contrast.estimate >= 0 else "낮습니다"
+        return f"{shown} {number(abs(contrast.estimate), 2)} {word}."
+    key = finding.aim.key
+    more, less = {
+        "fastest": ("빠릅니다", "느립니다"),
+        "least_memory": ("많습니다", "적습니다"),
+        "least_energy": ("많습니다", "적습니다"),
+    }.get(key, ("높습니다", "낮습니다"))
+    word = more if contrast.estimate >= 1 else less
+    return f"{shown} {_percent_of(abs(contrast.estimate - 1))} {word}."
 
 
 def _costs(costs: Costs) -> str:

@@ -283,8 +283,8 @@ MEASUREMENTS = (
     Label(
         "Settings that are one training are not ranked by quality; it is a check. Settings are the "
         "same in quality where two one-sided tests (TOST) place the difference within {margin} "
-        "ROUGE points of 100. A larger gap that neither seeds nor a paired bootstrap over the validation "
-        "examples explain is a fault.",
+        "ROUGE points of 100. A larger gap that neither seeds nor a paired bootstrap over the "
+        "validation examples explain is a fault.",
         "같은 학습인 설정은 품질로 순위를 매기지 않고 확인만 합니다. 단측 검정 두 번(TOST)으로 "
         "차이가 ROUGE {margin}점(100점 만점) 안이라고 확인되면 품질이 같은 것으로 봅니다. 시드와 "
         "검증 예제에 대한 짝 부트스트랩으로 설명되지 않는 더 큰 차이는 오류입니다.",

@@ -240,7 +240,7 @@ def test_one_seed_suggests_speed_and_memory_but_never_quality(tmp_path: Path) ->
     assert aims["fastest"].choice == "05b (16 × 4)"
     assert aims["fastest"].certainty == "single runs"
     assert not aims["fastest"].decided
-    assert "1.13 times that of 05a (8 × 8) (0.460)" in en.reason(aims["fastest"])
+    assert "13 % faster than 05a (8 × 8) (0.460)" in en.reason(aims["fastest"])
     assert "how much repeats differ cannot be told" in en.reason(aims["fastest"])
     assert aims["least_memory"].certainty == "single runs"
     assert aims["best_quality"].outcome == "one training"

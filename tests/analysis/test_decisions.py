@@ -234,6 +234,18 @@ def test_the_answer_is_in_numbers_and_has_the_alternative(tmp_path: Path) -> Non
     )
 
 
+def test_who_is_slower_and_larger_is_said_by_name(tmp_path: Path) -> None:
+    comparison = only(make_sweep(tmp_path, jobs()))
+    assert comparison.beaten == (("05c (64 × 1)", "05b (16 × 4)"),)
+    assert en.beaten(comparison) == (
+        "05c (64 × 1) is slower and needs more memory than 05b (16 × 4). Choose between "
+        "05a (8 × 8) and 05b (16 × 4)."
+    )
+    assert "05c (64 × 1)는 05b (16 × 4)보다 느리고 메모리도 더 씁니다." in ko.beaten(comparison)
+    # Single runs show nobody beaten.
+    assert only(make_sweep(tmp_path / "one", jobs(seeds=(1,)))).beaten == ()
+
+
 def test_of_settings_that_may_be_as_fast_the_leanest_is_named(tmp_path: Path) -> None:
     close = [{**job, "speed": 0.5 * (1 + 0.01 * ((job["seed"] * (place // 3 + 2)) % 3))}
              for place, job in enumerate(jobs())]  # fmt: skip
