@@ -245,13 +245,14 @@ def find_answer(comparison: Comparison, tables: Mapping[str, Contrasts]) -> Answ
         return Answer("no", rows[fastest.choice] if fastest.choice else None)
     choice = fastest.ranking[0].label
     alike = tuple(one.second for one in fastest.contrasts if not one.apart)
-    if alike:
-        # Nothing shows which of these is the fastest; memory decides, if it does.
-        order = [one.label for one in memory.ranking if one.label in (choice, *alike)]
-        choice, alike = (order[0] if order else choice), tuple(
-            one for one in (choice, *alike) if one != (order[0] if order else choice)
-        )  # fmt: skip
     speed, peak = tables["fastest"], tables["least_memory"]
+    leanest = False
+    if alike:
+        # Nothing shows which of these is the fastest: memory decides, if it does.
+        order = [one.label for one in memory.ranking if one.label in (choice, *alike)]
+        if order and all(one.apart for one in peak.against(order[0], order[1:], better=True)):
+            alike = tuple(one for one in (choice, *alike) if one != order[0])
+            choice, leanest = order[0], len(order) > 1
     lean = memory.ranking[0].label if memory.outcome == "ranked" else choice
     others = [one.label for one in fastest.ranking if one.label != choice]
     against = speed.pair(choice, others[0])
@@ -262,6 +263,7 @@ def find_answer(comparison: Comparison, tables: Mapping[str, Contrasts]) -> Answ
         certainty=fastest.certainty,
         choice=rows[choice],
         alike=alike,
+        leanest=leanest,
         runner_up=against,
         lean=None if lean == choice else rows[lean],
         lean_speed=None if lean == choice else speed.pair(lean, choice),

@@ -347,7 +347,7 @@ def test_two_settings_on_two_machines_are_not_ranked(tmp_path: Path) -> None:
     fastest = by_aim(judge(sweep))["fastest"]
     assert (fastest.outcome, fastest.choice) == ("blocked", None)
     assert en.reason(fastest).startswith("No ranking: the runs differ in machine")
-    assert "No setting is recommended" in report_of(sweep)
+    assert "No setting is recommended for its speed" in report_of(sweep)
 
 
 def test_memory_measured_in_two_ways_is_not_ranked(tmp_path: Path) -> None:
