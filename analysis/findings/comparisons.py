@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.reading.config import plain_value
 from analysis.reading.runs import Run
-from batchopt.record.keys import Word, changes_no_number
+from batchopt.record.keys import Word, changes_no_number, plain_text
 
 EFFECTIVE = "batch.effective_batch_size"
 PACKING = "batch.packing"
@@ -161,7 +161,7 @@ def override_key(word: str) -> str:
 
 def _overrides(run: Run) -> dict[str, str]:
     words = (Word.parse(override) for override in run.overrides)
-    return {word.key: plain_value(word.value or "") for word in words}
+    return {word.key: plain_value(plain_text(word.value or "")) for word in words}
 
 
 def effective_batch(runs: Sequence[Run]) -> int | None:

@@ -21,8 +21,10 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+from omegaconf import OmegaConf
 
 from batchopt.record.files import RECORD, SWEEP, read_json
+from batchopt.request.paths import folder_name
 from batchopt.slurm import jobs as slurm
 
 MIN_POLL_S, MAX_POLL_S = 2.0, 60.0
@@ -44,6 +46,8 @@ ConfigStore.instance().store(
     node=BatchoptSlurmConf(),
     provider="batchopt_slurm",
 )
+# A job of SLURM begins with the import of this module.
+OmegaConf.register_new_resolver("batchopt_folder", folder_name, replace=True)
 
 
 class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no types

@@ -208,7 +208,8 @@ BAD_JSON = {
     "missing summary": ({"dialogue": "a", "sumary": "b"}, "perhaps 'sumary'"),
     "number": ({"dialogue": 3, "summary": "b"}, "holds a number, not text"),
     "truth": ({"dialogue": "a", "summary": True}, "holds true or false, not text"),
-    "list of turns": ({"dialogue": ["a", "b"], "summary": "b"}, "holds a list, not text"),
+    "list of numbers": ({"dialogue": ["a", 3], "summary": "b"}, "a number, which is no turn"),
+    "no text": ({"dialogue": [{"who": "a"}], "summary": "b"}, "an object with 'who', which is no"),
     "object": ({"dialogue": "a", "summary": {"text": "b"}}, "holds an object, not text"),
     "number in list": ({"dialogue": "a", "summary": ["b", 3]}, "holds a number, not text"),
     "half a character": ({"dialogue": "a\ud83d", "summary": "b"}, "surrogate"),
@@ -221,7 +222,7 @@ BAD_LINES = {
     "two objects": (b"{} {}", "the row is not JSON (Extra data"),
     "deep": (b"[" * 200_000, "cannot be read as JSON"),
     "huge number": (b'{"n": ' + b"9" * 10_000 + b"}", "cannot be read as JSON"),
-    "cp949": ('{"dialogue": "대화", "summary": "요약"}'.encode("cp949"), "the row is not UTF-8;"),
+    "cp949": ('{"dialogue": "대화", "summary": "요약"}'.encode("cp949"), "the row is not UTF-8,"),
 }
 BAD_JSONL = BAD_LINES | {
     name: (json.dumps(row).encode(), message) for name, (row, message) in BAD_JSON.items()
@@ -232,7 +233,8 @@ BAD_JSONL = BAD_LINES | {
 def test_bad_row_of_jsonl(name, tmp_path, validation_file, caplog):
     line, expected = BAD_JSONL[name]
     good = json.dumps(GOOD).encode()
-    path = write_bytes(tmp_path / "a.jsonl", b"\n".join([good, b"", line, good]))
+    last = json.dumps({**GOOD, "dialogue": "그 밖은 UTF-8입니다"}, ensure_ascii=False).encode()
+    path = write_bytes(tmp_path / "a.jsonl", b"\n".join([good, b"", line, last]))
 
     message = error_of(path, validation_file)
     assert message.startswith(f"data.train_file: {path}, line 3: ")
@@ -250,7 +252,7 @@ BAD_CSV = {
     "empty": (b",b", "the column 'dialogue' is empty"),
     "too few": (b"a", "the row has 1 fields and the header 2"),
     "too many": (b"a,b,c", "the row has 3 fields and the header 2"),
-    "cp949": ("대화,요약".encode("cp949"), "the row is not UTF-8; save the file as UTF-8"),
+    "cp949": ("대화,요약".encode("cp949"), "the row is not UTF-8, as most of the file is; write"),
 }
 
 
@@ -258,14 +260,20 @@ BAD_CSV = {
 def test_bad_row_of_csv(name, tmp_path, validation_file):
     line, expected = BAD_CSV[name]
     path = write_bytes(
-        tmp_path / "a.csv", b'dialogue,summary\n"two\nlines",b\n\n' + line + b"\nc,d\n"
+        tmp_path / "a.csv",
+        b'dialogue,summary\n"two\nlines",b\n\n'
+        + line
+        + "\n그 밖의 모든 줄은 UTF-8입니다,d\n".encode(),
     )
 
     message = error_of(path, validation_file)
     assert f"{path}, line 5: {expected}" in message
 
     corpus = read(path, validation_file, on_bad_row=BadRow.skip)
-    assert [example.dialogue for example in corpus.train] == ["two\nlines", "c"]
+    assert [example.dialogue for example in corpus.train] == [
+        "two\nlines",
+        "그 밖의 모든 줄은 UTF-8입니다",
+    ]
     assert corpus.skipped_rows == 1
 
 
@@ -339,10 +347,9 @@ def test_a_missing_validation_file_is_found_before_the_training_file_is_read(tmp
 def test_unknown_suffix(tmp_path, on_bad_row):
     message = error_of(write_bytes(tmp_path / "a.xlsx", "x"), on_bad_row=on_bad_row)
     assert message.endswith(
-        "the suffix '.xlsx' is not known; convert the file to one of .csv, .tsv, .jsonl, .parquet"
+        "the suffix '.xlsx' is not known; "
+        "convert the file to one of .csv, .tsv, .txt, .json, .jsonl, .parquet"
     )
-    message = error_of(write_bytes(tmp_path / "a.json", "[]"), on_bad_row=on_bad_row)
-    assert message.endswith("(.jsonl has one JSON object on each line)")
 
 
 def test_file_that_may_not_be_read(tmp_path, monkeypatch):
@@ -412,11 +419,11 @@ def test_unmatched_quote_never_swallows_rows(row, tmp_path, on_bad_row):
     assert csv.field_size_limit() == 131_072
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "cp949"])
-def test_header_that_is_not_utf8(encoding, tmp_path, on_bad_row):
-    path = write_bytes(tmp_path / "a.csv", "대화,요약\na,b\n".encode(encoding))
+def test_header_that_is_not_utf8_as_the_rest_is(tmp_path, on_bad_row):
+    content = "대화,요약\n".encode("cp949") + "그 밖은 모두 UTF-8입니다,b\n".encode() * 3
+    path = write_bytes(tmp_path / "a.csv", content)
     message = error_of(path, dialogue_column="대화", on_bad_row=on_bad_row)
-    assert "line 1: the header is not UTF-8; save the file as UTF-8" in message
+    assert "line 1: the header is not UTF-8, as most of the file is; write the whole" in message
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_rows_are_written_a_batch_at_a_time_and_mapped_from_disk(tmp_path, monke
     call = transformers.PreTrainedTokenizerFast.__call__
 
     def counted(self, text=None, **kwargs):
-        sizes.append(len(text or kwargs["text_target"]))
+        sizes.append(len(text or kwargs.get("text_target", "")))
         return call(self, text, **kwargs)
 
     monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "__call__", counted)
@@ -194,3 +194,25 @@ def test_a_run_whose_tokens_are_gone_makes_them_again(tmp_path):
     shutil.rmtree(folder)
     assert tokenized.prepare(made) == folder
     assert len(tokenized.load(folder).train) == 8
+
+
+def test_what_was_found_out_about_the_files_stays_with_the_tokens(tmp_path):
+    """A run that finds its tokens says it too, and another reading of the same texts its own."""
+    lines = "".join(f"대화 {n};요약 {n}\n" for n in range(8))
+    for name, encoding in (("a", "cp949"), ("b", "utf-8")):
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(("dialogue;summary\n" + lines).encode(encoding))
+        asked = config(tmp_path, "data=files", f"data.train_file={path}")
+        for _ in range(2):
+            summary = tokenized.load(tokenized.prepare(asked)).summary
+            said = f"{name}.csv: read as {encoding.upper()}, separated by semicolon"
+            assert summary.additions() == [said]
+
+
+def test_a_new_file_of_a_pattern_is_another_corpus(tmp_path):
+    asked = config(tmp_path, "data=files", f"data.train_file={tmp_path}/*.csv")
+    rows = []
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"dialogue,summary\n{name}1,s\n{name}2,s\n")
+        rows.append(tokenized.load(tokenized.prepare(asked)).summary.train_examples)
+    assert rows == [1, 3]

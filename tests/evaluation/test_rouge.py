@@ -312,3 +312,46 @@ def test_metric_refuses_a_stemmer_that_would_do_nothing():
 
     with pytest.raises(RequestError, match=r"metric\.use_stemmer"):
         Rouge("kiwi", use_stemmer=True)
+
+
+# Masks
+
+MASKS = [
+    *("#Person1#", "#@이름#", "#@시스템#사진#", "#@URL#", "&name1&", "&company-name2&"),
+    *("[NAME]", "[FIRST_NAME]", "[LAST NAME]", "<PERSON>", "<PERSON-1>", "{이름}", "{name_1}"),
+]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", ALL_TOKENIZERS)
+def test_a_mask_is_one_word_of_every_tokenizer(name, mask):
+    tokenizer = make_tokenizer(name)
+    assert tokenizer.tokenize(mask) == [mask.lower()]
+    tokens = tokenizer.tokenize(f"go {mask}, {mask}{mask}. ran")
+    assert tokens.count(mask.lower()) == 3
+    assert tokens[0] in ("go", "g")
+    assert tokens[-1] in ("ran", "n")
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", ["kiwi", "whitespace", "character"])
+def test_the_particle_after_a_mask_is_a_word_of_its_own(name, mask):
+    assert make_tokenizer(name).tokenize(f"{mask}은 학교에 간다")[:2] == [mask.lower(), "은"]
+
+
+def test_two_masks_with_a_particle_between_are_two():
+    tokens = make_tokenizer("kiwi").tokenize("#Person1#과 #@이름#과#@이름2#이 왔다")
+    assert [token for token in tokens if "#" in token] == ["#person1#", "#@이름#", "#@이름2#"]
+
+
+@pytest.mark.parametrize("text", ["[laughs]", "<b>", "<기생충>", "R&D&I", "{ }", "[12]"])
+def test_brackets_alone_make_no_mask(text):
+    tokens = make_tokenizer("whitespace").tokenize(f"x {text} y")
+    assert not {"[", "<", "{"} & set("".join(tokens))
+
+
+def test_english_without_masks_is_as_rouge_score_has_it():
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    text = "The café's [sic] R&D team, e.g. <b>Ann</b>, re-signed #1 at 5%."
+    assert make_tokenizer("rouge_score").tokenize(text) == DefaultTokenizer(False).tokenize(text)

@@ -8,6 +8,8 @@ import torch
 from transformers import (
     AutoModelForSeq2SeqLM,
     BartConfig,
+    BartForConditionalGeneration,
+    BigBirdPegasusConfig,
     LEDConfig,
     MBartConfig,
     MT5Config,
@@ -17,7 +19,7 @@ from transformers import (
 
 from batchopt.request.config import Loss, TrainingConfig
 from batchopt.step import sliced_loss
-from batchopt.step.loss import IGNORED, encode, loss_sum, target_loss_sum, use_slices
+from batchopt.step.loss import IGNORED, _twin, encode, loss_sum, target_loss_sum, use_slices
 
 BART = {
     "vocab_size": 97,
@@ -246,3 +248,70 @@ def test_led_runs_one_way_or_the_other():
             }
         ).logits
     assert loss.item() == pytest.approx(target_loss_sum(logits, batch()["labels"]).item(), rel=1e-5)
+
+
+class Settles(torch.nn.Module):
+    """A part that changes for good when it first runs, as the attention of BigBird does."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.calls = 0
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, *arguments, **words):
+        self.calls += 1
+        self.seen += 1
+        return self.inner(*arguments, **words)
+
+
+def test_trying_a_model_leaves_it_as_it_was():
+    model = build(CONFIGS["bart"])
+    layer = model.model.encoder.layers[0]
+    layer.fc1 = Settles(layer.fc1)
+    model.train()
+    config, weights = copy.deepcopy(model.config.to_dict()), copy.deepcopy(model.state_dict())
+    assert use_slices(SLICED, model)
+    assert layer.fc1.calls == 0
+    assert model.config.to_dict() == config
+    assert model.training
+    assert all(torch.equal(weights[name], now) for name, now in model.state_dict().items())
+
+
+def test_trying_bigbird_leaves_its_sparse_attention():
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "vocab_size": 97}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BigBirdPegasusConfig(
+        **sizes, **heads, encoder_ffn_dim=16, decoder_ffn_dim=16, block_size=4, num_random_blocks=1
+    )
+    model = build(config)
+    use_slices(SLICED, model)
+    assert model.model.encoder.attention_type == "block_sparse"
+    assert model.config.attention_type == "block_sparse"
+
+
+def test_trying_takes_no_second_copy_of_the_weights():
+    twin = _twin(model := build(CONFIGS["bart"]))
+    pairs = zip(model.parameters(), twin.parameters(), strict=True)
+    assert all(own is other for own, other in pairs)
+
+
+class Overwrites(BartForConditionalGeneration):
+    """Writes into the labels that it is given, as FSMT does."""
+
+    def prepare_decoder_input_ids_from_labels(self, labels):
+        labels[labels == IGNORED] = self.config.pad_token_id
+        return super().prepare_decoder_input_ids_from_labels(labels)
+
+
+@pytest.mark.parametrize("sliced", [True, False])
+def test_labels_stay_what_they_were_whatever_a_model_does_with_them(sliced):
+    model = Overwrites(CONFIGS["bart"]).eval()
+    given = batch()
+    before = given["labels"].clone()
+    assert (before == IGNORED).any()
+    found = loss_sum(model, given, sliced=sliced)
+    assert torch.equal(given["labels"], before)
+    plain = BartForConditionalGeneration(CONFIGS["bart"]).eval()
+    plain.load_state_dict(model.state_dict())
+    assert found.item() == pytest.approx(loss_sum(plain, batch(), sliced=sliced).item())

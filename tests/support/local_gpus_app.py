@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from batchopt.machine.device import lease_for_run
 from batchopt.record.documents import Record
 from batchopt.record.write import write_record
-from batchopt.request.compose import conf_dir, register_schemas
+from batchopt.request.compose import conf_dir, register
 
 
 def job(config: Any) -> str:
@@ -52,5 +52,5 @@ def note(facts: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    register_schemas()
+    register()
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(job)()

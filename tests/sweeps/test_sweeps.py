@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
-from support.runs import records, resume, train
+from support.runs import SMALL, records, resume, train
 
 from batchopt.errors import RequestError
 from batchopt.record.metrics import METRICS
@@ -51,6 +53,52 @@ def test_a_pair_of_ones_own_is_named_by_the_pair():
     assert [job.request.preset for job in sweep.jobs] == ["2x32", "4x16"]
     named = ["batch=custom", "batch.per_device_train_batch_size=32", "seed=2"]
     assert list(compose_presets(named).plans) == ["05a", "05b", "05c", "32x2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "presets", "left_out"),
+    [
+        ([], ["05a", "05b", "05c"], ""),
+        (["batch.effective_batch_size=128"], ["05a", "05b", "05c"], ""),
+        (["batch.effective_batch_size=32"], ["05a", "05b"], "05c"),
+        (["batch.effective_batch_size=48"], ["05a", "05b"], "05c"),
+        (["batch.effective_batch_size=40"], ["05a"], "05b, 05c"),  # not the default either
+        (["batch=05a", "batch.effective_batch_size=8"], ["05a"], "05b, 05c"),
+        (
+            [
+                "batch=custom",
+                "batch.per_device_train_batch_size=4",
+                "batch.effective_batch_size=12",
+            ],
+            ["4x3"],
+            "05a, 05b, 05c",
+        ),
+    ],
+)
+def test_presets_that_do_not_divide_the_effective_batch_are_left_out(words, presets, left_out):
+    found = compose_presets(words)
+    assert list(found.plans) == presets
+    assert found.request.plan in found.plans.values()
+    effective = found.request.config.batch.effective_batch_size
+    expected = f"left out: {left_out}, which do not divide batch.effective_batch_size={effective}"
+    assert found.left_out == (expected if left_out else "")
+
+
+@pytest.mark.slow
+def test_probe_and_verify_say_which_presets_they_left_out(tmp_path, cache):
+    words = [*SMALL, f"cache_dir={cache}", "batch.effective_batch_size=8"]
+    for command in ("probe", "verify"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"batchopt.{command}", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        line = "left out: 05b, 05c, which do not divide batch.effective_batch_size=8"
+        assert line in done.stdout.splitlines()
+        assert "8 x 1" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -176,3 +224,35 @@ def test_a_sweep_goes_on_with_keys_that_change_no_number_and_with_no_others(tmp_
     other = resume(tmp_path / "sweep", "training.max_steps=2", cwd=tmp_path)
     assert other.returncode == 2
     assert "holds another sweep" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_over_names_that_hydra_cannot_read_runs_and_goes_on(tmp_path, cache):
+    rows = "대화 내용,#요약#\n" + "".join(f"#A#: 안녕 {n},인사 {n}\n" for n in range(12))
+    (tmp_path / "자료").mkdir()
+    for name in ("학습 (1).csv", "자료/it's.csv"):
+        (tmp_path / name).write_text(rows)
+    words = [word for word in SMALL if not word.startswith("data.")]
+    typed = [
+        *("-m", "data=files", "data.train_file=학습 (1).csv,자료/it's.csv"),
+        *("data.dialogue_column=대화 내용", "data.summary_columns=[#요약#]"),
+        *("model.extra_tokens=[#A#,[이름]]", "hydra.sweep.dir=내 sweep", "training.max_steps=1"),
+        *("hydra/launcher=local_gpus", f"cache_dir={cache}"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "batchopt.train", *words, *typed],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "내 sweep"
+    runs = ["0_data.train_file=학습 (1).csv", "1_data.train_file=자료_its.csv"]
+    assert list(records(folder)) == runs
+    assert "'sweep=내 sweep'" in done.stdout
+    (folder / runs[0] / "record.json").unlink()
+    again = resume(folder, "tracker=tensorboard", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"kept: {runs[1]}: completed" in again.stdout
+    assert {record["status"] for record in records(folder).values()} == {"completed"}

@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 
@@ -25,12 +25,14 @@ class Example:
 class Corpus:
     """The two disjoint splits of one data set.
 
-    `skipped_rows` counts the rows of both splits that `data.on_bad_row=skip` left out.
+    `skipped_rows` counts the rows of both splits that `data.on_bad_row=skip` left out. `read_as`
+    says in a clause each what was found out about the files.
     """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     skipped_rows: int = 0
+    read_as: tuple[str, ...] = field(default=(), compare=False)
 
     @cached_property
     def fingerprint(self) -> str:

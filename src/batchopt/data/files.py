@@ -1,60 +1,92 @@
-"""Examples from CSV, TSV, JSONL and Parquet files.
+"""Examples from CSV, TSV, JSON, JSONL and Parquet files, as they are found.
 
-Every reader streams: rows are checked as they pass, and no file is held whole.
+Every reader but that of .json streams: rows are checked as they pass, and no file is held whole.
 """
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import glob
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from batchopt.data import Corpus
+from batchopt.data import Corpus, separated
+from batchopt.data.findings import Findings
+from batchopt.data.json_files import read_json, read_jsonl
 from batchopt.data.rows import (
+    Columns,
     RowError,
     Rows,
     RowSource,
     build_corpus,
     check_columns,
-    is_unicode,
-    kind,
-    wanted_columns,
+    train_columns,
+    validation_columns,
 )
+from batchopt.data.text_files import encoding_of
 from batchopt.errors import RequestError
 from batchopt.request.config import FilesDataConfig
 
-_TO_UTF8 = "save the file as UTF-8, for example with iconv -f CP949 -t UTF-8"
+SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
 
 
 def read(config: FilesDataConfig) -> Corpus:
-    """Reads the training file and the validation file, or holds out a share of the first.
+    """Reads the training files and the validation files, or holds out a share of the first.
 
     Raises:
         RequestError: A file, a row or a value of the config that cannot be used.
     """
-    train = _source(config, "data.train_file", config.train_file)
+    found = Findings()
+    train = _sources(config, train_columns(config), "train_file", found)
     validation = None
     if config.validation_file is not None:
-        validation = _source(config, "data.validation_file", config.validation_file)
-    return build_corpus(config, train, validation)
+        validation = _sources(config, validation_columns(config), "validation_file", found)
+    corpus = build_corpus(config, train, validation)
+    return replace(corpus, read_as=tuple(found.clauses()))
 
 
-def _source(config: FilesDataConfig, key: str, name: str) -> RowSource:
+def _sources(
+    config: FilesDataConfig, columns: Columns, field: str, found: Findings
+) -> list[RowSource]:
+    key = f"data.{field}"
+    paths = [path for name in config.files(field) for path in _paths(key, name)]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise RequestError(f"{key} names {path} {paths.count(path)} times; name it once")
+    return [_source(config, columns, key, path, found) for path in paths]
+
+
+def _paths(key: str, name: str) -> list[Path]:
+    """The files that a path or a pattern names; what is there under the very name goes first."""
     path = Path(name)
     with suppress(RuntimeError):  # no such user: the file is then missing under the name as it is
         path = path.expanduser()
+    if not glob.has_magic(name) or path.exists():
+        return [path]
+    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 -- a pattern may be absolute
+    found = [Path(match) for match in sorted(matches)]
+    if not found:
+        raise RequestError(
+            f"{key}: {name}: no file matches; name files that exist (looked in {Path.cwd()})"
+        )
+    return found
+
+
+def _source(
+    config: FilesDataConfig, columns: Columns, key: str, path: Path, found: Findings
+) -> RowSource:
     where = f"{key}: {path}"
-    reader = _READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
     try:
         path.stat()
         if path.is_dir():
-            raise RequestError(f"{where}: this is a folder; name one file in it")
-        if reader is None:
-            hint = " (.jsonl has one JSON object on each line)" if path.suffix == ".json" else ""
+            raise RequestError(
+                f"{where}: this is a folder; name one file in it, or several, as in {path}/*.csv"
+            )
+        if suffix not in SUFFIXES:
             raise RequestError(
                 f"{where}: the suffix {path.suffix!r} is not known; "
-                f"convert the file to one of {', '.join(_READERS)}{hint}"
+                f"convert the file to one of {', '.join(SUFFIXES)}"
             )
         with path.open("rb") as stream:
             empty = not stream.read(1)
@@ -68,106 +100,44 @@ def _source(config: FilesDataConfig, key: str, name: str) -> RowSource:
         ) from error
     if empty:
         raise RequestError(f"{where}: the file is empty; name one with at least one row")
-    return RowSource(where, reader(config, where, path))
+    return RowSource(where, columns, _rows(config, columns, where, path, found))
 
 
-def _read_csv(config: FilesDataConfig, where: str, path: Path) -> Rows:
-    return _read_separated(config, where, path, ",")
-
-
-def _read_tsv(config: FilesDataConfig, where: str, path: Path) -> Rows:
-    return _read_separated(config, where, path, "\t")
-
-
-def _read_separated(config: FilesDataConfig, where: str, path: Path, delimiter: str) -> Rows:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        lines = _numbered(where, stream, delimiter)
-        number, header = next(lines, (1, []))
-        if not all(map(is_unicode, header)):
-            raise RequestError(f"{where}, line {number}: the header is not UTF-8; {_TO_UTF8}")
-        check_columns(config, where, header)
-        for number, fields in lines:
-            place = f"line {number}"
-            if not all(map(is_unicode, fields)):
-                yield place, RowError("the row is not UTF-8", _TO_UTF8)
-            elif len(fields) != len(header):
-                yield (
-                    place,
-                    RowError(
-                        f"the row has {len(fields)} fields and the header {len(header)}",
-                        f"put fields that contain {delimiter!r} or a line break in double quotes",
-                    ),
-                )
-            else:
-                yield place, dict(zip(header, fields, strict=True))
-
-
-def _numbered(where: str, stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows that are not blank with the number of the line that each begins in."""
-    # strict: without it a quote that is never closed takes the rest of the file for one field.
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            with _long_fields():
-                fields = next(reader)
-        except StopIteration:
+def _rows(
+    config: FilesDataConfig, columns: Columns, where: str, path: Path, found: Findings
+) -> Rows:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _read_parquet(columns, where, path)
+        return
+    encoding = encoding_of(config, where, path)
+    try:
+        if suffix in separated.USUAL:
+            layout = separated.find_layout(config.separator, columns, path, encoding)
+            found.add(path, f"read as {encoding.called}, {layout.called}")
+            yield from separated.read_rows(columns, where, path, encoding, layout)
             return
-        except csv.Error as error:
-            # Never skipped: after an unmatched quote nobody knows where the next row begins.
-            raise RequestError(
-                f"{where}, line {number}: the row that begins here is malformed ({error}); "
-                "write a double quote inside a quoted field twice, and close the field with one"
-            ) from error
-        if fields:
-            yield number, fields
+        found.add(path, f"read as {encoding.called}")
+        reader = read_json if suffix == ".json" else read_jsonl
+        yield from reader(columns, where, path, encoding, found)
+    except UnicodeError as error:  # UTF-16 cannot go on after what it cannot read
+        remedy = (
+            "name the file's encoding with data.encoding" if encoding.named else "write it again"
+        )
+        raise RequestError(
+            f"{where}: this is not {encoding.called} throughout ({error}); {remedy}"
+        ) from error
 
 
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Lifts the csv module's limit of 131,072 characters a field.
-
-    The limit is global, so it is lifted for one row at a time: a reader may be left half-way.
-    """
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _read_jsonl(config: FilesDataConfig, where: str, path: Path) -> Rows:
-    # newline: a lone \r is whitespace in JSON and ends no line.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield f"line {number}", _parse(line)
-
-
-def _parse(line: str) -> Mapping[str, object] | RowError:
-    remedy = "write one JSON object on each line"
-    if not is_unicode(line):
-        return RowError("the row is not UTF-8", _TO_UTF8)
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        return RowError(f"the row is not JSON ({error.msg}, character {error.colno})", remedy)
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
-        return RowError(f"the row cannot be read as JSON ({error})", remedy)
-    if not isinstance(row, dict):
-        return RowError(f"the row is {kind(row)}, not an object", remedy)
-    return row
-
-
-def _read_parquet(config: FilesDataConfig, where: str, path: Path) -> Rows:
+def _read_parquet(columns: Columns, where: str, path: Path) -> Rows:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            check_columns(config, where, file.schema_arrow.names)
+            check_columns(columns, where, file.schema_arrow.names)
             number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=list(wanted_columns(config))):
+            for batch in file.iter_batches(batch_size=1024, columns=list(columns.wanted())):
                 for row in range(batch.num_rows):
                     number += 1
                     yield f"row {number}", _values(batch, row)
@@ -187,11 +157,3 @@ def _values(batch: Any, row: int) -> Mapping[str, object] | RowError:
 
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
-
-
-_READERS: dict[str, Callable[[FilesDataConfig, str, Path], Rows]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}

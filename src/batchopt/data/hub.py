@@ -1,7 +1,14 @@
 """Examples from the Hugging Face hub, or from a local folder, through the `datasets` library."""
 
 from batchopt.data import Corpus
-from batchopt.data.rows import RowSource, build_corpus, check_columns, wanted_columns
+from batchopt.data.rows import (
+    Columns,
+    RowSource,
+    build_corpus,
+    check_columns,
+    train_columns,
+    validation_columns,
+)
 from batchopt.errors import RequestError
 from batchopt.request.config import HubDataConfig
 
@@ -13,14 +20,16 @@ def read(config: HubDataConfig) -> Corpus:
         RequestError: A data set or split that cannot be loaded, a row or a value of the config
             that cannot be used.
     """
-    train = _source(config, "data.train_split", config.train_split)
+    own = train_columns(config)
+    train = [_source(config, own, "data.train_split", config.train_split)]
     validation = None
     if config.validation_split is not None:
-        validation = _source(config, "data.validation_split", config.validation_split)
+        own = validation_columns(config)
+        validation = [_source(config, own, "data.validation_split", config.validation_split)]
     return build_corpus(config, train, validation)
 
 
-def _source(config: HubDataConfig, key: str, split: str) -> RowSource:
+def _source(config: HubDataConfig, columns: Columns, key: str, split: str) -> RowSource:
     import datasets
 
     where = f"data.name: {config.name}, {key}: {split}"
@@ -33,10 +42,10 @@ def _source(config: HubDataConfig, key: str, split: str) -> RowSource:
         told = error.__cause__ or error if isinstance(error, generation) else error
         message = " ".join(str(told).split()).rstrip(".") or type(told).__name__
         raise RequestError(f"{where}: {message}; {_remedy(key, told, message)}") from error
-    check_columns(config, where, table.column_names)
+    check_columns(columns, where, table.column_names)
     # Other columns, images say, are never decoded.
-    rows = enumerate(table.select_columns(list(wanted_columns(config))), start=1)
-    return RowSource(where, ((f"row {number}", row) for number, row in rows))
+    rows = enumerate(table.select_columns(list(columns.wanted())), start=1)
+    return RowSource(where, columns, ((f"row {number}", row) for number, row in rows))
 
 
 def _remedy(key: str, error: BaseException, message: str) -> str:

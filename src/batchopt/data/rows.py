@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from batchopt.data import Corpus, Example
+from batchopt.data.turns import turn_text
 from batchopt.errors import RequestError
 from batchopt.request.config import BadRow, RowDataConfig
 
@@ -26,6 +27,42 @@ class RowError(Exception):
         self.remedy = remedy
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the columns of one split are called, each with the key that says so."""
+
+    dialogue: str
+    summaries: tuple[str, ...]
+    id: str | None
+    dialogue_key: str = "data.dialogue_column"
+    summaries_key: str = "data.summary_columns"
+
+    def wanted(self) -> dict[str, str]:
+        """The columns to read, each with the key that names it."""
+        wanted = {self.dialogue: self.dialogue_key}
+        wanted |= dict.fromkeys(self.summaries, self.summaries_key)
+        if self.id is not None:
+            wanted.setdefault(self.id, "data.id_column")
+        return wanted
+
+
+def train_columns(config: RowDataConfig) -> Columns:
+    """The columns of the training data."""
+    return Columns(config.dialogue_column, tuple(config.summary_columns), config.id_column)
+
+
+def validation_columns(config: RowDataConfig) -> Columns:
+    """The columns of the validation data."""
+    own = config.validation_summary_columns
+    return Columns(
+        config.validation_dialogue_column or config.dialogue_column,
+        tuple(config.summary_columns if own is None else own),
+        config.id_column,
+        "data.validation_dialogue_column",
+        "data.validation_summary_columns",
+    )
+
+
 Rows = Generator[tuple[str, Mapping[str, object] | RowError], None, None]
 
 
@@ -35,20 +72,24 @@ class RowSource:
 
     Attributes:
         where: The key and what it names, as errors begin: "data.train_file: train.csv".
+        columns: What its columns are called.
         rows: Each row's place ("line 7") and its values by column; a RowError stands in for a
             row that could not be read. Closed after use, so that an error leaves no file open.
     """
 
     where: str
+    columns: Columns
     rows: Rows
 
 
-def build_corpus(config: RowDataConfig, train: RowSource, validation: RowSource | None) -> Corpus:
+def build_corpus(
+    config: RowDataConfig, train: Sequence[RowSource], validation: Sequence[RowSource] | None
+) -> Corpus:
     """Checks all rows and makes the two splits.
 
     Args:
-        config: Column names, what to do with bad rows, and how to hold out.
-        train: Training rows.
+        config: How to hold out, and how much to keep.
+        train: Training rows, from one or several sources.
         validation: Validation rows; None: a share of the training rows is held out.
 
     Raises:
@@ -56,39 +97,30 @@ def build_corpus(config: RowDataConfig, train: RowSource, validation: RowSource 
             skipped), or a source without a usable row.
     """
     _check(config)
-    train_examples, skipped = _read(config, train, "train")
+    train_examples, skipped = _Split("train", config).read_all(train)
     if validation is None:
-        train_examples, validation_examples = _hold_out(config, train_examples, train.where)
+        train_examples, validation_examples = _hold_out(config, train_examples, train[0].where)
     else:
-        validation_examples, more = _read(config, validation, "validation")
+        validation_examples, more = _Split("validation", config).read_all(validation)
         skipped += more
     train_examples = train_examples[: config.max_train_examples]
     _warn_of_leaks(train_examples, validation_examples)
     return Corpus(tuple(train_examples), tuple(validation_examples), skipped_rows=skipped)
 
 
-def wanted_columns(config: RowDataConfig) -> dict[str, str]:
-    """Returns the columns to read, each with the key that names it."""
-    wanted = {config.dialogue_column: "data.dialogue_column"}
-    wanted |= dict.fromkeys(config.summary_columns, "data.summary_columns")
-    if config.id_column is not None:
-        wanted.setdefault(config.id_column, "data.id_column")
-    return wanted
-
-
-def check_columns(config: RowDataConfig, where: str, columns: Sequence[str]) -> None:
+def check_columns(columns: Columns, where: str, names: Sequence[str]) -> None:
     """Checks that a source whose columns are known beforehand has each wanted one, once.
 
     Raises:
         RequestError: The first column that is missing or there twice.
     """
-    for column, key in wanted_columns(config).items():
-        if column not in columns:
-            error = _missing_column(column, key, columns)
+    for column, key in columns.wanted().items():
+        if column not in names:
+            error = _missing_column(column, key, names)
             raise RequestError(f"{where}: {error}; {error.remedy}")
-        if columns.count(column) > 1:
+        if names.count(column) > 1:
             raise RequestError(
-                f"{where}: the column {column!r} is there {columns.count(column)} times; rename one"
+                f"{where}: the column {column!r} is there {names.count(column)} times; rename one"
             )
 
 
@@ -125,6 +157,7 @@ def short(value: object) -> str:
 
 
 def _check(config: RowDataConfig) -> None:
+    """Checks the keys; those of the validation data have names of their own."""
     if not 0 < config.validation_fraction < 1:
         raise RequestError(
             f"data.validation_fraction is {config.validation_fraction}; "
@@ -135,107 +168,162 @@ def _check(config: RowDataConfig) -> None:
             f"data.max_train_examples is {config.max_train_examples}; "
             "it must be 1 or more, or null for all"
         )
-    if not config.summary_columns:
+    columns = config.summary_columns
+    _check_columns("", config.dialogue_column, columns)
+    _check_columns(
+        "validation_",
+        config.validation_dialogue_column or config.dialogue_column,
+        columns if config.validation_summary_columns is None else config.validation_summary_columns,
+    )
+
+
+def _check_columns(split: str, dialogue: str, summaries: Sequence[str]) -> None:
+    if not summaries:
         raise RequestError(
-            "data.summary_columns is []; it must name at least one column, such as [summary]"
+            f"data.{split}summary_columns is []; it must name at least one column, such as "
+            "[summary]"
         )
-    if config.dialogue_column in config.summary_columns:
+    if dialogue in summaries:
         raise RequestError(
-            f"data.summary_columns names {config.dialogue_column!r}, which is also "
-            "data.dialogue_column; name two different columns"
+            f"data.{split}summary_columns names {dialogue!r}, which is also "
+            f"data.{split}dialogue_column; name two different columns"
         )
 
 
-def _read(config: RowDataConfig, source: RowSource, split: str) -> tuple[list[Example], int]:
-    """Returns the usable examples of a source in its order, and how many rows were left out."""
-    examples: list[Example] = []
-    places: dict[str, str] = {}
-    problems: list[str] = []
-    unseen = wanted_columns(config)
-    columns: Sequence[str] = ()
-    number = -1
-    with closing(source.rows) as rows:
-        for number, (place, row) in enumerate(rows):
-            try:
-                if isinstance(row, RowError):
-                    raise row
-                columns = list(row)
-                for column in columns:
-                    unseen.pop(column, None)
-                example = _example(config, row, f"{split}-{number}")
-                if example.id in places:
-                    raise RowError(
-                        f"the id {short(example.id)} is already that of {places[example.id]}",
-                        "make the ids unique, or number the rows with data.id_column=null",
-                    )
-            except RowError as error:
-                if config.on_bad_row is BadRow.error:
+class _Split:
+    """Reads the sources of one split; the numbers and the names of its rows go through all."""
+
+    def __init__(self, name: str, config: RowDataConfig) -> None:
+        self.name = name
+        self.config = config
+        self.examples: list[Example] = []
+        self.places: dict[str, str] = {}
+        self.rows = 0
+        self.skipped = 0
+
+    def read_all(self, sources: Sequence[RowSource]) -> tuple[list[Example], int]:
+        """Returns the usable examples in their order, and how many rows were left out."""
+        for source in sources:
+            self._read(source, several=len(sources) > 1)
+        return self.examples, self.skipped
+
+    def _read(self, source: RowSource, *, several: bool) -> None:
+        config, before = self.config, len(self.examples)
+        problems: list[tuple[str, RowError]] = []
+        unseen = source.columns.wanted()
+        names: Sequence[str] = ()
+        count = 0
+        with closing(source.rows) as rows:
+            for count, (place, row) in enumerate(rows, start=1):
+                try:
+                    if isinstance(row, RowError):
+                        raise row
+                    names = list(row)
+                    for name in names:
+                        unseen.pop(name, None)
+                    number = f"{self.name}-{self.rows + count - 1}"
+                    example = _example(config, source.columns, row, number)
+                    if example.id in self.places:
+                        raise RowError(
+                            f"the id {short(example.id)} is already that of "
+                            f"{self.places[example.id]}",
+                            "make the ids unique, or number the rows with data.id_column=null",
+                        )
+                except RowError as error:
+                    problems.append((place, error))
+                else:
+                    at = f"{place} of {source.where.partition(': ')[2]}" if several else place
+                    self.places[example.id] = at
+                    self.examples.append(example)
+                # To leave such rows out is a remedy only where other rows are left.
+                if problems and config.on_bad_row is BadRow.error and len(self.examples) > before:
+                    first, wrong = problems[0]
                     raise RequestError(
-                        f"{source.where}, {place}: {error}; {error.remedy}, "
+                        f"{source.where}, {first}: {wrong}; {wrong.remedy}, "
                         "or leave such rows out with data.on_bad_row=skip"
-                    ) from None
-                problems.append(f"{place}: {error}")
-            else:
-                places[example.id] = place
-                examples.append(example)
-    if number < 0:
-        raise RequestError(f"{source.where}: there are no rows; name data with at least one row")
-    if columns:
-        # Rows of JSON carry their own columns: only now is it known that none has this one. An
-        # extra reference column that is misspelled would otherwise be ignored in silence.
-        for column, key in unseen.items():
-            missing = _missing_column(column, key, columns)
-            raise RequestError(f"{source.where}: {missing}; {missing.remedy}")
-    if not examples:
-        raise RequestError(
-            f"{source.where}: none of the {len(problems)} rows can be used; mend them, "
-            f"first {problems[0]}"
-        )
-    if problems:
-        logger.warning(
-            "%s: left out %d of %d rows: %s%s",
-            source.where,
-            len(problems),
-            number + 1,
-            "; ".join(problems[:3]),
-            "; ..." if len(problems) > 3 else "",
-        )
-    return examples, len(problems)
+                    )
+        if not count:
+            raise RequestError(
+                f"{source.where}: there are no rows; name data with at least one row"
+            )
+        if names:
+            # Rows of JSON carry their own columns: only now is it known that none has this one. An
+            # extra reference column that is misspelled would otherwise be ignored in silence.
+            for column, key in unseen.items():
+                missing = _missing_column(column, key, names)
+                raise RequestError(f"{source.where}: {missing}; {missing.remedy}")
+        if len(self.examples) == before:
+            first, wrong = problems[0]
+            raise RequestError(
+                f"{source.where}: none of the {count} rows can be used; mend them, "
+                f"first {first}: {wrong}; {wrong.remedy}"
+            )
+        self.rows += count
+        self.skipped += len(problems)
+        if problems:
+            logger.warning(
+                "%s: left out %d of %d rows: %s%s",
+                source.where,
+                len(problems),
+                count,
+                "; ".join(f"{place}: {error}" for place, error in problems[:3]),
+                "; ..." if len(problems) > 3 else "",
+            )
 
 
-def _example(config: RowDataConfig, row: Mapping[str, object], number: str) -> Example:
+def _example(
+    config: RowDataConfig, columns: Columns, row: Mapping[str, object], number: str
+) -> Example:
     """Makes an example of a row; `number` is its id where no column has one."""
-    if config.dialogue_column not in row:
-        raise _missing_column(config.dialogue_column, "data.dialogue_column", list(row))
-    dialogue = _text(row[config.dialogue_column], config.dialogue_column)
+    if columns.dialogue not in row:
+        raise _missing_column(columns.dialogue, columns.dialogue_key, list(row))
+    dialogue = _dialogue(row[columns.dialogue], columns.dialogue, config.turn_separator)
     if not dialogue:
-        raise _empty(config.dialogue_column)
+        raise _empty(columns.dialogue)
 
     # Of several reference columns, some may be missing from a row of JSON.
-    if not any(column in row for column in config.summary_columns):
-        raise _missing_column(config.summary_columns[0], "data.summary_columns", list(row))
-    summaries = tuple(_references(config, row))
+    if not any(column in row for column in columns.summaries):
+        raise _missing_column(columns.summaries[0], columns.summaries_key, list(row))
+    summaries = tuple(_references(columns, row))
     if not summaries:
-        raise _empty(*config.summary_columns)
+        raise _empty(*columns.summaries)
 
-    if config.id_column is None:
+    if columns.id is None:
         return Example(number, dialogue, summaries)
-    if config.id_column not in row:
-        raise _missing_column(config.id_column, "data.id_column", list(row))
-    value = row[config.id_column]
-    name = str(value) if type(value) is int else _text(value, config.id_column)
+    if columns.id not in row:
+        raise _missing_column(columns.id, "data.id_column", list(row))
+    value = row[columns.id]
+    name = str(value) if type(value) is int else _text(value, columns.id)
     if not name:
-        raise _empty(config.id_column)
+        raise _empty(columns.id)
     return Example(name, dialogue, summaries)
 
 
-def _references(config: RowDataConfig, row: Mapping[str, object]) -> Iterator[str]:
+def _references(columns: Columns, row: Mapping[str, object]) -> Iterator[str]:
     """Yields the summaries that are not empty, in the order of the columns."""
-    for column in config.summary_columns:
+    for column in columns.summaries:
         value = row.get(column)
         for item in value if isinstance(value, list) else [value]:
             if text := _text(item, column):
                 yield text
+
+
+def _dialogue(value: object, column: str, separator: str) -> str:
+    """Returns a dialogue as one text; a list of turns is joined, empty ones left out."""
+    if not isinstance(value, list):
+        return _text(value, column)
+    turns = []
+    for turn in value:
+        text = turn_text(turn)
+        if text is None:
+            keys = f" with {_names(list(turn))}" if isinstance(turn, Mapping) else ""
+            raise RowError(
+                f"the column {column!r} holds a list with {kind(turn)}{keys}, which is no turn",
+                "write turns as texts, or as objects with speaker and text",
+            )
+        turns.append(_text(text, column))
+    separator = separator.replace(r"\n", "\n").replace(r"\t", "\t")
+    return separator.join(turn for turn in turns if turn)
 
 
 def _text(value: object, column: str) -> str:

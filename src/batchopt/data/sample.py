@@ -1,12 +1,12 @@
 """Generates a dialogue-summarisation corpus, Korean and English, from a seed.
 
-Every example tells its own facts, a domain and the values of its slots, in words drawn from
-`sample_texts`; so no dialogue of one split is in the other, nor told there in other words.
-Lengths have the long tail of real dialogues: a request takes four turns, and a log-normal number
-of exchanges beside the point comes on top.
+Every example has facts of its own (a domain and the values of its slots), told in words drawn from
+`sample_texts`. So no dialogue of one split is in the other, not even in other words. Lengths have
+the long tail of real dialogues: a request takes four turns, and a log-normal number of asides is
+added.
 
-The same seed gives the same corpus under every version of Python: of `random` only the method
-`random()` is used, the one whose sequence is promised to stay.
+The same seed gives the same corpus under every version of Python: only the method `random()` of
+`random.Random` is used, since Python guarantees its sequence.
 Source: https://docs.python.org/3/library/random.html#notes-on-reproducibility
 """
 
@@ -21,7 +21,7 @@ from batchopt.data.sample_texts import TEXTS, Domain, Exchange, Texts, Turn
 from batchopt.errors import RequestError
 
 MOST_ASIDES = 6
-"""Exchanges beside the point that a dialogue has at most."""
+"""The most asides in a dialogue."""
 
 _T = TypeVar("_T")
 
@@ -41,14 +41,14 @@ _AFTER_VOWEL = {
 }
 _DIGITS = "영일이삼사오육칠팔구"
 _RIEUL = 8
-"""Number of ㄹ among the final consonants of Unicode's Hangul syllables; 0 is none."""
+"""Number of ㄹ among the final consonants of Hangul syllables in Unicode; 0 is none."""
 
 
 def generate(*, language: str, train_examples: int, validation_examples: int, seed: int) -> Corpus:
     """Generates both splits; language is "ko", "en", or "mixed" (the two in turn).
 
     Raises:
-        RequestError: More examples than there are different facts to tell.
+        RequestError: There are fewer different facts than examples.
     """
     rng = _Random(seed)
     count = train_examples + validation_examples
@@ -97,10 +97,10 @@ def attach_particles(text: str) -> str:
 
 
 class _Random:
-    """Draws that need nothing but `random.Random.random`."""
+    """Random draws made from `random.Random.random` alone."""
 
     def __init__(self, seed: int) -> None:
-        # A text, since Random takes -1 and 1 for the same seed.
+        # A text, since Random treats -1 and 1 as the same seed.
         self._random = random.Random(str(seed)).random
 
     def below(self, bound: int) -> int:
@@ -123,17 +123,17 @@ class _Random:
         return [items[at] for at in self.distinct(len(items), count)]
 
     def log_normal(self, median: float, sigma: float) -> float:
-        # The sum of twelve uniform numbers is normal enough, with a variance of 1.
+        # The sum of twelve uniform numbers is nearly normal, with a variance of 1.
         return median * math.exp(sigma * (sum(self._random() for _ in range(12)) - 6))
 
 
 def _facts(domain: Domain) -> int:
-    """How many different combinations of slot values a domain has."""
+    """The number of combinations of slot values of a domain."""
     return math.prod(len(values) for values in domain.slots.values())
 
 
 def _tell(texts: Texts, domain: Domain, facts: int, rng: _Random) -> tuple[str, str]:
-    """Makes the dialogue and the summary for one of the domain's combinations of slot values."""
+    """Makes the dialogue and the summary for one combination of slot values."""
     slots = {}
     for slot, values in domain.slots.items():
         facts, value = divmod(facts, len(values))

@@ -8,6 +8,7 @@ without reading the corpus.
 Finding a folder needs no torch; making it imports transformers and datasets.
 """
 
+import glob
 import hashlib
 import json
 import shutil
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 4
+FORMAT = 5
 """Version of the content of a folder; part of its name."""
 
 BATCH = 1000
@@ -51,6 +52,8 @@ class TokenizedSummary:
 
     fingerprint: str
     skipped_rows: int
+    read_as: list[str]
+    """What was found out about the files."""
     train_examples: int
     validation_examples: int
     truncated_sources: int
@@ -68,9 +71,9 @@ class TokenizedSummary:
     """Sources that had them from the tokenizer; they were added to the others."""
 
     def additions(self) -> list[str]:
-        """Says in a sentence each what was added to the tokens of the tokenizer."""
+        """Says in a clause each how files were read, and what was added to the tokens."""
         rows = self.train_examples + self.validation_examples
-        said = []
+        said = list(self.read_as)
         if self.ended_labels < rows:
             said.append(
                 f"{self.ended_labels} of {rows} summaries ended with {self.end_token}; added"
@@ -104,6 +107,7 @@ class NotedCorpus:
 
     fingerprint: str
     skipped_rows: int
+    read_as: Sequence[str] = ()
 
 
 def cache_folder(config: Config, corpus: Corpus | NotedCorpus) -> Path:
@@ -112,6 +116,7 @@ def cache_folder(config: Config, corpus: Corpus | NotedCorpus) -> Path:
         "format": FORMAT,
         "corpus": corpus.fingerprint,
         "skipped_rows": corpus.skipped_rows,
+        "read_as": list(corpus.read_as),
         "tokenizer": _tokenizer_identity(config.model),
         "max_source_length": config.data.max_source_length,
         "max_target_length": config.data.max_target_length,
@@ -121,7 +126,7 @@ def cache_folder(config: Config, corpus: Corpus | NotedCorpus) -> Path:
 
 def note(config: Config, corpus: Corpus) -> None:
     """Writes down which corpus `config.data` names now, for the runs that follow."""
-    noted = NotedCorpus(corpus.fingerprint, corpus.skipped_rows)
+    noted = NotedCorpus(corpus.fingerprint, corpus.skipped_rows, list(corpus.read_as))
     write_json(_note_file(config), asdict(noted))
 
 
@@ -195,9 +200,13 @@ def _files_named_by(data: DataConfig) -> list[object]:
             with suppress(
                 OSError, ValueError, RuntimeError
             ):  # most values are not the path of a file
-                path = Path(value).expanduser().resolve(strict=True)
-                state = path.stat()
-                found.append([str(path), state.st_size, state.st_mtime_ns])
+                path = Path(value).expanduser()
+                # The files of a pattern, as in data/*.csv.
+                matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+                for named in [path] if path.exists() else map(Path, matches):
+                    whole = named.resolve(strict=True)
+                    state = whole.stat()
+                    found.append([str(whole), state.st_size, state.st_mtime_ns])
     return found
 
 
@@ -225,7 +234,8 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         long = [index for index, row in enumerate(rows) if len(row) > limit]
         if long:
             again = {kind: [texts[index] for index in long]}
-            shorter = tokenizer(**again, truncation=True, max_length=limit)["input_ids"]
+            room = max(1, limit - max(len(rows[index]) - len(own[index]) for index in long))
+            shorter = tokenizer(**again, truncation=True, max_length=room)["input_ids"]
             for index, row in zip(long, shorter, strict=True):
                 rows[index] = finish(row, limit)
         cut[column] += len(long)
@@ -266,6 +276,7 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
     summary = TokenizedSummary(
         fingerprint=corpus.fingerprint,
         skipped_rows=corpus.skipped_rows,
+        read_as=list(corpus.read_as),
         train_examples=len(corpus.train),
         validation_examples=len(corpus.validation),
         truncated_sources=cut["input_ids"],
@@ -294,6 +305,8 @@ def _tokenizer_identity(model: ModelConfig) -> list[object]:
         model.revision,
         model.extra_tokens,
         model.source_prefix,
+        model.source_language,
+        model.target_language,
         [
             [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
             for file in files

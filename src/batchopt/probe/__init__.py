@@ -1,4 +1,4 @@
-"""`python -m batchopt.probe`: what each batch size needs on this device; and `batch=auto`.
+"""`python -m batchopt.probe` measures each batch size on this device; `batch=auto` chooses by it.
 
 Imports `run` and `training`. `sweeps` imports it.
 """

@@ -1,8 +1,8 @@
-"""What would fit? `python -m batchopt.probe [OVERRIDES]`.
+"""Measures which batch sizes fit: `python -m batchopt.probe [OVERRIDES]`.
 
-Each batch size is measured in a process of its own on the data set's worst micro-batch; a line
-through the measured peaks tells those of other sizes, and so what fits on other cards. `batch=auto`
-chooses by the same figures.
+Each batch size is measured in a process of its own on the worst micro-batch of the data. A line
+through the measured peaks predicts the peaks of other sizes, and so what fits on other cards.
+`batch=auto` chooses by the same figures.
 """
 
 import sys
@@ -27,11 +27,11 @@ from batchopt.run.child_process import Stop
 from batchopt.training.prepare import prepare_shared
 
 CARDS_GIB = (8, 12, 16, 24, 40, 80)
-"""Memory of usual cards."""
+"""Memory of common cards."""
 
 
 def main(words: list[str]) -> int:
-    """Probes and prints."""
+    """Probes the batch sizes and prints what they need."""
     parser = Parser(
         prog="python -m batchopt.probe",
         description="Measure what each batch size needs on this device for this data's worst "

@@ -1,4 +1,4 @@
-"""Chooses the batch of `batch=auto` from what was measured, and fits memory to tokens."""
+"""Chooses the batch of `batch=auto` from measurements, and fits memory to tokens."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,29 +12,29 @@ from batchopt.run.child_process import Stop
 from batchopt.run.supervisor import Choice
 
 CLOSE = 1.03
-"""Times nearer than this are taken for equal: the smaller batch then has more room."""
+"""Times within this factor count as equal; the smaller batch, with more room, is then chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLine:
     """Memory of training as a line over the padded tokens of a micro-batch, by least squares.
 
-    Evaluation has batches of its own size and needs the same whatever the training's.
+    Evaluation has batches of its own size, so its memory is the same for every training batch.
     """
 
     fixed_bytes: float
     per_token_bytes: float
     eval_peak_bytes: int
     held_out_errors: dict[str, float]
-    """For each size the relative error of its prediction from the others; empty under three."""
+    """Relative error of predicting each size from the others; empty for fewer than three sizes."""
 
     def at(self, tokens: int) -> float:
-        """The peak for a micro-batch of so many padded tokens."""
+        """The peak, in bytes, for a micro-batch with this number of padded tokens."""
         return max(self.fixed_bytes + self.per_token_bytes * tokens, self.eval_peak_bytes)
 
 
 def fit_line(probes: Sequence[Probe]) -> MemoryLine | None:
-    """Fits memory to padded tokens; None under two measured sizes."""
+    """Fits memory to padded tokens; None for fewer than two measured sizes."""
     points = {
         probe.plan: (probe.tokens, probe.train_peak_bytes)
         for probe in probes
@@ -47,7 +47,7 @@ def fit_line(probes: Sequence[Probe]) -> MemoryLine | None:
         fixed, slope = _least_squares([point for own, point in points.items() if own != plan])
         errors[str(plan)] = (fixed + slope * tokens) / measured - 1
     fixed, slope = _least_squares(list(points.values()))
-    # It runs after the training and finds what that left: the smallest size shows its own need.
+    # Evaluation reuses the memory that training left, so the smallest size shows its own need.
     peaks = [probe.eval_peak_bytes for probe in probes if probe.eval_peak_bytes]
     return MemoryLine(fixed, slope, min(peaks, default=0), errors)
 
@@ -61,14 +61,14 @@ def _least_squares(points: Sequence[tuple[int, int]]) -> tuple[float, float]:
 
 
 def choose(request: RunRequest, device: DeviceInfo | None, stop: Stop) -> Choice:
-    """Chooses the fastest size whose worst case fits with the margin asked for.
+    """Chooses the fastest size that fits in the worst case, with the configured margin.
 
     Sizes need not divide the effective batch: the loss is normalised by the step, so a smaller
-    last micro-batch changes nothing.
+    last micro-batch does not change it.
 
     Raises:
-        KeyboardInterrupt: `stop` took note of a signal.
-        RequestError: Not even single examples fit.
+        KeyboardInterrupt: `stop` noted a signal.
+        RequestError: Not even a single example fits.
     """
     config = request.config
     effective = config.batch.effective_batch_size

@@ -1,4 +1,4 @@
-"""Measures what one batch size needs, each in a process of its own."""
+"""Measures the memory and time of batch sizes, each in a process of its own."""
 
 import shutil
 import tempfile
@@ -19,9 +19,9 @@ from batchopt.run.child_process import Stop, run_child
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one batch size needs: the highest memory of training and of evaluation, in bytes.
+    """The memory of one batch size: the peaks of training and of evaluation, in bytes.
 
-    `fits` is None where it was not tried, since a smaller one had failed already.
+    `fits` is None if the size was not tried, because a smaller one had failed.
     """
 
     plan: BatchPlan
@@ -35,7 +35,7 @@ class Probe:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The highest of the whole run."""
+        """The peak of the whole run."""
         peaks = [self.train_peak_bytes, self.eval_peak_bytes]
         return max((peak for peak in peaks if peak is not None), default=None)
 
@@ -43,11 +43,11 @@ class Probe:
 def probe_all(
     request: RunRequest, plans: Iterable[BatchPlan], device: DeviceInfo | None, stop: Stop
 ) -> list[Probe]:
-    """Probes from the smallest size up; what is larger than one that failed is not run.
+    """Probes from the smallest size up; a size larger than one that failed is not run.
 
     Raises:
-        KeyboardInterrupt: `stop` took note of a signal.
-        RequestError: One failed for another reason than memory.
+        KeyboardInterrupt: `stop` noted a signal.
+        RequestError: A probe failed for another reason than memory.
     """
     probes: list[Probe] = []
     failed: Probe | None = None
@@ -65,8 +65,8 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None, s
     """Probes one size in a child.
 
     Raises:
-        KeyboardInterrupt: `stop` took note of a signal.
-        RequestError: It failed for another reason than memory.
+        KeyboardInterrupt: `stop` noted a signal.
+        RequestError: The probe failed for another reason than memory.
     """
     folder = Path(tempfile.mkdtemp(prefix="batchopt-probe-"))
     try:
@@ -98,7 +98,7 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None, s
         plan,
         fits=fits,
         cause=outcome.get("cause", "out of memory"),
-        # Of one that failed the memory says only how far it came.
+        # The memory of a failed probe only says how far it came.
         train_peak_bytes=metrics["peak_memory_bytes"] if fits else None,
         eval_peak_bytes=metrics["eval_peak_memory_bytes"] if fits else None,
         seconds_per_step=outcome.get("seconds_per_step"),
@@ -108,7 +108,7 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None, s
 
 
 def budget_bytes(config: Config, device: DeviceInfo | None) -> int:
-    """The memory that a run may use here: the limit asked for, the GPU's, or what is free."""
+    """The memory that a run may use: the configured limit, that of the GPU, or the free memory."""
     if config.device.memory_limit_gib is not None:
         return int(config.device.memory_limit_gib * 2**30)
     if device is not None and device.total_memory_bytes is not None:

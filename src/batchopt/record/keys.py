@@ -47,6 +47,13 @@ class Word:
         return cls(text, *match.groups())
 
 
+def plain_text(value: str) -> str:
+    """Takes the quotes or backslashes off that Hydra's grammar wants around some texts."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return re.sub(rf"\\([\\{value[0]}])", r"\1", value[1:-1])
+    return re.sub(r"\\(.)", r"\1", value)
+
+
 def changes_no_number(key: str) -> bool:
     """Whether a dotted key, or a group, leaves every number of a run as it is."""
     return any(key == own or key.startswith((f"{own}.", f"{own}/")) for own in CHANGES_NO_NUMBER)

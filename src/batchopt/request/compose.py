@@ -23,14 +23,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from batchopt.errors import RequestError
-from batchopt.record.keys import Word
+from batchopt.record.keys import Word, plain_text
 from batchopt.request import messages
 from batchopt.request.batch_plan import BatchPlan, plan_batch
 from batchopt.request.config import Config
 from batchopt.request.hydra_section import check_hydra_section, read_hydra_path, refuse_foreign_code
 from batchopt.request.launcher import Launcher, read_launcher
 from batchopt.request.objective import read_objectives
-from batchopt.request.paths import expand_homes
+from batchopt.request.paths import expand_homes, folder_name
 from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
 from batchopt.request.sections import DATA, MODELS, SECTIONS
@@ -68,8 +68,9 @@ def choices_of(group: str) -> list[str]:
     return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
 
 
-def register_schemas() -> None:
-    """Registers the schemas with Hydra; a second call changes nothing."""
+def register() -> None:
+    """Registers the schemas, and what conf/ calls, with Hydra; a second call changes nothing."""
+    OmegaConf.register_new_resolver("batchopt_folder", folder_name, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in DATA.items():
@@ -92,7 +93,7 @@ def compose_run(overrides: Sequence[str]) -> RunRequest:
 
 def composing() -> initialize_config_dir:
     """Starts Hydra's composition on conf/, as a context manager."""
-    register_schemas()
+    register()
     GlobalHydra.instance().clear()
     return initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3")
 
@@ -253,7 +254,7 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"
     typed = {word.key: word.value for word in map(Word.parse, overrides)}
-    return messages.invalid(key, message, typed.get(str(key)))
+    return messages.invalid(key, message, plain_text(typed.get(str(key)) or ""))
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str:

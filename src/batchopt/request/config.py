@@ -15,7 +15,18 @@ from typing import Any
 from omegaconf import MISSING
 
 from batchopt.record.statuses import Status
-from batchopt.request.constraints import at_least, list_of, not_empty, one_of, path, positive, share
+from batchopt.request.constraints import (
+    at_least,
+    character,
+    encoding,
+    list_of,
+    not_empty,
+    one_of,
+    path,
+    paths,
+    positive,
+    share,
+)
 
 SCHEDULES = (
     "linear",
@@ -85,6 +96,10 @@ class OnOom(Enum):
     record = "record"
     halve = "halve"
     checkpoint_then_halve = "checkpoint_then_halve"
+
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+"""Names of what may stand between two fields, for data.separator."""
 
 
 class ProbeSizes(Enum):
@@ -172,7 +187,13 @@ class RowDataConfig(DataConfig):
     dialogue_column: str = "dialogue"
     """Column with the dialogue."""
     summary_columns: list[str] = field(default_factory=lambda: ["summary"])
-    """Columns with reference summaries; in JSONL and Parquet a column may hold a list of texts."""
+    """Columns with reference summaries; in JSON and Parquet a column may hold a list of texts."""
+    validation_dialogue_column: str | None = None
+    """Column with the dialogue in the validation data; null: as data.dialogue_column."""
+    validation_summary_columns: list[str] | None = None
+    """Columns with reference summaries in the validation data; null: as data.summary_columns."""
+    turn_separator: str = "\\n"
+    """What joins the turns where a dialogue is a list of them; \\n is a line break."""
     validation_fraction: float = 0.1
     """Share of the training rows held out where no validation file or split is named."""
     split_seed: int = 0
@@ -188,10 +209,23 @@ class FilesDataConfig(RowDataConfig):
     """Files of one's own."""
 
     source: str = "files"
-    train_file: str = field(default=MISSING, metadata=path())
-    """Path of a .csv, .tsv, .jsonl or .parquet file."""
-    validation_file: str | None = field(default=None, metadata=path())
-    """Path of the validation file; null: a share of the training file is held out."""
+    train_file: Any = field(default=MISSING, metadata=paths())
+    """Path of a .csv, .tsv, .txt, .json, .jsonl or .parquet file. Several: a list, as in
+    [a.csv,b.csv], or a pattern, as in data/*.csv."""
+    validation_file: Any = field(default=None, metadata=paths())
+    """Path of the validation file, or several; null: a share of the training rows is held out."""
+    separator: str | None = field(default=None, metadata=character(*SEPARATORS))
+    """What stands between two fields of a .csv, .tsv or .txt file: comma, semicolon, tab, pipe or
+    the character itself; null: found in the file."""
+    encoding: str | None = field(default=None, metadata=encoding())
+    """Encoding of text files, such as utf-8, utf-16 or cp949; null: found in the file."""
+
+    def files(self, key: str) -> list[str]:
+        """The paths and patterns that train_file or validation_file names; none: an empty list."""
+        value = getattr(self, key)
+        if value is None:
+            return []
+        return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -253,6 +287,11 @@ class PretrainedModelConfig(ModelConfig):
     """Branch, tag or commit; null: the newest."""
     source_prefix: str = ""
     """Text put before every dialogue, such as 'summarize: ' for T5."""
+    source_language: str | None = None
+    """Language of the dialogues as a multilingual tokenizer (mBART, NLLB, M2M100) calls it, such as
+    ko_KR, kor_Hang or ko; null: the tokenizer's own default, which is said."""
+    target_language: str | None = None
+    """Language of the summaries, likewise; null: that of the dialogues."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you have read."""
 

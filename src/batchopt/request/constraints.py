@@ -5,6 +5,7 @@ values that it may have stand on one line. `--help` and the reference show them,
 them.
 """
 
+import codecs
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,42 @@ def is_path(item: "dataclasses.Field[Any]") -> bool:
 def path() -> dict[str, bool]:
     """A path of a file or folder; `~` at its beginning is the home."""
     return {_PATH: True}
+
+
+def paths() -> dict[str, Any]:
+    """A path, or a list of some."""
+
+    def holds(value: Any) -> bool:
+        found = value if isinstance(value, list) else [value]
+        return bool(found) and all(isinstance(one, str | int | float) for one in found)
+
+    return {
+        _PATH: True,
+        _KEY: Constraint("a path, or a list of paths, as in [a.csv,b.csv]", holds),
+    }
+
+
+def character(*names: str) -> dict[str, Constraint]:
+    """One character that separates fields, itself or by its name."""
+
+    def holds(value: str) -> bool:
+        return value in (*names, r"\t") or (len(value) == 1 and value not in '"\r\n')
+
+    return {_KEY: Constraint(f"one of {', '.join(names)}, or one character", holds)}
+
+
+def encoding() -> dict[str, Constraint]:
+    """The name of a text encoding that Python knows."""
+
+    def holds(value: str) -> bool:
+        try:
+            codecs.lookup(value)
+            "".encode(value)  # of the codecs, some turn bytes into bytes
+        except (LookupError, UnicodeError):
+            return False
+        return True
+
+    return {_KEY: Constraint("the name of an encoding, such as utf-8, utf-16 or cp949", holds)}
 
 
 def at_least(minimum: float) -> dict[str, Constraint]:

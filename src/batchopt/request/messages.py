@@ -144,13 +144,13 @@ def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Colle
     return f"{key}: no such key; {hint}{has}: {', '.join(names)}"
 
 
-def invalid(key: str | None, message: str, typed: str | None = None) -> str:
+def invalid(key: str | None, message: str, typed: str = "") -> str:
     """The message for a value that its key does not take.
 
     Args:
         key: The dotted key; None if omegaconf does not say it.
         message: The first line of omegaconf's message.
-        typed: The value on the command line; None if it came from elsewhere.
+        typed: The value on the command line; "" if it came from elsewhere.
     """
     if key and "is not a ListConfig" in message:
         word = shlex.quote(f"{key}=[{typed or 'NAME'}]")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ def expand_homes(section: Any) -> None:
 def _expanded(path: str) -> str:
     # The name of a user who does not exist stays, and the file is then missing under that name.
     return os.path.expanduser(path)  # noqa: PTH111
+
+
+def folder_name(overrides: str) -> str:
+    """Makes the name of one folder from the overrides of a run.
+
+    Drops the quotes and backslashes of Hydra's grammar, and cuts what a file system would refuse.
+    """
+    name = re.sub(r"[\\'\"]", "", overrides).replace("/", "_")
+    return name.encode()[:200].decode(errors="ignore")
 
 
 def check_writable(key: str, folder: Path) -> None:

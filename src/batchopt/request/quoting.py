@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from batchopt.record.keys import Word
+from batchopt.record.keys import Word, plain_text
 from batchopt.request.constraints import is_path
 from batchopt.request.sections import SECTIONS
 
@@ -79,7 +79,8 @@ def quote(key: str, value: str) -> str:
         return value if held.kind is _Kind.other else quoted_text(value)
     if len(elements) == 1:  # with the blanks at its ends
         return _element(value, held.kind)
-    return ",".join(_element(element, held.kind) for element in elements)
+    quoted = [_element(element, held.kind) for element in elements]
+    return value if quoted == elements else ",".join(quoted)
 
 
 def holds_text(key: str) -> bool:
@@ -91,7 +92,10 @@ def as_one_value(word: Word) -> str:
     """Says how a text that Hydra reads as several values is typed as one; "" for other keys."""
     if word.value is None or _keys().get(word.key, _OTHER).kind is not _Kind.text:
         return ""
-    one = f"{word.key}={quoted_text(word.value, Quote.double)}"
+    text = word.value
+    if "'" in text or '"' in text:  # some of the values had to be quoted
+        text = ",".join(plain_text(value) for value in _split(text, "([{"))
+    one = f"{word.key}={quoted_text(text, Quote.double)}"
     return f", or write one value that has commas as {shlex.quote(one)}"
 
 

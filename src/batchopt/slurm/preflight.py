@@ -87,8 +87,8 @@ def paths_of(sweep_dir: Path, configs: Iterable[Config]) -> list[Path]:
     for config in configs:
         named.append(Path(config.cache_dir))
         if isinstance(config.data, FilesDataConfig):
-            files = (config.data.train_file, config.data.validation_file)
-            named += [Path(file) for file in files if file is not None]
+            keys = ("train_file", "validation_file")
+            named += [Path(file) for key in keys for file in config.data.files(key)]
         name = getattr(config.model, "name_or_path", None)
         if name is not None:
             named.append(Path(name) if Path(name).exists() else Path(_hub_cache()))

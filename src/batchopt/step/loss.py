@@ -7,6 +7,7 @@ gives more weight to the tokens of a micro-batch with short targets.
 """
 
 import copy
+import inspect
 import logging
 from typing import Any
 
@@ -141,9 +142,9 @@ def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = N
     """The logits of the model (batch, target length, vocabulary); arguments as in `loss_sum`."""
     output = model(
         input_ids=batch["input_ids"] if encoder_outputs is None else None,
-        attention_mask=batch["attention_mask"],
+        **_attention(model, batch),
         encoder_outputs=encoder_outputs,
-        decoder_input_ids=_shifted(model, batch),
+        decoder_input_ids=decoder_inputs(model, batch["labels"]),
         use_cache=False,
     )
     logits: Tensor = output.logits
@@ -153,13 +154,13 @@ def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = N
 def encode(model: nn.Module, batch: dict[str, Tensor]) -> Any:
     """The outputs of the encoder: `last_hidden_state` and the rest."""
     encoder = _unwrapped(model).get_encoder()
-    return encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    return encoder(input_ids=batch["input_ids"], **_attention(model, batch))
 
 
 def decode(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any) -> Tensor:
     """The decoder's last hidden states (batch, target length, width)."""
     output = _unwrapped(model).get_decoder()(
-        input_ids=_shifted(model, batch),
+        input_ids=decoder_inputs(model, batch["labels"]),
         encoder_hidden_states=encoder_outputs.last_hidden_state,
         encoder_attention_mask=batch["attention_mask"],
         use_cache=False,
@@ -193,7 +194,7 @@ def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
         reason = str(error)
     if reason:
         logger.warning(
-            "training.loss: the head of %s cannot be sliced (%s), so the loss is full",
+            "training.loss: %s has no head that can be sliced (%s), so the loss is full",
             type(model).__name__,
             reason,
         )
@@ -224,15 +225,45 @@ def _unlike(model: nn.Module) -> str:
     return f"its logits are others, by {apart:.0e}" if apart > 1e-4 else ""
 
 
-def _shifted(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """The inputs of the decoder. Given the labels, the model would also compute a loss of its own.
+def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
+    """The decoder's inputs: the labels moved by one, behind the token that the decoder begins with.
 
-    Some models (FSMT) write into the labels that they are given, so they get a copy.
+    The model, given the labels, would compute a loss of its own too. FSMT writes into the labels.
+
+    Raises:
+        TypeError, ValueError: The model does not know what its decoder begins with.
     """
-    shifted: Tensor = _unwrapped(model).prepare_decoder_input_ids_from_labels(
-        labels=batch["labels"].clone()
-    )
-    return shifted
+    whole = _unwrapped(model)
+    own = getattr(whole, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        prepared: Tensor = own(labels=labels.clone())
+        return prepared
+    # M2M100, NLLB, NLLB-MoE, Blenderbot: they do so inside of their forward.
+    start, pad = whole.config.decoder_start_token_id, whole.config.pad_token_id
+    if start is None or pad is None:
+        raise ValueError("the config has no decoder_start_token_id or no pad_token_id")
+    moved = labels.roll(1, dims=1)
+    moved[:, 0] = start
+    return moved.masked_fill(moved == IGNORED, pad)
+
+
+def _attention(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the encoder may attend to.
+
+    Where attention is local and some tokens see all (LED, Longformer), that is the first one, as
+    the authors do for summaries. LongT5 makes its global tokens itself.
+
+    Source: https://arxiv.org/abs/2004.05150, section 5, and
+    https://huggingface.co/docs/transformers/model_doc/led
+    """
+    mask = batch["attention_mask"]
+    told = {"attention_mask": mask}
+    encoder: Any = _unwrapped(model).get_encoder()
+    if "global_attention_mask" in inspect.signature(encoder.forward).parameters:
+        seen = torch.zeros_like(mask)
+        seen[:, 0] = 1
+        told["global_attention_mask"] = seen
+    return told
 
 
 def _unwrapped(model: nn.Module) -> Any:

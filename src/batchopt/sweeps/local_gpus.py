@@ -31,6 +31,7 @@ from batchopt.machine.device import is_allocated, lease_name, visible_devices, w
 from batchopt.machine.lease import POLL_S, Lease, Ticket
 from batchopt.machine.nvml import DeviceInfo, NvmlError
 from batchopt.record.read import read_planned_run
+from batchopt.request.compose import register
 from batchopt.request.config import DeviceConfig
 from batchopt.request.objective import read_objectives
 from batchopt.run.child_process import DEBOUNCE_S, Stop
@@ -263,6 +264,7 @@ def main() -> int:
     threading.Thread(target=_follow_launcher, daemon=True).start()
     Singleton.set_state(singletons)
     setup_globals()
+    register()
     run_job(
         hydra_context=hydra_context,
         task_function=task_function,

@@ -1,6 +1,7 @@
 """Starts one run or a sweep: check, prepare, verify, plan, hand over to Hydra, summarise."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from batchopt.machine.environment import code_hash
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import RECORD, SWEEP, VERIFY
 from batchopt.record.read import read_planned_run, read_sweep
-from batchopt.request.compose import RunRequest, compose_run, conf_dir, register_schemas
+from batchopt.request.compose import RunRequest, compose_run, conf_dir, register
 from batchopt.request.objective import read_objectives
 from batchopt.request.paths import check_writable
 from batchopt.request.sweep import Sweep, compose_sweep
@@ -77,8 +78,8 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
                 (sweep.directory / SWEEP).unlink()
             return code
         if code == INTERRUPTED or not sweep.launcher.options.get("wait", True):
-            print(f"follow: python -m batchopt.status {sweep.directory}")
-            print(f"then: python -m analysis sweep={sweep.directory}   (also while runs go on)")
+            print(f"follow: python -m batchopt.status {shlex.quote(str(sweep.directory))}")
+            print(f"then: {_analysis_of(sweep)}   (also while runs go on)")
             return code
         write_missing_records(sweep.directory)
     summarised = _summarise(sweep)
@@ -87,7 +88,7 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
 
 def run_hydra(words: list[str]) -> int:
     """Hands the command line to Hydra; returns an exit code."""
-    register_schemas()
+    register()
     sys.argv = [sys.argv[0], *words]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(run_job)()
@@ -214,5 +215,9 @@ def _summarise(sweep: Sweep) -> int:
     print_summary(results)
     for objective in read_objectives(sweep.jobs[0].request.config.objective):
         print_best(results, objective)
-    print(f"next: python -m analysis sweep={sweep.directory}   (or make analyze)")
+    print(f"next: {_analysis_of(sweep)}   (or make analyze)")
     return exit_code(results)
+
+
+def _analysis_of(sweep: Sweep) -> str:
+    return shlex.join(["python", "-m", "analysis", f"sweep={sweep.directory}"])

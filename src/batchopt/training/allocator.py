@@ -13,7 +13,7 @@ from batchopt.record.statuses import Phase
 
 @dataclass(slots=True)
 class Peak:
-    """The highest figures of one phase, in bytes."""
+    """The peaks of one phase, in bytes."""
 
     allocated: int = 0
     reserved: int = 0
@@ -36,7 +36,7 @@ class Allocator:
         self.peaks: dict[str, Peak] = {}
 
     def enter(self, phase: str) -> None:
-        """Ends the phase before; its peaks are kept."""
+        """Begins a phase; keeps the peaks of the one before."""
         self._keep()
         if phase != self._phase and "evaluate" in (phase, self._phase):
             self._cuda.empty_cache()
@@ -44,9 +44,9 @@ class Allocator:
         self._cuda.reset_peak_memory_stats()
 
     def metrics(self) -> dict[str, int | None]:
-        """The figures of the record.
+        """The metrics of the record.
 
-        Allocated is what tensors hold; reserved what the allocator has taken from the driver. The
+        Tensors hold the allocated memory; the allocator has reserved more from the driver. The
         difference at the peak is fragmentation and cache.
         """
         self._keep()

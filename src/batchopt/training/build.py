@@ -205,10 +205,11 @@ def choose_generation(config: Config, data: "Tokenized", model: Any) -> "Generat
     """Chooses how summaries are generated, from our settings and those of the checkpoint."""
     from batchopt.data.pretrained import generation_settings
     from batchopt.evaluation.generation import plan_generation
+    from batchopt.training.model_checks import settled
 
     settings = model.generation_config.to_dict()
     if isinstance(config.model, PretrainedModelConfig):
-        settings = generation_settings(config.model)
+        settings = generation_settings(config.model) | settled(model, data.tokenizer)
     return plan_generation(
         model,
         settings,

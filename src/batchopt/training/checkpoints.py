@@ -1,7 +1,8 @@
-"""A run's checkpoints on disk: which are whole, and what stays of them at the end.
+"""The checkpoints of a run on disk: which are whole, and what stays of them at the end.
 
-The Trainer writes them; a run that is killed meanwhile leaves half of one, which the Trainer's own
-search would take. Our own state is written last, so its file says that the others are there.
+The Trainer writes them. A run that is killed meanwhile leaves half a checkpoint, and the search of
+the Trainer would find it. The state of the recorder is written last, so its file proves that the
+others are there.
 """
 
 import shutil
@@ -11,13 +12,13 @@ from typing import Any
 from batchopt.record.files import CHECKPOINTS, read_json, write_json
 
 STATE = "batchopt.json"
-"""The recorder's state; the mark of a whole checkpoint."""
+"""The state of the recorder; marks a whole checkpoint."""
 
 _FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt", STATE)
 
 
 def folder(run_dir: Path, step: int) -> Path:
-    """Where the Trainer puts the checkpoint of a step."""
+    """The folder in which the Trainer puts the checkpoint of a step."""
     return run_dir / CHECKPOINTS / f"checkpoint-{step}"
 
 
@@ -27,13 +28,13 @@ def complete(folder: Path, state: dict[str, Any]) -> None:
 
 
 def recorded(folder: Path) -> dict[str, Any]:
-    """The recorder's state in a whole checkpoint."""
+    """The state of the recorder in a whole checkpoint."""
     state: dict[str, Any] = read_json(folder / STATE)
     return state
 
 
 def newest_whole(run_dir: Path) -> Path | None:
-    """The newest checkpoint that a run can go on from; removes the torn ones."""
+    """The newest whole checkpoint, from which a run can resume; removes the torn ones."""
     found = _found(run_dir)
     whole = [path for path in found if (path / STATE).is_file()]
     for path in found:
@@ -43,15 +44,15 @@ def newest_whole(run_dir: Path) -> Path | None:
 
 
 def rotate(run_dir: Path, keep: int, best_step: int | None) -> None:
-    """Leaves so many checkpoints: the newest ones, and the best one in place of the oldest.
+    """Removes checkpoints until `keep` are left: the newest ones and the best one.
 
-    Called once the newest is whole. The Trainer rotates before that, and a kill in between would
-    leave nothing but what is torn or old.
+    Called once the newest is whole. The Trainer rotates before that, and a kill in between could
+    leave torn or old checkpoints only.
     """
     found = _found(run_dir)
     spare = [path for path in found[:-1] if step_of(path) != best_step]
     for path in spare[: max(0, len(found) - keep)]:
-        (path / STATE).unlink(missing_ok=True)  # first, so that no half of it counts as whole
+        (path / STATE).unlink(missing_ok=True)  # first, so that a rest does not count as whole
         shutil.rmtree(path)
 
 
@@ -61,7 +62,7 @@ def step_of(folder: Path) -> int:
 
 
 def keep_weights_only(run_dir: Path) -> None:
-    """Takes from a completed run's checkpoints what only resuming needs: two thirds of them."""
+    """Removes the files that only resuming needs: two thirds of the bytes of a checkpoint."""
     for path in _found(run_dir):
         for name in _FOR_RESUMING:
             (path / name).unlink(missing_ok=True)

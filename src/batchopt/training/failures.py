@@ -1,4 +1,4 @@
-"""Names the ending of a run: out of memory, or something else, and by what."""
+"""Turns the exception that ended a run into a status and a cause."""
 
 import errno
 import re
@@ -17,21 +17,21 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
     "not enough memory",
-    # What Python says where the stack of a thread cannot be mapped.
+    # Python says this if the stack of a thread cannot be mapped.
     "can't start new thread",
 )
-"""How torch, CUDA's libraries and the allocators of the CPU say it, in lower case."""
+"""The words of torch, the CUDA libraries and the CPU allocators for it, in lower case."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it was raised from, says that memory ran out."""
+    """Whether an exception, or one that it was raised from, means that memory ran out."""
     return _out_of_memory(error) is not None
 
 
 def _out_of_memory(error: BaseException) -> BaseException | None:
-    """The exception that says so.
+    """The exception in the chain that means it, or None.
 
-    Neither accelerate's test nor the exception's type alone is enough: a CUDA library reports a
+    Neither the test of accelerate nor the type of the exception is enough: a CUDA library reports a
     failed allocation as a plain RuntimeError.
     """
     for one in _chain(error):
@@ -48,11 +48,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _full_disk(error: BaseException) -> BaseException | None:
-    """The exception that says that a file could not grow."""
+    """The exception in the chain that means that a file could not grow, or None."""
     for one in _chain(error):
         if isinstance(one, OSError) and one.errno in _FULL:
             return one
-        # Neither safetensors nor torch raises an OSError, and torch does not tell the reason.
+        # Neither safetensors nor torch raises an OSError, and torch gives no reason.
         said = re.search(r"\(os error (\d+)\)", str(one))
         if said and int(said[1]) in _FULL:
             return one

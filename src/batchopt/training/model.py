@@ -1,6 +1,6 @@
 """Builds the model that a run trains: fresh and tiny, or pretrained."""
 
-import pickle
+import logging
 from typing import Any
 
 import torch
@@ -8,14 +8,22 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
+    EncoderDecoderModel,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from batchopt.data.pretrained import unloadable
+from batchopt.data.ends import find_ends
+from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
 from batchopt.request.config import Config, PretrainedModelConfig, TinyModelConfig
+from batchopt.training.model_checks import (
+    check_positions,
+    check_weights,
+    say_languages,
+    settle_special_tokens,
+)
 
 
 def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -24,30 +32,98 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     Fresh weights depend on `config.seed` alone.
 
     Raises:
-        RequestError: A pretrained model cannot be loaded or is no encoder-decoder.
+        RequestError: A pretrained model cannot be loaded, is no encoder-decoder, or cannot be
+            trained on these data.
     """
     model_config = config.model
     if isinstance(model_config, TinyModelConfig):
         return _tiny(model_config, tokenizer, config)
     assert isinstance(model_config, PretrainedModelConfig)
+    name = model_config.name_or_path
+    model = _load(model_config, config.seed)
+    _embed_all_tokens(model, len(tokenizer), config.seed)
+    label = tokenizer(text_target="a")["input_ids"]
+    label = find_ends(model_config, tokenizer).complete_label(label)
+    settle_special_tokens(name, model, tokenizer, label, generation_settings(model_config))
+    check_positions(config.data, name, model)
+    say_languages(name, model_config, tokenizer)
+    return model
+
+
+def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
+    quantised = getattr(load_config(config), "quantization_config", None)
+    if quantised:
+        get = quantised.get if isinstance(quantised, dict) else vars(quantised).get
+        raise RequestError(
+            f"{KEY}: the weights of {config.name_or_path} are quantised "
+            f"({get('quant_method', 'unknown')}) and cannot be trained; name the same model in "
+            "full precision"
+        )
+    torch.manual_seed(seed)  # for weights that the files lack
+    report = logging.getLogger("transformers.modeling_utils")
+    level = report.level
+    report.setLevel(logging.ERROR)  # it tells of every weight in a line; `check_weights` in one
     try:
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            model_config.name_or_path,
-            revision=model_config.revision,
-            trust_remote_code=model_config.trust_remote_code,
+        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+            config.name_or_path,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
             dtype=torch.float32,
             # Read by `evaluation.generation`; transformers would refuse the model for one wrong
             # setting.
             generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by their names
         )
-    except (OSError, ValueError, pickle.UnpicklingError) as error:  # the last: code in a pickle
-        raise RequestError(unloadable(model_config, error)) from error
-    embeddings: Any = model.get_input_embeddings()
-    if len(tokenizer) > embeddings.num_embeddings:
-        # New rows are drawn at random, so they depend on the seed like fresh weights do.
-        torch.manual_seed(config.seed)
-        model.resize_token_embeddings(len(tokenizer))
-    return model
+    except MemoryError:
+        raise
+    except Exception as error:  # the library's errors have no base class in common
+        raise RequestError(unloadable(config, error)) from error
+    finally:
+        report.setLevel(level)
+    check_weights(config.name_or_path, model, loaded)
+    checked: PreTrainedModel = model
+    return checked
+
+
+def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
+    """Gives every token an embedding, in both parts of a model.
+
+    Raises:
+        RequestError: The model's embeddings cannot be made longer.
+    """
+
+    def embedded(part: Any) -> int:
+        # The parts of FSMT do not tell.
+        embeddings = getattr(part, "embed_tokens", None) or part.get_input_embeddings()
+        return int(embeddings.num_embeddings)
+
+    # New rows are drawn at random, so they depend on the seed like fresh weights do.
+    torch.manual_seed(seed)
+    two: tuple[Any, ...] = (model,)
+    if isinstance(model, EncoderDecoderModel):  # two models, each with its own
+        two = (model.encoder, model.decoder)
+    try:
+        for part in two:
+            if tokens > embedded(part):
+                part.resize_token_embeddings(tokens)
+        if tokens > embedded(model.get_decoder()):
+            model.resize_decoder_token_embeddings(tokens)  # Marian with two vocabularies
+        heads = [
+            len(weight)
+            for name, weight in model.named_parameters(remove_duplicate=False)
+            if name.endswith(("lm_head.weight", "output_projection.weight"))  # FSMT's stays
+        ]
+        rows = [embedded(model.get_encoder()), embedded(model.get_decoder()), *heads]
+        short = tokens > min(rows)
+    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):
+        short = True
+    if short:
+        raise RequestError(
+            f"model.extra_tokens: the tokenizer has {tokens} tokens with them, and the embeddings "
+            f"of a {type(model).__name__} cannot be made longer; leave model.extra_tokens out, or "
+            "use a tokenizer that fits the model"
+        )
 
 
 def _tiny(
@@ -67,7 +143,7 @@ def _tiny(
             dropout=tiny.dropout,
             attention_dropout=tiny.dropout,
             activation_dropout=0.0,
-            # One more than the longest sequence: the decoder's start token comes on top.
+            # One more than the longest target: the start token of the decoder is added.
             max_position_embeddings=max(
                 config.data.max_source_length, config.data.max_target_length + 1
             ),

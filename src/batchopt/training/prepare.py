@@ -87,8 +87,12 @@ def parameters(config: Config) -> int:
 
 
 def _model_file(config: Config) -> Path:
-    # The data decide the vocabulary and the number of positions of a fresh model.
-    text = repr((config.model, config.data))
+    # The data decide the vocabulary and the number of positions of a fresh model. A local model
+    # whose files have changed is checked again.
+    folder = Path(getattr(config.model, "name_or_path", ""))
+    files = sorted(folder.iterdir()) if folder.name and folder.is_dir() else []
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    text = repr((config.model, config.data, states))
     name = hashlib.sha256(text.encode()).hexdigest()[:20]
     return Path(config.cache_dir) / f"model-{name}.json"
 

@@ -1,4 +1,4 @@
-"""Where the time of an optimizer step goes."""
+"""Splits the time of an optimizer step into its parts."""
 
 import time
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class StepClock:
         self._mark = self._now()
 
     def lap(self, part: str) -> None:
-        """Ends a lap, which counts to `part`, and begins the next."""
+        """Ends a lap, adds it to `part`, and begins the next."""
         now = self._now()
         self._laps.append((part, self._mark, now))
         self._mark = now
@@ -101,9 +101,9 @@ WARMUP_STEPS = 10
 
 
 def warmup_steps(steps: int) -> int:
-    """How many steps the steady state leaves out: the first 10, or a fifth of fewer than 50.
+    """The number of steps left out of the steady state: 10, or a fifth if there are fewer than 50.
 
-    The first steps pay for lazy initialisation, cold caches and the allocator's growth.
+    The first steps include lazy initialisation, cold caches and the growth of the allocator.
     """
     return min(WARMUP_STEPS, steps // 5)
 

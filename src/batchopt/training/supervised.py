@@ -1,4 +1,4 @@
-"""The training process' side of its supervision: what it tells, and how it can be stopped."""
+"""Supervision, seen from the training process: its reports, and how it can be stopped."""
 
 import argparse
 import faulthandler
@@ -15,7 +15,7 @@ from batchopt.record.files import STACKS
 
 
 class Events:
-    """Tells the supervisor what the run does; silent where there is no supervisor."""
+    """Reports to the supervisor; does nothing without one."""
 
     def __init__(self, descriptor: int | None) -> None:
         self.descriptor = descriptor
@@ -23,11 +23,11 @@ class Events:
     def phase(self, name: str) -> None:
         """Says that a phase begins: see `Phase`."""
         if self.descriptor is not None:
-            # Read here and now: the supervisor hears of the boundary only later.
+            # Read now: the supervisor learns of the new phase later.
             self.tell(phase=name, peak_bytes=host_memory.take_peak())
 
     def tell(self, **message: Any) -> None:
-        """Sends values by name; the newest of each name counts."""
+        """Sends values by name; the last value of a name counts."""
         if self.descriptor is not None:
             line = memoryview((json.dumps(message, allow_nan=False) + "\n").encode())
             while line:
@@ -38,23 +38,23 @@ logger = logging.getLogger("batchopt")
 
 
 def add_supervision(parser: argparse.ArgumentParser) -> None:
-    """Adds the descriptor that `attempt.run_child` passes."""
+    """Adds the option for the descriptor that `run_child` passes."""
     parser.add_argument("--events", type=int, help="descriptor to report to")
 
 
 def be_supervised(arguments: argparse.Namespace) -> Events:
-    """Makes this process one that a supervisor can follow, end, and look into."""
+    """Lets a supervisor follow this process, stop it, and have it print its stacks."""
     stacks = (arguments.run_dir / STACKS).open("a")
     faulthandler.enable(stacks, all_threads=True)
     faulthandler.register(signal.SIGQUIT, stacks, all_threads=True)
-    # The supervisor ends the run with SIGTERM; Ctrl-C in the terminal is the supervisor's.
+    # The supervisor handles Ctrl-C, and stops this process with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_starter()
     return Events(arguments.events)
 
 
 class _Warnings(logging.Handler):
-    """Tells the supervisor, whose the terminal is; an error is told as the run's outcome."""
+    """Forwards warnings to the supervisor, which owns the terminal; errors are in the outcome."""
 
     def __init__(self, events: Events) -> None:
         super().__init__(logging.WARNING)
@@ -66,8 +66,8 @@ class _Warnings(logging.Handler):
 
 
 def log_to(path: Path, events: Events) -> None:
-    """Logs to a file, and tells the supervisor of warnings."""
-    logging.raiseExceptions = False  # on a full disk: what matters is told through `events`
+    """Logs to a file, and forwards warnings to the supervisor."""
+    logging.raiseExceptions = False  # for a full disk: what matters goes through `events`
     logging.basicConfig(
         filename=path,
         level=logging.INFO,

@@ -1,11 +1,11 @@
-"""Experiment trackers: the Trainer's own integrations, told what a run is and how it ended.
+"""Experiment trackers, through the integrations of the Trainer.
 
-While a run trains, transformers logs it (`report_to`); this module sets the environment that its
-integrations read, wherever the user has not, so that everything lands in the run's directory. Peak
-memory, energy and the status are known only outside of the training process, and only afterwards:
-`python -m batchopt.training.trackers RUN_DIR` adds them from the record.
+While a run trains, transformers logs it (`report_to`). This module sets the environment variables
+that the integrations read, unless the user has set them, so that everything is written to the
+directory of the run. Peak memory, energy and the status are known only after the training, outside
+its process: `python -m batchopt.training.trackers RUN_DIR` adds them from the record.
 
-Source: https://huggingface.co/docs/transformers/main_classes/callback for what is read.
+Source: https://huggingface.co/docs/transformers/main_classes/callback for the variables.
 """
 
 import hashlib
@@ -35,18 +35,18 @@ MODULES = {
     Tracker.none: (),
     Tracker.tensorboard: ("tensorboard",),
     Tracker.wandb: ("wandb",),
-    # The last two only for its local store: mlflow 3 refuses plain files, and its light package
-    # has no database of its own.
+    # The last two are for its local store only: mlflow 3 refuses plain files, and its light package
+    # has no database.
     Tracker.mlflow: ("mlflow", "sqlalchemy", "alembic"),
     Tracker.trackio: ("trackio",),
 }
-"""What must be importable; the extra of pyproject.toml has the tracker's name."""
+"""The modules that each tracker needs; the extra in pyproject.toml has the name of the tracker."""
 
 REPORT_TIMEOUT_S = 300.0
-"""How long a server may take to get the final numbers; the next run waits for it."""
+"""Seconds that a server may take to accept the final numbers; the next run waits for it."""
 
 FINAL = "final"
-"""Where the record's numbers go: final/peak_memory_bytes, final/rouge_f1, …"""
+"""Prefix of the numbers of the record: final/peak_memory_bytes, final/rouge_f1, …"""
 
 
 def check(tracker: Tracker, environ: Mapping[str, str]) -> None:
@@ -72,9 +72,9 @@ def check(tracker: Tracker, environ: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a run is called in a tracker; the same for all attempts, and for the final numbers.
+    """The names of a run in a tracker; the same for all attempts, and for the final numbers.
 
-    `id` differs also from that of another run that was in the same directory before.
+    `id` is new for each run, also for one in the directory of an earlier run.
     """
 
     name: str
@@ -87,7 +87,7 @@ def identify(request: RunRequest, run_dir: Path) -> Identity:
     """Names a run by its sweep and directory, and tags it with preset, sweep, seed and batch."""
     run_dir = run_dir.resolve()
     in_sweep = (run_dir.parent / files.SWEEP).exists()
-    # The last two folders of multirun/DATE/TIME name the sweep among others.
+    # The last two folders of multirun/DATE/TIME are unique enough.
     sweep = "/".join(run_dir.parent.parts[-2:]) if in_sweep else None
     begun = files.read_json(run_dir / files.RUNNING) or {}
     begun = files.read_json(run_dir / files.RECORD) or begun
@@ -106,9 +106,9 @@ def identify(request: RunRequest, run_dir: Path) -> Identity:
 
 
 def set_up(request: RunRequest, run_dir: Path) -> str:
-    """Prepares this process' environment for the tracker; returns the run's name.
+    """Sets the environment of this process for the tracker; returns the name of the run.
 
-    What the user has set (WANDB_MODE, MLFLOW_TRACKING_URI, …) stays as it is.
+    Variables that the user has set (WANDB_MODE, MLFLOW_TRACKING_URI, …) stay.
     """
     tracker, project = request.config.tracker.name, request.config.tracker.project
     identity = identify(request, run_dir)
@@ -144,7 +144,7 @@ _MLFLOW_ID = "batchopt_id"
 
 
 def report(request: RunRequest, run_dir: Path) -> None:
-    """Adds the final numbers of a run that has its record, in a child; a failure is only logged."""
+    """Adds the final numbers of a finished run, in a child; a failure is only logged."""
     if request.config.tracker.name is Tracker.none:
         return
     words = [sys.executable, "-m", "batchopt.training.trackers", str(run_dir)]
@@ -213,7 +213,7 @@ def _to_mlflow(identity: Identity, record: Mapping[str, Any], numbers: Mapping[s
     found = client.search_runs(
         [experiment.experiment_id], f"tags.{_MLFLOW_ID} = '{identity.id}'", max_results=1
     )
-    # The newest of the run's attempts; where it died before the first, a run of its own.
+    # The newest attempt of the run; a new run if it died before its first attempt was logged.
     run_id = found[0].info.run_id if found else None
     with mlflow.start_run(run_id, run_name=None if run_id else identity.name) as run:
         tags = {**identity.tags, _MLFLOW_ID: identity.id}
@@ -228,7 +228,7 @@ def _to_mlflow(identity: Identity, record: Mapping[str, Any], numbers: Mapping[s
 def _to_trackio(project: str, identity: Identity, numbers: Mapping[str, float]) -> None:
     import trackio
 
-    # A run that is taken up again gets a new config: what the Trainer noted is carried over.
+    # A resumed run gets a new config, so the entries of the Trainer are copied.
     same = [run for run in trackio.Api().runs(project) if run.name == identity.name]
     config = {key: value for run in same for key, value in (run.config or {}).items()}
     noted = {key: value for key, value in config.items() if not key.startswith("_")}

@@ -1,9 +1,9 @@
 """Proves that the presets are one training: `python -m batchopt.verify [OVERRIDES]`.
 
 On the configured model and data, with dropout off, every preset and packing trains the same few
-optimizer steps from the same weights. Loss, gradient and resulting weights are compared with
-those of a step in one piece. The stock Trainer of the installed transformers, given the same
-examples, stands beside them: it shows what would have happened without us.
+optimizer steps from the same weights. Loss, gradient and the resulting weights are compared with
+those of whole steps, which are not divided. A second table shows what the stock Trainer of the
+installed transformers makes of the same examples.
 """
 
 import logging
@@ -74,7 +74,7 @@ def main(words: list[str]) -> int:
 
 
 def verify_sweep(directory: Path) -> int:
-    """The short form before a sweep: one step of short examples, each batch and packing once.
+    """The short check before a sweep: one step of short examples, each batch and packing once.
 
     Writes verify.json beside sweep.json.
     """

@@ -1,4 +1,4 @@
-"""The proof: loss, gradient and weights of every preset against the step in one piece."""
+"""The proof: loss, gradient and weights of every preset against those of the undivided step."""
 
 import copy
 from collections.abc import Sequence
@@ -22,21 +22,22 @@ from batchopt.training.model import build_model
 from batchopt.training.trainer import resolve_precision, use_cuda
 
 TOLERANCE = {Precision.fp32: 1e-4, Precision.bf16: 5e-2, Precision.fp16: 5e-2}
-"""Largest relative difference that passes. What is left in fp32 is the order of the additions;
-bf16 keeps 8 bits, fp16 11, and both round differently where a micro-batch has another shape."""
+"""Largest relative difference that passes. In fp32 only the order of the additions differs. bf16
+keeps 8 bits, fp16 11, and both round differently if a micro-batch has another shape."""
 
 SHORT = 64
-"""Tokens of a source or target in the short form: it runs on whatever submits the sweep."""
+"""Tokens of a source or target in the short check, which runs where the sweep is submitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One way to cut the steps, against the whole steps in one piece.
+    """One way to divide the steps, compared with the undivided steps.
 
     `loss` and `gradient_norm` are those of the first step. The differences are the largest of all
-    steps: of the loss relative to the loss, of the gradient as its largest element's difference
-    relative to the largest element, of the weights after the last step as a norm relative to the
-    distance that training moved them. All are None where it did not fit into memory.
+    steps: `loss_difference` is relative to the loss; `gradient_difference` is the largest
+    difference of an element relative to the largest element; `weight_difference` is the norm of the
+    difference after the last step relative to the distance that training moved the weights. All are
+    None if a step did not fit into memory.
     """
 
     preset: str
@@ -54,7 +55,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a few optimizer steps left behind; tensors in fp32 on the CPU."""
+    """The results of a few optimizer steps; tensors in fp32 on the CPU."""
 
     losses: list[float]
     gradients: list[Tensor]
@@ -64,7 +65,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all checks have in common. `steps` holds the rows of each optimizer step."""
+    """The input of all checks. `steps` holds the rows of each optimizer step."""
 
     config: Config
     model: PreTrainedModel
@@ -78,16 +79,16 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
 
     Args:
         request: What to verify.
-        steps: How many optimizer steps; the first of the first epoch.
-        longest: Cuts sources and targets to so many tokens, for a quick check: that the presets
-            agree does not depend on the length.
+        steps: The number of optimizer steps, from the start of the first epoch.
+        longest: Cuts sources and targets to this number of tokens, for a quick check: whether the
+            presets agree does not depend on the length.
     """
     config = request.config
     data = tokenized.load(tokenized.prepare(config))
     device = torch.device("cuda" if use_cuda(config) else "cpu")
     model = build_model(config, data.tokenizer)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
-    # Evaluation mode is how dropout and LayerDrop are off, wherever a model keeps them.
+    # Evaluation mode switches off dropout and LayerDrop in every part of a model.
     model.eval()  # type: ignore[no-untyped-call]
     sampler = StepSampler(
         len(data.train),
@@ -107,7 +108,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
 def verify(
     setting: Setting, plans: dict[str, BatchPlan], packings: Sequence[Packing]
 ) -> list[Check]:
-    """Checks every preset and packing in fp32, and in the configured precision too."""
+    """Checks every preset and packing in fp32 and in the configured precision."""
     cpu = setting.device.type == "cpu"
     configured = resolve_precision(setting.config.training.precision, cpu=cpu)
     sliced = use_slices(setting.config.training, setting.model)
@@ -128,9 +129,9 @@ def verify(
 
 
 def trace_reference(setting: Setting, plans: dict[str, BatchPlan], precision: Precision) -> Trace:
-    """The steps in one piece or, where that does not fit, in the largest preset that does.
+    """Runs the undivided steps or, if they do not fit, the largest preset that fits.
 
-    With the model's own logits, so that the loss in slices is proved as well.
+    Uses the logits of the model itself, so that the loss in slices is proved as well.
     """
     effective = next(iter(plans.values())).effective_batch_size
     sizes = sorted({plan.per_device_train_batch_size for plan in plans.values()}, reverse=True)
@@ -154,7 +155,7 @@ def _compare(
     precision: Precision,
     facts: dict[str, Any],
 ) -> Check:
-    """Compares one trace, None where it did not fit into memory, with the reference."""
+    """Compares one trace with the reference; None: it did not fit into memory."""
     if trace is None:
         return Check(**facts, precision=precision.value)
     loss = max(
@@ -182,10 +183,10 @@ def _compare(
 def _trace(
     setting: Setting, plan: BatchPlan, packing: Packing, precision: Precision, *, sliced: bool
 ) -> Trace:
-    """Trains the steps from the setting's weights, cut in one way."""
+    """Trains the steps, divided in one way, from the weights of the setting."""
     training = setting.config.training
     model = copy.deepcopy(setting.model)
-    # Plain gradient descent: Adam would blow rounding of tiny gradients up to whole steps.
+    # Plain gradient descent: Adam would turn rounding errors of tiny gradients into whole steps.
     optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate)
     losses, gradients, micro_batches = [], [], 0
     for rows in setting.steps:

@@ -1,4 +1,4 @@
-"""What the installed Trainer makes of the same first step, for comparison."""
+"""The same first step in the installed Trainer, for comparison."""
 
 import copy
 import dataclasses
@@ -27,10 +27,10 @@ from batchopt.verify.proof import Setting, flat_gradient, trace_reference
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What the installed Trainer makes of the same first step, cut the same way.
+    """The result of the installed Trainer for the same first step, divided in the same way.
 
-    `loss` is the one it shows; `gradient_ratio` the norm of its gradient over the exact one;
-    `gradient_difference` how far it points elsewhere: relative distance once the norms are equal.
+    `loss` is the loss that it shows; `gradient_ratio` the norm of its gradient divided by the exact
+    norm; `gradient_difference` the relative distance of the two once their norms are made equal.
     """
 
     preset: str
@@ -47,9 +47,9 @@ def exact_gradient(setting: Setting, plans: dict[str, BatchPlan]) -> Tensor:
 
 
 def stock_trainer(setting: Setting, name: str, plan: BatchPlan, exact: Tensor) -> Stock:
-    """Runs one optimizer step of the installed Trainer as a person would set it up."""
+    """Runs one optimizer step of the installed Trainer with its usual arguments."""
     model = copy.deepcopy(setting.model)
-    # The Trainer switches dropout on at every step; here it must stay off.
+    # The Trainer switches dropout on at every step; here dropout must stay off.
     model.train = lambda mode=True: model  # type: ignore[method-assign]
     caught = _Catcher()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def stock_trainer(setting: Setting, name: str, plan: BatchPlan, exact: Tensor) -
 
 
 class _Catcher(TrainerCallback):
-    """Keeps the gradient with which the Trainer is about to step."""
+    """Keeps the gradient that the Trainer steps with."""
 
     def __init__(self) -> None:
         self.gradient: Tensor | None = None
@@ -96,5 +96,5 @@ class _Catcher(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Called once all micro-batches are in the gradient."""
+        """Called once the gradient contains all micro-batches."""
         self.gradient = flat_gradient(kwargs["model"])
