@@ -73,6 +73,7 @@ def decide(
         comparison,
         rows=tuple(rows),
         baseline=baseline,
+        beaten=find_beaten(tables["fastest"], tables["least_memory"]),
         quality=check_quality(comparison, rows, tables["best_quality"]),
         knee=find_knee(costs),
         budget=None
@@ -222,6 +223,20 @@ def check_quality(comparison: Comparison, rows: Sequence[Row], table: Contrasts)
     return check("same" if same else "open")
 
 
+def find_beaten(speed: Contrasts, memory: Contrasts) -> tuple[tuple[str, str], ...]:
+    """Finds the settings that are slower and need more memory than another, beyond the noise."""
+    labels = [one.label for one in speed.ranking() if one.label in memory.samples]
+    beaten: dict[str, str] = {}
+    for label in labels:
+        others = [one for one in labels if one != label and one not in beaten]
+        slower = speed.against(label, others, better=True)
+        larger = memory.against(label, others, better=True)
+        for one, two in zip(slower, larger, strict=True):
+            if one.apart and two.apart and one.over_runs and two.over_runs:
+                beaten.setdefault(one.second, label)
+    return tuple(beaten.items())
+
+
 def find_answer(comparison: Comparison, tables: Mapping[str, Contrasts]) -> Answer:
     """What to use: the fastest; of several that may be, the one with least memory."""
     fastest, memory = comparison.finding("fastest"), comparison.finding("least_memory")
@@ -230,13 +245,14 @@ def find_answer(comparison: Comparison, tables: Mapping[str, Contrasts]) -> Answ
         return Answer("no", rows[fastest.choice] if fastest.choice else None)
     choice = fastest.ranking[0].label
     alike = tuple(one.second for one in fastest.contrasts if not one.apart)
-    if alike:
-        # Nothing shows which of these is the fastest; memory decides, if it does.
-        order = [one.label for one in memory.ranking if one.label in (choice, *alike)]
-        choice, alike = (order[0] if order else choice), tuple(
-            one for one in (choice, *alike) if one != (order[0] if order else choice)
-        )  # fmt: skip
     speed, peak = tables["fastest"], tables["least_memory"]
+    leanest = False
+    if alike:
+        # Nothing shows which of these is the fastest: memory decides, if it does.
+        order = [one.label for one in memory.ranking if one.label in (choice, *alike)]
+        if order and all(one.apart for one in peak.against(order[0], order[1:], better=True)):
+            alike = tuple(one for one in (choice, *alike) if one != order[0])
+            choice, leanest = order[0], len(order) > 1
     lean = memory.ranking[0].label if memory.outcome == "ranked" else choice
     others = [one.label for one in fastest.ranking if one.label != choice]
     against = speed.pair(choice, others[0])
@@ -247,6 +263,7 @@ def find_answer(comparison: Comparison, tables: Mapping[str, Contrasts]) -> Answ
         certainty=fastest.certainty,
         choice=rows[choice],
         alike=alike,
+        leanest=leanest,
         runner_up=against,
         lean=None if lean == choice else rows[lean],
         lean_speed=None if lean == choice else speed.pair(lean, choice),

@@ -192,10 +192,10 @@ class OneAfterTheOther:
 
 @dataclass(frozen=True, slots=True)
 class Collapsed:
-    """A run lost most of its quality after its best evaluation."""
+    """Runs of a setting lost most of their quality after the best evaluation."""
 
     label: str
-    seed: int | None
+    seeds: tuple[int | None, ...]
     best: float
     last: float
 
@@ -263,10 +263,10 @@ class SharedGpu:
 
 @dataclass(frozen=True, slots=True)
 class DisturbedTiming:
-    """Something disturbed the timing of a run."""
+    """Something disturbed the timing of some runs of a setting."""
 
     label: str
-    seed: int | None
+    seeds: tuple[int | None, ...]
     reasons: tuple[str, ...]
 
 
@@ -461,6 +461,8 @@ class Answer:
     """None: nothing can be compared."""
     alike: tuple[str, ...] = ()
     """Settings that may be as fast as the choice."""
+    leanest: bool = False
+    """Whether the choice needs less memory than these, beyond the noise."""
     runner_up: Contrast | None = None
     """Speed of the choice against the next one."""
     lean: Row | None = None
@@ -494,6 +496,8 @@ class Comparison:
     """One for each setting, in the order of the batch."""
     baseline: str | None = None
     """The setting that the changes are against."""
+    beaten: tuple[tuple[str, str], ...] = ()
+    """Settings that are slower and need more memory than another one, with that one."""
     target: float | None = None
     """ROUGE F1 that counts as converged."""
     steps_to_target: float | None = None

@@ -143,9 +143,14 @@ def limits_of_all(
     if newer:
         yield NewerRecords(len(newer), max(newer), RECORD_VERSION)
     yield from _unequal_batches(runs, labels, groups)
+    disturbed: dict[str, list[Run]] = {}
     for run, label in zip(runs, labels, strict=True):
         if run.timing_untrusted:
-            yield DisturbedTiming(label, run.seed, run.timing_untrusted)
+            disturbed.setdefault(label, []).append(run)
+    for label, found in disturbed.items():
+        reasons = dict.fromkeys(reason for run in found for reason in run.timing_untrusted)
+        yield DisturbedTiming(label, tuple(run.seed for run in found), tuple(reasons))
+    for run, label in zip(runs, labels, strict=True):
         if run.requested:
             asked, got = _as_asked(run.requested), _as_asked(run.plan)
             if asked != got:
@@ -173,12 +178,18 @@ def limits_of_comparison(runs: Sequence[Run], labels: Sequence[str]) -> Iterator
         seeds.setdefault(label, set()).add(run.seed)
     everyone = set().union(*seeds.values()) - {None}
     for label, own in seeds.items():
-        if missing := everyone - own:
+        others = set().union(*(seeds[other] for other in seeds if other != label))
+        if (missing := everyone - own) and own & others:
             yield MissingSeeds(label, tuple(sorted(seed for seed in missing if seed is not None)))
+    fell: dict[str, list[Run]] = {}
     for run, label in zip(runs, labels, strict=True):
         best, last = run.metrics.get("best_rouge_f1"), run.metrics.get("rouge_f1")
         if best and last is not None and last < COLLAPSED * best and best - last > MARGIN / 100:
-            yield Collapsed(label, run.seed, best, last)
+            fell.setdefault(label, []).append(run)
+    for label, found in fell.items():
+        worst = min(found, key=lambda run: float(run.metrics["rouge_f1"]))
+        best, last = worst.metrics["best_rouge_f1"], worst.metrics["rouge_f1"]
+        yield Collapsed(label, tuple(run.seed for run in found), best, last)
     single = [label for label, own in seeds.items() if len(own) == 1]
     if single:
         yield OneSeed(tuple(single), everyone=len(single) == len(seeds))

@@ -22,6 +22,7 @@ from analysis.findings.facts import (
     OneAfterTheOther,
     OneSeed,
     OtherBatch,
+    SameTraining,
     SeveralCommits,
     SeveralDevices,
     SharedGpu,
@@ -43,6 +44,14 @@ TITLES = {
     "best_rouge_per_minute": "Best ROUGE per minute",
     "best_rouge_per_gib": "Best ROUGE per GiB",
     "least_energy": "Least energy",
+}
+BEST = {
+    "fastest": "is the fastest",
+    "least_memory": "needs least memory",
+    "best_quality": "has the highest ROUGE",
+    "best_rouge_per_minute": "gains most ROUGE per minute",
+    "best_rouge_per_gib": "has most ROUGE per GiB",
+    "least_energy": "needs least energy",
 }
 UNITS = {
     "fastest": "optimizer steps/s",
@@ -108,13 +117,11 @@ def in_one_sentence(finding: Finding) -> str:
                 f"{ranking[0].label} is the only setting with a figure "
                 f"({_value(aim, ranking[0])}); there is nothing to compare it with."
             )
-    best = "highest" if aim.higher_is_better else "lowest"
-    if finding.certainty != "yes":
-        best += " observed"
     first, following = ranking[0], ranking[1]
+    seen = "" if finding.certainty == "yes" else " in what was observed"
     return (
-        f"{first.label} has the {best} value: {_value(aim, first)}, "
-        f"{_distance(aim, first, following)}."
+        f"{first.label} {BEST[aim.key]}{seen}: {_value(aim, first)}, "
+        f"{_distance(finding, first, following)}."
     )
 
 
@@ -178,18 +185,18 @@ def more_seeds(finding: Finding) -> str:
 def answer(comparison: Comparison) -> tuple[str, ...]:
     """What to use, in numbers; every second part is to stand out."""
     found = comparison.answer
-    fastest = comparison.finding("fastest")
     if found is None or found.choice is None or found.runner_up is None:
-        return (f"No setting is recommended. {in_one_sentence(fastest)}",)
+        return _no_answer(comparison)
     name, other = found.choice.label, found.runner_up
     size = f", {number(found.choice.memory.mean, 2)} GiB" if found.choice.memory else ""
     parts: tuple[str, ...]
     if found.alike and found.certainty == "no":
-        least = f"needs least memory of them{size}" if found.choice.memory else "is one of them"
+        others = join_words(map(short, found.alike))
+        least = " It needs least memory of them." if found.leanest else ""
         parts = (
             "Nothing shows that another setting is faster than ",
             name,
-            f", and it {least}. {join_words(map(short, found.alike))} may be as fast.",
+            f"{size}. {others} may be as fast.{least}",
         )
     elif found.certainty == "yes":
         parts = ("Use ", name, f": {_faster(other)} than {short(other.second)}{size}.")
@@ -202,6 +209,27 @@ def answer(comparison: Comparison) -> tuple[str, ...]:
         )
     more = [_lean(found), _quality_in_short(comparison)]
     return (*parts[:-1], " ".join([parts[-1], *filter(None, more)]))
+
+
+def _no_answer(comparison: Comparison) -> tuple[str, ...]:
+    """What to say where no two settings can be compared by speed."""
+    completed = [row for row in comparison.rows if row.completed]
+    fastest, memory = comparison.finding("fastest"), comparison.finding("least_memory")
+    if not completed:
+        return ("No run has completed: there is nothing to recommend.",)
+    if len(completed) == 1:
+        row = completed[0]
+        size = f", {number(row.memory.mean, 2)} GiB" if row.memory else ""
+        speed = f" with {number(row.speed.mean)} steps/s{size}" if row.speed else ""
+        return ("Only ", row.label, f" completed{speed}: there is nothing to compare it with.")
+    sentences = ["No setting is recommended for its speed."]
+    if fastest.untrusted and not fastest.ranking:
+        sentences.append("The timing of all runs was disturbed: run them again undisturbed.")
+    else:
+        sentences.append(" ".join([in_one_sentence(fastest), *notes(fastest)]))
+    if memory.outcome == "ranked" and memory.certainty != "no":
+        sentences.append(in_one_sentence(memory))
+    return (" ".join(sentences),)
 
 
 def _lean(found: Answer) -> str:
@@ -241,27 +269,15 @@ def _quality_in_short(comparison: Comparison) -> str:
 def quality_check(comparison: Comparison) -> str:
     """Whether settings that are one training came out alike."""
     trained, check = comparison.same_training, comparison.quality
+    if not check.settings:
+        return ""
     margin = f"{100 * comparison.margin:g} ROUGE points of 100"
     if trained.verified is False:
         return (
             "verify.json says that the settings are different trainings: their gradients differ by "
             f"up to {trained.difference or 0:.0e} of the largest element."
         )
-    if trained.dropout == 0:
-        known = "The settings are the same training up to rounding"
-    elif trained.dropout:
-        known = (
-            "The settings take the same gradient in expectation and draw other dropout masks "
-            f"(dropout {trained.dropout:g}): their differences are those between seeds"
-        )
-    else:
-        known = (
-            "The settings take the same gradient in expectation; whether the model has dropout was "
-            "not recorded"
-        )
-    if trained.verified:
-        known += f" (verify.json: gradients equal to {trained.difference or 0:.0e}, dropout off)"
-    sentences = [f"{known}."]
+    sentences = [_as_one_training(trained)]
     match check.outcome:
         case "same":
             sentences.append(
@@ -285,6 +301,41 @@ def quality_check(comparison: Comparison) -> str:
             pass
     if check.unmeasured:
         sentences.append(f"Quality was not measured: {join_words(check.unmeasured)}.")
+    return " ".join(sentences)
+
+
+def _as_one_training(trained: SameTraining) -> str:
+    """How far the settings are one training, as the files say it."""
+    if trained.dropout == 0:
+        known = "The settings are the same training up to rounding"
+    elif trained.dropout:
+        known = (
+            "The settings take the same gradient in expectation and draw other dropout masks "
+            f"(dropout {trained.dropout:g}): their differences are those between seeds"
+        )
+    else:
+        known = (
+            "The settings take the same gradient in expectation; whether the model has dropout was "
+            "not recorded"
+        )
+    if trained.verified:
+        known += f" (verify.json: gradients equal to {trained.difference or 0:.0e}, dropout off)"
+    return f"{known}."
+
+
+def beaten(comparison: Comparison) -> str:
+    """Which settings are slower and larger than another, and which are left to choose from."""
+    sentences = []
+    for winner in dict.fromkeys(by for _, by in comparison.beaten):
+        losers = [label for label, by in comparison.beaten if by == winner]
+        verb, need = ("is", "needs") if len(losers) == 1 else ("are", "need")
+        sentences.append(
+            f"{join_words(losers)} {verb} slower and {need} more memory than {winner}."
+        )
+    lost = dict(comparison.beaten)
+    left = [row.label for row in comparison.rows if row.speed and row.label not in lost]
+    if sentences and 1 < len(left) <= FEW:
+        sentences.append(f"Choose between {join_words(left)}.")
     return " ".join(sentences)
 
 
@@ -382,6 +433,7 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
+    beaten,
     quality_check,
     convergence,
     budget,
@@ -402,8 +454,8 @@ def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
         case MissingSeeds(label, missing):
             listed = join_words(map(str, missing))
             return (
-                f"{label} did not complete with seed{'s' if len(missing) > 1 else ''} {listed}: it "
-                "is compared with others over the seeds that both have."
+                f"{label} has no completed run of seed{'s' if len(missing) > 1 else ''} {listed}: "
+                "it is compared with others over the seeds that both have."
             )
         case SpeedShift(run_dir, moment, change):
             word = "slower" if change < 0 else "faster"
@@ -417,9 +469,9 @@ def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
                 "looks like a setting. Differences in speed are corrected for a steady drift; "
                 "sweep.order=blocked lets the settings take turns."
             )
-        case Collapsed(label, seed, best, last):
+        case Collapsed(label, seeds, best, last):
             return (
-                f"ROUGE F1 of {label}, seed {seed}, fell from {number(best)} to {number(last)} "
+                f"ROUGE F1 of {label}, {_seeds(seeds)}, fell from {number(best)} to {number(last)} "
                 "after its best evaluation: its ROUGE per minute is that of a training that failed."
             )
         case StillRunning(count, planned):
@@ -457,10 +509,10 @@ def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
                 f"The GPU of {label}, seed {seed}, held {number(gib)} GiB before the run began: it "
                 "may have been shared, and then speed and memory are not the run's alone."
             )
-        case DisturbedTiming(label, seed, reasons):
+        case DisturbedTiming(label, seeds, reasons):
             return (
-                f"The timing of {label}, seed {seed}, was disturbed ({'; '.join(reasons)}) and is "
-                "not ranked."
+                f"The timing of {label}, {_seeds(seeds)}, was disturbed ({'; '.join(reasons)}) "
+                "and is not ranked."
             )
         case NotAsAsked(label, seed, asked, got):
             return (
@@ -550,6 +602,10 @@ def _interval(contrast: Contrast) -> str:
     )
 
 
+def _seeds(seeds: Sequence[int | None]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {join_words(map(str, seeds))}"
+
+
 def _faster(contrast: Contrast) -> str:
     share = _percent_of(abs(contrast.estimate - 1))
     return f"{share} {'faster' if contrast.estimate >= 1 else 'slower'}"
@@ -580,15 +636,17 @@ def _value(aim: Aim, standing: Standing) -> str:
     )
 
 
-def _distance(aim: Aim, first: Standing, following: Standing) -> str:
-    """How far the next setting is: as a ratio, for quality as a difference."""
-    shown = f"{following.label} ({number(following.mean)})"
-    if min(first.mean, following.mean) <= 0 or aim.key == "best_quality":
-        word = "more" if aim.higher_is_better else "less"
-        return f"{number(abs(first.mean - following.mean), 2)} {word} than {shown}"
-    if aim.higher_is_better:
-        return f"{number(first.mean / following.mean)} times that of {shown}"
-    return f"where {shown} has {number(following.mean / first.mean)} times as much"
+def _distance(finding: Finding, first: Standing, following: Standing) -> str:
+    """How far the next setting is, over what both share; for quality as a difference."""
+    contrast = next(one for one in finding.contrasts if one.second == following.label)
+    shown = f"than {following.label} ({number(following.mean)})"
+    if contrast.scale == "difference":
+        word = "more" if contrast.estimate >= 0 else "less"
+        return f"{number(abs(contrast.estimate), 2)} {word} {shown}"
+    more = "faster" if finding.aim.key == "fastest" else "more"
+    less = "slower" if finding.aim.key == "fastest" else "less"
+    word = more if contrast.estimate >= 1 else less
+    return f"{_percent_of(abs(contrast.estimate - 1))} {word} {shown}"
 
 
 def _costs(costs: Costs) -> str:

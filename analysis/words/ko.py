@@ -26,6 +26,7 @@ from analysis.findings.facts import (
     OneAfterTheOther,
     OneSeed,
     OtherBatch,
+    SameTraining,
     SeveralCommits,
     SeveralDevices,
     SharedGpu,
@@ -47,6 +48,14 @@ TITLES = {
     "best_rouge_per_minute": "분당 ROUGE 최고",
     "best_rouge_per_gib": "GiB당 ROUGE 최고",
     "least_energy": "최소 에너지",
+}
+BEST = {
+    "fastest": "가장 빠릅니다",
+    "least_memory": "메모리를 가장 적게 씁니다",
+    "best_quality": "ROUGE가 가장 높습니다",
+    "best_rouge_per_minute": "분당 ROUGE 상승폭이 가장 큽니다",
+    "best_rouge_per_gib": "GiB당 ROUGE가 가장 높습니다",
+    "least_energy": "에너지를 가장 적게 씁니다",
 }
 UNITS = {
     "fastest": "옵티마이저 스텝/초",
@@ -127,12 +136,11 @@ def in_one_sentence(finding: Finding) -> str:
                 f"값이 있는 설정은 {ranking[0].label}뿐이어서({_value(aim, ranking[0])}) 비교할 "
                 "대상이 없습니다."
             )
-    best = "높습니다" if aim.higher_is_better else "낮습니다"
-    seen = "" if finding.certainty == "yes" else "관측된 값으로는 "
     first, following = ranking[0], ranking[1]
+    seen = "" if finding.certainty == "yes" else "관측된 값으로는 "
     return (
-        f"{seen}{particle(first.label, '이', '가')} 가장 {best}: {_value(aim, first)}. "
-        f"{_distance(aim, first, following)}"
+        f"{seen}{particle(first.label, '이', '가')} {BEST[aim.key]}: {_value(aim, first)}. "
+        f"{_distance(finding, first, following)}"
     )
 
 
@@ -192,20 +200,19 @@ def more_seeds(finding: Finding) -> str:
 def answer(comparison: Comparison) -> tuple[str, ...]:
     """What to use, in numbers; every second part is to stand out."""
     found = comparison.answer
-    fastest = comparison.finding("fastest")
     if found is None or found.choice is None or found.runner_up is None:
-        return (f"권할 설정이 없습니다. {in_one_sentence(fastest)}",)
+        return _no_answer(comparison)
     name, other = found.choice.label, found.runner_up
     peak = found.choice.memory
     size = f" 메모리는 {number(peak.mean, 2)} GiB입니다." if peak else ""
     parts: tuple[str, ...]
     if found.alike and found.certainty == "no":
-        least = f" 그중 메모리를 가장 적게 씁니다({number(peak.mean, 2)} GiB)." if peak else ""
+        least = " 그중 메모리를 가장 적게 씁니다." if found.leanest else ""
         parts = (
-            "",
-            f"{particle(name, '을', '를')} 권합니다.",
-            f" 이보다 빠르다고 확인된 설정은 없습니다.{least} "
-            f"{particle(_list(map(short, found.alike)), '도', '도')} 그만큼 빠를 수 있습니다.",
+            "지금까지의 실행에서 ",
+            name,
+            f"보다 빠르다고 확인된 설정은 없습니다.{size} "
+            f"{_list(map(short, found.alike))}도 그만큼 빠를 수 있습니다.{least}",
         )
     elif found.certainty == "yes":
         parts = (
@@ -222,6 +229,29 @@ def answer(comparison: Comparison) -> tuple[str, ...]:
         )
     more = [_lean(found), _quality_in_short(comparison)]
     return (*parts[:-1], " ".join([parts[-1], *filter(None, more)]))
+
+
+def _no_answer(comparison: Comparison) -> tuple[str, ...]:
+    """What to say where no two settings can be compared by speed."""
+    completed = [row for row in comparison.rows if row.completed]
+    fastest, memory = comparison.finding("fastest"), comparison.finding("least_memory")
+    if not completed:
+        return ("완료된 실행이 없어 권할 설정이 없습니다.",)
+    if len(completed) == 1:
+        row = completed[0]
+        size = f", {number(row.memory.mean, 2)} GiB" if row.memory else ""
+        speed = f"({number(row.speed.mean)} 스텝/초{size})" if row.speed else ""
+        return ("", row.label, f"만 완료되어{speed} 비교할 대상이 없습니다.")
+    sentences = ["속도를 기준으로 권할 설정이 없습니다."]
+    if fastest.untrusted and not fastest.ranking:
+        sentences.append(
+            "모든 실행의 시간 측정이 방해를 받았습니다. 다른 작업이 없을 때 다시 실행하세요."
+        )
+    else:
+        sentences.append(" ".join([in_one_sentence(fastest), *notes(fastest)]))
+    if memory.outcome == "ranked" and memory.certainty != "no":
+        sentences.append(in_one_sentence(memory))
+    return (" ".join(sentences),)
 
 
 def _lean(found: Answer) -> str:
@@ -262,30 +292,15 @@ def _quality_in_short(comparison: Comparison) -> str:
 def quality_check(comparison: Comparison) -> str:
     """Whether settings that are one training came out alike."""
     trained, check = comparison.same_training, comparison.quality
+    if not check.settings:
+        return ""
     margin = f"ROUGE {100 * comparison.margin:g}점(100점 만점)"
     if trained.verified is False:
         return (
             "verify.json에 따르면 설정들은 서로 다른 학습입니다. 그래디언트 차이가 가장 큰 원소의 "
             f"{trained.difference or 0:.0e}배에 이릅니다."
         )
-    if trained.dropout == 0:
-        known = "설정들은 반올림 오차를 빼면 같은 학습입니다"
-    elif trained.dropout:
-        known = (
-            "설정들은 그래디언트의 기댓값이 같고 드롭아웃 마스크만 다릅니다(드롭아웃 "
-            f"{trained.dropout:g}). 설정 간 차이는 시드 간 차이와 같은 성질입니다"
-        )
-    else:
-        known = (
-            "설정들은 그래디언트의 기댓값이 같습니다. 모델에 드롭아웃이 있는지는 기록되지 "
-            "않았습니다"
-        )
-    sentences = [f"{known}."]
-    if trained.verified:
-        sentences.append(
-            "verify.json으로 드롭아웃을 끈 상태의 그래디언트가 "
-            f"{trained.difference or 0:.0e} 이내로 같음을 확인했습니다."
-        )
+    sentences = [_as_one_training(trained)]
     match check.outcome:
         case "same":
             sentences.append(f"{_list(check.settings)}의 품질은 {margin} 이내로 같습니다(TOST).")
@@ -310,6 +325,44 @@ def quality_check(comparison: Comparison) -> str:
             pass
     if check.unmeasured:
         sentences.append(f"품질을 측정하지 못한 설정: {_list(check.unmeasured)}.")
+    return " ".join(sentences)
+
+
+def _as_one_training(trained: SameTraining) -> str:
+    """How far the settings are one training, as the files say it."""
+    if trained.dropout == 0:
+        known = "설정들은 반올림 오차를 빼면 같은 학습입니다"
+    elif trained.dropout:
+        known = (
+            "설정들은 그래디언트의 기댓값이 같고 드롭아웃 마스크만 다릅니다(드롭아웃 "
+            f"{trained.dropout:g}). 설정 간 차이는 시드 간 차이와 같은 성질입니다"
+        )
+    else:
+        known = (
+            "설정들은 그래디언트의 기댓값이 같습니다. 모델에 드롭아웃이 있는지는 기록되지 "
+            "않았습니다"
+        )
+    sentences = [f"{known}."]
+    if trained.verified:
+        sentences.append(
+            "verify.json으로 드롭아웃을 끈 상태의 그래디언트가 "
+            f"{trained.difference or 0:.0e} 이내로 같음을 확인했습니다."
+        )
+    return " ".join(sentences)
+
+
+def beaten(comparison: Comparison) -> str:
+    """Which settings are slower and larger than another, and which are left to choose from."""
+    sentences = []
+    for winner in dict.fromkeys(by for _, by in comparison.beaten):
+        losers = [label for label, by in comparison.beaten if by == winner]
+        sentences.append(
+            f"{particle(_list(losers), '은', '는')} {winner}보다 느리고 메모리도 더 씁니다."
+        )
+    lost = dict(comparison.beaten)
+    left = [row.label for row in comparison.rows if row.speed and row.label not in lost]
+    if sentences and 1 < len(left) <= FEW:
+        sentences.append(f"{_list(left)} 가운데 고르세요.")
     return " ".join(sentences)
 
 
@@ -463,6 +516,7 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 DECISIONS: Sequence[Callable[[Comparison], str]] = (
+    beaten,
     quality_check,
     convergence,
     budget,
@@ -498,11 +552,11 @@ def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
                 "보입니다. 속도 차이는 일정한 속도 변화를 보정한 값입니다. sweep.order=blocked로 "
                 "실행하면 설정들이 번갈아 실행됩니다."
             )
-        case Collapsed(label, seed, best, last):
+        case Collapsed(label, seeds, best, last):
             return (
-                f"{label}, 시드 {seed}의 ROUGE F1은 최고 평가 뒤 {number(best)}에서 "
-                f"{particle(number(last), '으로', '로')} 떨어졌습니다. 분당 ROUGE는 실패한 학습의 "
-                "값입니다."
+                f"{label}, 시드 {_list(map(str, seeds))}의 ROUGE F1은 최고 평가 뒤 "
+                f"{number(best)}에서 {particle(number(last), '으로', '로')} 떨어졌습니다. "
+                "분당 ROUGE는 실패한 학습의 값입니다."
             )
         case StillRunning(count, planned):
             return (
@@ -536,9 +590,12 @@ def limit(found: Limit) -> str:  # noqa: PLR0911, PLR0912 (one case a kind)
                 f"{label}, 시드 {seed}의 GPU는 실행 전에 이미 {number(gib)} GiB가 사용 "
                 "중이었습니다. 다른 작업과 함께 쓰였다면 속도와 메모리는 이 실행만의 값이 아닙니다."
             )
-        case DisturbedTiming(label, seed, reasons):
+        case DisturbedTiming(label, seeds, reasons):
             why = "; ".join(cause(one) or "다른 방해 요인" for one in reasons)
-            return f"{label}, 시드 {seed}의 시간 측정이 방해를 받아({why}) 순위에서 제외했습니다."
+            return (
+                f"{label}, 시드 {_list(map(str, seeds))}의 시간 측정이 방해를 받아({why}) 순위에서 "
+                "제외했습니다."
+            )
         case NotAsAsked(label, seed, asked, got):
             return (
                 f"{label}, 시드 {seed}는 요청과 다르게 실행되었습니다. 요청: {asked}, 실제: {got}."
@@ -637,16 +694,21 @@ def _value(aim: Aim, standing: Standing) -> str:
     )
 
 
-def _distance(aim: Aim, first: Standing, following: Standing) -> str:
-    """How far the next setting is: as a ratio, for quality as a difference."""
-    shown = f"{following.label} [{number(following.mean)}]"
-    if min(first.mean, following.mean) <= 0 or aim.key == "best_quality":
-        word = "높습니다" if aim.higher_is_better else "낮습니다"
-        return f"그다음인 {shown}보다 {number(abs(first.mean - following.mean), 2)} {word}."
-    if aim.higher_is_better:
-        return f"그다음인 {shown}의 {number(first.mean / following.mean)}배입니다."
-    times = number(following.mean / first.mean)
-    return f"그다음인 {particle(shown, '은', '는')} 그 {times}배입니다."
+def _distance(finding: Finding, first: Standing, following: Standing) -> str:
+    """How far the next setting is, over what both share; for quality as a difference."""
+    contrast = next(one for one in finding.contrasts if one.second == following.label)
+    shown = f"그다음인 {following.label} [{number(following.mean)}]보다"
+    if contrast.scale == "difference":
+        word = "높습니다" if contrast.estimate >= 0 else "낮습니다"
+        return f"{shown} {number(abs(contrast.estimate), 2)} {word}."
+    key = finding.aim.key
+    more, less = {
+        "fastest": ("빠릅니다", "느립니다"),
+        "least_memory": ("많습니다", "적습니다"),
+        "least_energy": ("많습니다", "적습니다"),
+    }.get(key, ("높습니다", "낮습니다"))
+    word = more if contrast.estimate >= 1 else less
+    return f"{shown} {_percent_of(abs(contrast.estimate - 1))} {word}."
 
 
 def _costs(costs: Costs) -> str:

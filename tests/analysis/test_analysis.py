@@ -240,7 +240,7 @@ def test_one_seed_suggests_speed_and_memory_but_never_quality(tmp_path: Path) ->
     assert aims["fastest"].choice == "05b (16 × 4)"
     assert aims["fastest"].certainty == "single runs"
     assert not aims["fastest"].decided
-    assert "1.13 times that of 05a (8 × 8) (0.460)" in en.reason(aims["fastest"])
+    assert "13 % faster than 05a (8 × 8) (0.460)" in en.reason(aims["fastest"])
     assert "how much repeats differ cannot be told" in en.reason(aims["fastest"])
     assert aims["least_memory"].certainty == "single runs"
     assert aims["best_quality"].outcome == "one training"
@@ -347,7 +347,7 @@ def test_two_settings_on_two_machines_are_not_ranked(tmp_path: Path) -> None:
     fastest = by_aim(judge(sweep))["fastest"]
     assert (fastest.outcome, fastest.choice) == ("blocked", None)
     assert en.reason(fastest).startswith("No ranking: the runs differ in machine")
-    assert "No setting is recommended" in report_of(sweep)
+    assert "No setting is recommended for its speed" in report_of(sweep)
 
 
 def test_memory_measured_in_two_ways_is_not_ranked(tmp_path: Path) -> None:

@@ -234,6 +234,60 @@ def test_the_answer_is_in_numbers_and_has_the_alternative(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "english", "korean"),
+    [
+        (
+            {"status": "missing"},
+            "No run has completed: there is nothing to recommend.",
+            "완료된 실행이 없어 권할 설정이 없습니다.",
+        ),
+        (
+            {"metrics": {"timing_untrusted": ["x"]}},
+            "No setting is recommended for its speed. The timing of all runs was disturbed: run "
+            "them again undisturbed. 05a (8 × 8) needs least memory:",
+            "속도를 기준으로 권할 설정이 없습니다. 모든 실행의 시간 측정이 방해를 받았습니다.",
+        ),
+    ],
+)
+def test_the_first_line_says_why_there_is_no_answer(
+    tmp_path: Path, change: dict[str, Any], english: str, korean: str
+) -> None:
+    comparison = only(make_sweep(tmp_path, [job | change for job in jobs()]))
+    assert "".join(en.answer(comparison)).startswith(english)
+    assert "".join(ko.answer(comparison)).startswith(korean)
+
+
+def test_one_setting_that_completed_is_named(tmp_path: Path) -> None:
+    left = [job | ({} if job["preset"] == "05a" else {"status": "oom"}) for job in jobs()]
+    comparison = only(make_sweep(tmp_path, left))
+    assert "".join(en.answer(comparison)) == (
+        "Only 05a (8 × 8) completed with 0.461 steps/s, 0.61 GiB: there is nothing to compare it "
+        "with."
+    )
+
+
+def test_runs_of_a_setting_are_told_together(tmp_path: Path) -> None:
+    fell = [job | {"rouge": [(0, 0.02), (50, 0.5), (157, 0.1)],
+                   "metrics": {"timing_untrusted": ["x"]}} for job in jobs()]  # fmt: skip
+    said = en.limits(findings(make_sweep(tmp_path, fell)))
+    assert sum("was disturbed" in line for line in said) == 3
+    assert sum("fell from 0.500 to 0.100" in line for line in said) == 3
+    assert any("05a (8 × 8), seeds 1, 2 and 3," in line for line in said)
+
+
+def test_who_is_slower_and_larger_is_said_by_name(tmp_path: Path) -> None:
+    comparison = only(make_sweep(tmp_path, jobs()))
+    assert comparison.beaten == (("05c (64 × 1)", "05b (16 × 4)"),)
+    assert en.beaten(comparison) == (
+        "05c (64 × 1) is slower and needs more memory than 05b (16 × 4). Choose between "
+        "05a (8 × 8) and 05b (16 × 4)."
+    )
+    assert "05c (64 × 1)는 05b (16 × 4)보다 느리고 메모리도 더 씁니다." in ko.beaten(comparison)
+    # Single runs show nobody beaten.
+    assert only(make_sweep(tmp_path / "one", jobs(seeds=(1,)))).beaten == ()
+
+
 def test_of_settings_that_may_be_as_fast_the_leanest_is_named(tmp_path: Path) -> None:
     close = [{**job, "speed": 0.5 * (1 + 0.01 * ((job["seed"] * (place // 3 + 2)) % 3))}
              for place, job in enumerate(jobs())]  # fmt: skip
