@@ -111,6 +111,7 @@ def record_page() -> Iterator[str]:
         ("phase, step", "where it was when it ended"),
         ("started_at, ended_at", "UTC"),
         ("preset, seed, overrides", "what was asked for"),
+        ("sequence", "the place in the order of the sweep, from 0; null for a single run"),
         ("plan", "the pair, the packing, the steps; `requested` where the run changed it"),
         ("metrics", "the table below"),
         ("attempts", "one for each go: resumed, halved after an out-of-memory"),

@@ -395,6 +395,7 @@ def unfinished(count: int) -> str:
 
 _CAUSES: tuple[tuple[str, str], ...] = (
     (r"never started", "시작하지 않았습니다"),
+    (r"it left no record", "기록을 남기지 않았습니다"),
     (
         r"the process that supervised the run ended without a record",
         "실행을 감독하던 프로세스가 기록을 남기지 못하고 끝났습니다",

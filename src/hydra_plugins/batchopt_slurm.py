@@ -11,7 +11,7 @@ when it submits, since Hydra imports every plugin for every command.
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQue
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from omegaconf import OmegaConf
 
-from batchopt.record.files import RECORD, SWEEP, read_json
+from batchopt.record.read import read_plan
 from batchopt.request.paths import folder_name
 from batchopt.slurm import jobs as slurm
 
@@ -63,18 +63,29 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Submits the runs; returns no results, since the runs' records hold them."""
+        from batchopt.sweeps.left import is_over
+
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
+        plan = read_plan(sweep_dir)
+        assert plan is not None
         # If a sweep is started again, only runs with work left go into the queue.
-        over = set(_over(sweep_dir, self.config.sweep.retry))
-        numbered = [
-            (number, list(overrides))
-            for number, overrides in enumerate(job_overrides, initial_job_idx)
-            if number not in over
+        retry = list(self.config.sweep.retry)
+        left = {
+            job.place: job.number
+            for job in plan.jobs
+            if job.number is not None and is_over(sweep_dir / job.run_dir, retry) is None
+        }
+        # The sweeper passes them on in their order, and SLURM starts the tasks of an array in it.
+        placed = [
+            (place, list(overrides))
+            for place, overrides in enumerate(job_overrides, initial_job_idx)
+            if place in left
         ]
-        if not numbered:
+        if not placed:
             return []
-        job_ids = self._submit(numbered)
+        submitted = self._submit(placed)
+        job_ids = {left[place]: job_id for place, job_id in submitted.items()}
         slurm.write_job_ids(sweep_dir, job_ids)
         master = slurm.masters(job_ids.values())
         print(f"submitted: {len(job_ids)} runs as SLURM job {master}", flush=True)
@@ -82,8 +93,8 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
             self._wait(sweep_dir, job_ids)
         return []
 
-    def _submit(self, numbered: Sequence[tuple[int, list[str]]]) -> dict[int, str]:
-        """Submits one array; returns the SLURM job of each run's number."""
+    def _submit(self, placed: Sequence[tuple[int, list[str]]]) -> dict[int, str]:
+        """Submits one array; returns the SLURM job of each run, by its place in the order."""
         import submitit
 
         own = {"submitit_folder", "max_num_timeout"}
@@ -101,21 +112,21 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
                 if key not in own
             }
         )
-        numbers = [number for number, _ in numbered]
+        places = [place for place, _ in placed]
         # The arguments of BaseSubmititLauncher.__call__, one list each.
         try:
             jobs = executor.map_array(
                 self,
-                [overrides for _, overrides in numbered],
-                ["hydra.sweep.dir"] * len(numbers),
-                numbers,
-                [f"job_id_for_{number}" for number in numbers],
-                [Singleton.get_state()] * len(numbers),
+                [overrides for _, overrides in placed],
+                ["hydra.sweep.dir"] * len(places),
+                places,
+                [f"job_id_for_{place}" for place in places],
+                [Singleton.get_state()] * len(places),
             )
         except submitit.core.utils.FailedJobError as error:
             print("batchopt: sbatch refused the sweep; its words stand above", file=sys.stderr)
             raise SystemExit(2) from error
-        return {number: str(job.job_id) for number, job in zip(numbers, jobs, strict=True)}
+        return {place: str(job.job_id) for place, job in zip(places, jobs, strict=True)}
 
     def _wait(self, sweep_dir: Path, job_ids: dict[int, str]) -> None:
         """Waits until each job has ended: SLURM says so or, without SLURM, the run has a record."""
@@ -139,14 +150,6 @@ class BatchoptSlurmLauncher(SlurmLauncher):  # type: ignore[misc]  # it has no t
         except KeyboardInterrupt:
             print(f"the jobs go on without this command; to end them: scancel {master}")
             raise
-
-
-def _over(sweep_dir: Path, retry: Sequence[str]) -> Iterator[int]:
-    """Yields the numbers of the runs that have ended and are not to run again."""
-    for job in read_json(sweep_dir / SWEEP)["jobs"]:
-        record = read_json(sweep_dir / job["run_dir"] / RECORD)
-        if record is not None and record["status"] not in retry:
-            yield job["number"]
 
 
 def _word(job: slurm.SweepJob) -> str:

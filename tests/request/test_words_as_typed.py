@@ -66,6 +66,27 @@ def test_tokens_are_taken_as_typed(typed, tokens):
     assert read(f"model.extra_tokens={typed}").model.extra_tokens == tokens
 
 
+@pytest.mark.parametrize(
+    ("typed", "files"),
+    [
+        ("[a b.csv,학습 (1).csv]", ["a b.csv", "학습 (1).csv"]),
+        ("[~/a.csv,'b,c.csv']", ["/home/누구/a.csv", "b,c.csv"]),
+        ("자료/*.csv", ["자료/*.csv"]),
+        ("[draft] a.csv", ["[draft] a.csv"]),
+    ],
+)
+def test_several_files_are_taken_as_typed(typed, files, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/누구")
+    assert read("data=files", f"data.train_file={typed}").data.files("train_file") == files
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"), [(",", ","), (";", ";"), ("\t", "\t"), ("comma", "comma"), ("|", "|")]
+)
+def test_a_separator_is_taken_as_typed(typed, value):
+    assert read(*FILES, f"data.separator={typed}").data.separator == value
+
+
 @pytest.mark.parametrize("prefix", ["summarize: ", "요약: ", " 앞뒤 ", "translate (ko); ", "null "])
 def test_blanks_at_the_ends_of_a_text_stay(prefix):
     words = ["model=pretrained", "model.name_or_path=x", f"model.source_prefix={prefix}"]

@@ -63,6 +63,8 @@ class Record:
     ended_at: str | None = None
     preset: str | None = None
     seed: int | None = None
+    sequence: int | None = None
+    """Its place among the runs of its sweep in time, from 0; None for a single run."""
     overrides: tuple[str, ...] = ()
     plan: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -98,9 +100,13 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """One run of sweep.json. The pair is None for batch=auto."""
+    """One run of sweep.json. The pair is None for batch=auto.
+
+    `number` counts the runs as typed, `sequence` in the order in which they start, both from 0.
+    """
 
     number: int | None = None
+    sequence: int | None = None
     overrides: tuple[str, ...]
     run_dir: str
     preset: str | None = None
@@ -109,13 +115,20 @@ class PlannedRun:
     gradient_accumulation_steps: int | None = None
     effective_batch_size: int | None = None
 
+    @property
+    def place(self) -> int:
+        """Its place among the runs in time; before there was an order, they ran as typed."""
+        place = self.number if self.sequence is None else self.sequence
+        return 0 if place is None else place
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
     """sweep.json: every planned run, and the process that starts them.
 
     The runs of a search are unknown before they start: `search` holds those that were checked, and
-    `jobs` grows. `kept` names the runs that a resumed sweep leaves as they are.
+    `jobs` grows. `order` is sweep.order; None in sweeps from before there was one, which ran as
+    typed. `kept` names the runs that a resumed sweep leaves as they are.
     """
 
     schema_version: int = SWEEP_VERSION
@@ -125,6 +138,7 @@ class SweepPlan:
     pid: int | None = None
     hostname: str | None = None
     launched_at: str | None = None
+    order: str | None = None
     search: tuple[PlannedRun, ...] | None = None
     jobs: tuple[PlannedRun, ...]
     kept: tuple[str, ...] = ()

@@ -51,6 +51,13 @@ class Packing(Enum):
     packed = "packed"
 
 
+class Order(Enum):
+    """In which order a sweep starts its runs."""
+
+    blocked = "blocked"
+    as_given = "as_given"
+
+
 class Language(Enum):
     """Language of the generated sample."""
 
@@ -403,8 +410,13 @@ class ProbeConfig:
 
 @dataclass(kw_only=True, slots=True)
 class SweepConfig:
-    """What a sweep does when it is started again into its own directory."""
+    """In which order a sweep runs, and what it does when it is started again into its directory."""
 
+    order: Order = Order.blocked
+    """blocked: a sweep over several seeds runs seed by seed, and the settings of a seed in a drawn
+    order, so that a machine that changes its speed meanwhile does not look like a preset; with one
+    seed as typed, since no order could balance one run each. as_given: always as typed. A sweep
+    that goes on keeps the order in which it began."""
     retry: list[str] = field(
         default_factory=lambda: ["missing", "interrupted", "failed", "stale"],
         metadata=list_of(*RETRY),

@@ -40,10 +40,11 @@ _IN_LISTS = "[{"
 
 
 class _Kind(Enum):
-    """What a key holds: a text, a list of texts, or something else."""
+    """What a key holds: a text, a list of texts, either of them, or something else."""
 
     text = "text"
     texts = "texts"
+    text_or_texts = "text or texts"
     other = "other"
 
 
@@ -90,7 +91,8 @@ def holds_text(key: str) -> bool:
 
 def as_one_value(word: Word) -> str:
     """Says how a text that Hydra reads as several values is typed as one; "" for other keys."""
-    if word.value is None or _keys().get(word.key, _OTHER).kind is not _Kind.text:
+    held = _keys().get(word.key, _OTHER).kind
+    if word.value is None or held not in (_Kind.text, _Kind.text_or_texts):
         return ""
     text = word.value
     if "'" in text or '"' in text:  # some of the values had to be quoted
@@ -225,5 +227,7 @@ def _keys() -> dict[str, _Key]:
         hints = get_type_hints(schema)
         for item in dataclasses.fields(schema):
             kind = _KINDS.get(hints[item.name], _Kind.other)
+            if kind is _Kind.other and is_path(item):  # a path, or a list of paths
+                kind = _Kind.text_or_texts
             keys[f"{group}.{item.name}" if group else item.name] = _Key(kind, is_path(item))
     return keys

@@ -1,8 +1,9 @@
 """Composes and checks all runs of a sweep before the first one starts."""
 
 import itertools
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,29 +20,39 @@ from batchopt.request.compose import (
     make_request,
     parse_overrides,
 )
+from batchopt.request.config import Order
 from batchopt.request.hydra_section import read_hydra_path, read_hydra_value
 from batchopt.request.launcher import Launcher
 from batchopt.request.objective import directions, read_objectives
 from batchopt.request.words import quoted
 
+SWEEPER = "hydra_plugins.batchopt_sweeper.BatchoptSweeper"
+"""Launches the runs in their order; Hydra's own sweeper knows only the order as typed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a sweep; `run_dir` is relative to the sweep's directory."""
+    """One run of a sweep; `run_dir` is relative to the sweep's directory.
+
+    `number` counts the runs as typed, and the name of the directory begins with it, so that a name
+    says the same whatever the order. `sequence` is the place among the runs in time, from 0.
+    """
 
     number: int
+    sequence: int
     request: RunRequest
     run_dir: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All runs of one multirun, in the order in which Hydra launches them.
+    """All runs of one multirun, as typed; `Job.sequence` tells in which order they are launched.
 
-    `hydra_overrides` must be added to the command line, so that Hydra uses the same directories.
-    `batch_size` is the number of jobs that the launcher gets at once. In a `search` a sweeper
-    proposes each run from the results of earlier ones. The jobs then only stand for the runs to
-    come: every value that the person named is in one of them.
+    `order` is the value of sweep.order. `hydra_overrides` must be added to the command line, so
+    that Hydra uses the same directories and order. `batch_size` is the number of jobs that the
+    launcher gets at once. In a `search` a sweeper proposes each run from the results of earlier
+    ones. The jobs then only stand for the runs to come: every value that the person named is in one
+    of them.
     """
 
     directory: Path
@@ -49,6 +60,7 @@ class Sweep:
     hydra_overrides: tuple[str, ...]
     launcher: Launcher
     batch_size: int
+    order: str
     search: bool = False
 
 
@@ -92,11 +104,16 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
                     f"hydra.sweep.subdir is {run_dir}; a run must stay inside its sweep"
                 )
             request = make_request(composed, words, directory / run_dir)
-            jobs.append(Job(number, request, run_dir))
+            jobs.append(Job(number, number, request, run_dir))
+        order = jobs[0].request.config.sweep.order
         if search:
             hydra_overrides += _directions(jobs[0].request, composed.hydra.sweeper, constant)
         else:
             _refuse_twins(jobs)
+            hydra_overrides += (f"hydra.sweeper._target_={SWEEPER}",)
+            if order is Order.blocked:
+                numbers = seed_by_seed([job.request.config.seed for job in jobs])
+                jobs = [replace(job, sequence=numbers.index(job.number)) for job in jobs]
     assert directory is not None
     return Sweep(
         directory=directory,
@@ -104,8 +121,40 @@ def compose_sweep(overrides: Sequence[str]) -> Sweep:
         hydra_overrides=(*hydra_overrides, quoted("hydra.sweep.dir", directory)),
         launcher=jobs[0].request.launcher,
         batch_size=min(len(jobs), batch_size or len(jobs)),
+        order=order.value,
         search=search,
     )
+
+
+def seed_by_seed(seeds: Sequence[int]) -> list[int]:
+    """Puts the runs of a sweep in order, so that no setting has the early or the late places.
+
+    A block is the runs of one seed. The order within it is drawn, and each further block begins
+    later in it: over as many blocks as there are settings, each setting has every place once (a
+    Latin square), and a speed that changes steadily cancels out. After as many blocks, the order is
+    drawn anew. One block stays as typed.
+
+    Args:
+        seeds: The seed of each run as typed; every seed has the same settings in the same order.
+
+    Returns:
+        The numbers of the runs, first to last. The same seeds give the same order.
+    """
+    blocks: dict[int, list[int]] = {}
+    for number, seed in enumerate(seeds):
+        blocks.setdefault(seed, []).append(number)
+    if len(blocks) == 1:
+        return list(range(len(seeds)))
+    settings = len(seeds) // len(blocks)
+    draw = random.Random(repr([*blocks]))
+    numbers: list[int] = []
+    for begin in range(0, len(blocks), settings):
+        square = [*blocks.values()][begin : begin + settings]
+        drawn = draw.sample(range(settings), settings)
+        for turn, block in enumerate(square):
+            first = turn * settings // len(square)
+            numbers += [block[at] for at in drawn[first:] + drawn[:first]]
+    return numbers
 
 
 def _refuse_nothing(overrides: list[Override]) -> None:

@@ -58,7 +58,11 @@ News = Callable[[Mapping[str, Any]], None]
 
 
 def supervise(
-    request: RunRequest, run_dir: Path, choose: Choose, on_news: News = lambda _: None
+    request: RunRequest,
+    run_dir: Path,
+    choose: Choose,
+    on_news: News = lambda _: None,
+    sequence: int | None = None,
 ) -> Status:
     """Trains one run to its end in child processes and writes record.json.
 
@@ -67,6 +71,7 @@ def supervise(
         run_dir: Its directory.
         choose: Called once for batch=auto, with the leased device.
         on_news: Called with each message of the training process.
+        sequence: The run's place in its sweep, for the record; None for a single run.
 
     Returns:
         The status of the run.
@@ -75,7 +80,7 @@ def supervise(
         KeyboardInterrupt: Ctrl-C; the training process has ended and the record is written.
         SystemExit: The same for SIGTERM.
     """
-    run = _begin(request, run_dir, on_news)
+    run = _begin(request, run_dir, on_news, sequence)
     device_config = request.config.device
     with _signs_of_life(run_dir):
         try:
@@ -115,7 +120,7 @@ def _supervise_attempts(
     return run.close(status, cause, device)
 
 
-def _begin(request: RunRequest, run_dir: Path, on_news: News) -> "_Run":
+def _begin(request: RunRequest, run_dir: Path, on_news: News, sequence: int | None) -> "_Run":
     """Writes running.json, and removes the record of an earlier attempt."""
     files.sweep_up(run_dir)
     attempts = earlier_attempts(run_dir)
@@ -124,6 +129,7 @@ def _begin(request: RunRequest, run_dir: Path, on_news: News) -> "_Run":
         request=request,
         run_dir=run_dir,
         on_news=on_news,
+        sequence=sequence,
         environment=environment,
         attempts=attempts,
         running=Running(
@@ -149,6 +155,7 @@ class _Run:
     request: RunRequest
     run_dir: Path
     on_news: News
+    sequence: int | None
     environment: Mapping[str, Any]
     attempts: list[Attempt]
     running: Running
@@ -255,6 +262,7 @@ class _Run:
                 ended_at=files.now(),
                 preset=self.request.preset,
                 seed=self.request.config.seed,
+                sequence=self.sequence,
                 overrides=tuple(self.request.overrides),
                 plan=self._plan(),
                 metrics=self.metrics,

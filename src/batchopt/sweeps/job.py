@@ -19,6 +19,7 @@ from batchopt.request.read_back import read_run
 from batchopt.run.supervisor import supervise
 from batchopt.slurm import jobs as slurm
 from batchopt.sweeps.left import is_kept, is_over
+from batchopt.sweeps.plan import planned_place
 from batchopt.sweeps.screen import show_run
 from batchopt.sweeps.search import add_to_search, value_of
 from batchopt.training import trackers
@@ -52,7 +53,7 @@ def run_job(_: DictConfig) -> str | float | tuple[float, ...]:
             return value_of(run_dir, objectives) if objectives else over
         trials = HydraConfig.get().sweeper.get("n_trials")
         with show_run(run_dir, str(request.plan or "batch=auto"), trials) as screen:
-            status = supervise(request, run_dir, choose, screen.take)
+            status = supervise(request, run_dir, choose, screen.take, planned_place(run_dir))
         trackers.report(request, run_dir)
         return value_of(run_dir, objectives) if objectives else status
     except (RequestError, OSError) as error:  # a full disk, files that are damaged

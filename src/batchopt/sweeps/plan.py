@@ -1,8 +1,8 @@
-"""Writes sweep.json: every run of a sweep, before the first one starts."""
+"""Writes sweep.json: every run of a sweep and its place in the order, before the first starts."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,27 @@ from batchopt.record.files import SWEEP, now, read_json, write_json
 from batchopt.record.keys import Word, changes_no_number
 from batchopt.record.read import read_plan
 from batchopt.request.compose import RunRequest
+from batchopt.request.config import Order
 from batchopt.request.sweep import Sweep
+
+
+def keep_order(sweep: Sweep) -> Sweep:
+    """Gives each run of a sweep that has begun before the place that it has in sweep.json."""
+    before = read_plan(sweep.directory)
+    if before is None or before.search is not None:
+        return sweep
+    places = {job.run_dir: job.place for job in before.jobs}
+    if set(places) != {job.run_dir for job in sweep.jobs}:
+        return sweep  # another sweep, which `write_plan` refuses
+    jobs = tuple(replace(job, sequence=places[job.run_dir]) for job in sweep.jobs)
+    return replace(sweep, jobs=jobs, order=before.order or Order.as_given.value)
+
+
+def planned_place(run_dir: Path) -> int | None:
+    """The place of a run among those of its sweep in time, from 0; None if no sweep plans it."""
+    plan = read_plan(run_dir.parent)
+    jobs = () if plan is None else plan.jobs
+    return next((job.place for job in jobs if job.run_dir == run_dir.name), None)
 
 
 def write_plan(sweep: Sweep, command: str) -> bool:
@@ -24,7 +44,9 @@ def write_plan(sweep: Sweep, command: str) -> bool:
     Raises:
         RequestError: The directory holds another sweep.
     """
-    jobs = tuple(planned_run(job.request, job.number, job.run_dir) for job in sweep.jobs)
+    jobs = tuple(
+        planned_run(job.request, job.number, job.sequence, job.run_dir) for job in sweep.jobs
+    )
     # Names the process that starts the runs: others can tell whether a waiting run will start.
     launcher: dict[str, Any] = {
         "pid": os.getpid(),
@@ -51,6 +73,7 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         command=command,
         cwd=str(Path.cwd()),
         **launcher,
+        order=None if sweep.search else sweep.order,
         # The runs of a search are not known yet: `add_to_search` adds each as it starts.
         search=jobs if sweep.search else None,
         jobs=() if sweep.search else jobs,
@@ -65,11 +88,12 @@ def change_plan(directory: Path, **changes: Any) -> None:
     write_json(directory / SWEEP, read_json(directory / SWEEP) | changes)
 
 
-def planned_run(request: RunRequest, number: int | None, run_dir: str) -> PlannedRun:
+def planned_run(request: RunRequest, number: int | None, sequence: int, run_dir: str) -> PlannedRun:
     """A run as sweep.json has it."""
     plan = request.plan
     return PlannedRun(
         number=number,
+        sequence=sequence,
         overrides=tuple(request.overrides),
         run_dir=run_dir,
         preset=request.preset,

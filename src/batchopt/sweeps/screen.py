@@ -20,8 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchopt.record.files import RECORD, SWEEP, read_json
-from batchopt.record.read import read_planned_run
+from batchopt.record.files import RECORD, read_json
+from batchopt.record.read import read_plan, read_planned_run
 from batchopt.sweeps.progress import PHASES, span, time_left
 from batchopt.sweeps.tables import in_words
 
@@ -47,14 +47,15 @@ class Place:
 
 def find_place(run_dir: Path, trials: int | None) -> Place:
     """Finds a run in its sweep's plan; `trials` is the number of runs of a search."""
-    plan = read_json(run_dir.parent / SWEEP)
-    names = [job["run_dir"] for job in plan["jobs"]] if plan else []
+    plan = read_plan(run_dir.parent)
+    jobs = () if plan is None else sorted(plan.jobs, key=lambda job: job.place)
+    names = [job.run_dir for job in jobs]
     if plan is None or run_dir.name not in names:
         return Place(1, 0, ())
     turn = names.index(run_dir.name)
     records = [read_json(run_dir.parent / name / RECORD) for name in names[:turn]]
     times = [record["metrics"].get("total_time_s") for record in records if record]
-    runs = trials if "search" in plan else len(names)
+    runs = len(names) if plan.search is None else trials
     return Place(turn + 1, runs, tuple(took for took in times if took is not None))
 
 

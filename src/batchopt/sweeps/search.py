@@ -41,5 +41,5 @@ def add_to_search(request: RunRequest, number: int | None) -> None:
         plan = read_plan(directory)
         assert plan is not None
         if request.run_dir.name not in [job.run_dir for job in plan.jobs]:
-            jobs = [*plan.jobs, planned_run(request, number, request.run_dir.name)]
+            jobs = [*plan.jobs, planned_run(request, number, len(plan.jobs), request.run_dir.name)]
             change_plan(directory, jobs=[asdict(job) for job in jobs])

@@ -26,8 +26,8 @@ from batchopt.slurm.jobs import masters, sweep_jobs
 from batchopt.slurm.missing_records import write_missing_records
 from batchopt.sweeps.job import run_job
 from batchopt.sweeps.left import Left, look_at, reopen, what_is_left
-from batchopt.sweeps.plan import write_plan
-from batchopt.sweeps.tables import exit_code, print_best, print_plan, print_summary
+from batchopt.sweeps.plan import keep_order, write_plan
+from batchopt.sweeps.tables import exit_code, print_best, print_order, print_plan, print_summary
 from batchopt.training import trackers
 from batchopt.training.prepare import check_disk, prepare_shared
 
@@ -65,7 +65,7 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
         overrides: Its words without the flags.
         command: The command line as text, for sweep.json.
     """
-    sweep = compose_sweep(overrides)
+    sweep = keep_order(compose_sweep(overrides))
     _check_sweep(sweep)
     _print_sweep(sweep)
     left, goes_on = _prepare_sweep(sweep, command)
@@ -165,6 +165,8 @@ def _print_sweep(sweep: Sweep) -> None:
             flush=True,
         )
     print_plan([job.request for job in sweep.jobs], [job.run_dir for job in sweep.jobs])
+    if not sweep.search:
+        print_order(sweep.order, [job.sequence for job in sweep.jobs])
 
 
 def _prepare_sweep(sweep: Sweep, command: str) -> tuple[list[Left], bool]:

@@ -46,6 +46,21 @@ def print_plan(requests: Sequence[RunRequest], names: Sequence[str]) -> None:
     console.print(table)
 
 
+def print_order(order: str, places: Sequence[int]) -> None:
+    """Prints in which order the runs start, by their numbers, where it is not as typed.
+
+    Args:
+        order: The value of sweep.order.
+        places: The place of each run among all in time.
+    """
+    numbers = sorted(range(len(places)), key=lambda number: places[number])
+    if numbers != [*range(len(places))]:
+        _console().print(
+            "order: seed by seed, drawn within each seed (sweep.order=as_given: as typed): runs "
+            + " ".join(map(str, numbers))
+        )
+
+
 def print_best(runs: Sequence[RunRecord], objective: str) -> None:
     """Prints the completed run with the best objective."""
     known = [

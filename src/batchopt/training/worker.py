@@ -101,7 +101,7 @@ def train(trainer: "ExactTrainer") -> None:
     from batchopt.training.trainer import resolve_precision
 
     recorder, config, device = trainer.recorder, trainer.config, trainer.args.device
-    cuda = device.type == "cuda"
+    cuda = device.type != "cpu"
     precision = resolve_precision(config.training.precision, cpu=not cuda)
     # The scoring process still loads, on a core of the CPU that is measured next: wait for it.
     trainer.evaluator.rouge.submit([""], [[""]]).result()
@@ -111,7 +111,7 @@ def train(trainer: "ExactTrainer") -> None:
         host_memory.trim()
     if config.device.memory_limit_gib is not None and not cuda:
         host_memory.limit_anonymous(int(config.device.memory_limit_gib * 2**30))
-    allocator = Allocator(torch.cuda) if cuda else None
+    allocator = Allocator(torch.get_device_module(device)) if cuda else None
     if allocator is not None:
         recorder.on_phase = allocator.enter
     checkpoint = checkpoints.newest_whole(recorder.run_dir)
