@@ -95,16 +95,14 @@ class Contrasts:
         quality = self.aim.key == "best_quality"
         family = len(self.samples) * (len(self.samples) - 1) // 2 if quality else None
         differ = iter(holm([test.p_value for test, _ in tests if test], family))
-        equal = iter(
-            holm([test.equivalence_p(self.margin) for test, _ in tests if test and quality], family)
-        )
         return tuple(
             self._contrast(
                 *pair,
                 test,
                 paired=paired,
                 p_value=next(differ) if test else None,
-                equal_p=next(equal) if test and quality else None,
+                # Said of all pairs together, which needs no correction (intersection-union).
+                equal_p=test.equivalence_p(self.margin) if test and quality else None,
                 better=better,
             )
             for pair, (test, paired) in zip(pairs, tests, strict=True)

@@ -33,6 +33,8 @@ from batchopt.record.statuses import Status
 KNEE_TOLERANCE = 0.05
 """Of the fastest's speed: what one may give up for less memory."""
 
+MANY_SETTINGS = 30
+
 SEED_LIMIT = 100
 FIRST_SEEDS = 3
 """What shows some spread where one seed shows none."""
@@ -207,19 +209,16 @@ def check_quality(comparison: Comparison, rows: Sequence[Row], table: Contrasts)
         return check("not learnt")
     if not any(one.over_runs for one in finding.contrasts):
         return check("one seed")
-    gaps = [
+    pairs = [
         one
-        for place, standing in enumerate(ranking)
+        # Of many only the best is compared with each other one: pairs grow with the square.
+        for place, standing in enumerate(ranking if len(ranking) <= MANY_SETTINGS else ranking[:1])
         for one in table.against(standing.label, names[place + 1 :], better=True)
-        if one.apart and abs(one.estimate) > comparison.margin
     ]
+    gaps = [one for one in pairs if one.apart and abs(one.estimate) > comparison.margin]
     if gaps:
         return check("gap", max(gaps, key=lambda one: abs(one.estimate)))
-    same = all(
-        one.equivalent
-        for place, standing in enumerate(ranking)
-        for one in table.against(standing.label, names[place + 1 :])
-    )
+    same = all(one.equivalent for one in pairs)
     return check("same" if same else "open")
 
 
@@ -227,7 +226,7 @@ def find_beaten(speed: Contrasts, memory: Contrasts) -> tuple[tuple[str, str], .
     """Finds the settings that are slower and need more memory than another, beyond the noise."""
     labels = [one.label for one in speed.ranking() if one.label in memory.samples]
     beaten: dict[str, str] = {}
-    for label in labels:
+    for label in labels[:MANY_SETTINGS]:
         others = [one for one in labels if one != label and one not in beaten]
         slower = speed.against(label, others, better=True)
         larger = memory.against(label, others, better=True)
@@ -364,7 +363,7 @@ def _pairs_needed(contrast: Contrast, margin: float, alpha: float) -> int | None
     assert contrast.spread is not None
     if abs(estimate) > matters:
         return pairs_to_tell(contrast.spread, abs(estimate), alpha=alpha, limit=SEED_LIMIT)
-    return pairs_to_equate(contrast.spread, matters, alpha=alpha, limit=SEED_LIMIT)
+    return pairs_to_equate(contrast.spread, matters, alpha=ALPHA, limit=SEED_LIMIT)
 
 
 def _examples_needed(finding: Finding, table: Contrasts) -> int | None:

@@ -382,7 +382,7 @@ def test_one_seed_asks_for_two_more(tmp_path: Path) -> None:
 
 def test_more_noise_asks_for_more_seeds(tmp_path: Path) -> None:
     needed = []
-    for name, spread in (("low", 0.002), ("high", 0.005), ("hopeless", 0.2)):
+    for name, spread in (("low", 0.003), ("high", 0.005), ("hopeless", 0.2)):
         sweep = verified(make_sweep(tmp_path / name, jobs(spread=spread)), passed=False)
         found = aim(only(sweep), "best_quality")
         assert found.more_seeds is not None
