@@ -14,7 +14,7 @@ from support.fake_nvml import GIB, card, card_uuid
 from batchopt.machine import device, host_memory
 from batchopt.machine.nvml import DeviceLost, DeviceMonitor, DeviceNotFound, NvmlError
 from batchopt.record.statuses import Phase
-from batchopt.run.measurement import Measurement, _ForeignCores
+from batchopt.run.measurement import FOREIGN_CORES, Measurement, _ForeignCores
 
 A = card_uuid(0)
 RUN = os.getpid()
@@ -167,7 +167,7 @@ def test_a_busy_neighbour_on_the_cpu_is_found_and_named(tmp_path):
         cores = _ForeignCores(run.pid)
         cores.turn(on=True)
         time.sleep(1.5)
-        (reason,) = cores.reasons()
+        (reason,) = cores.reasons(FOREIGN_CORES)
     finally:
         busy.kill()
         run.kill()
@@ -184,7 +184,7 @@ def test_what_happens_while_the_run_evaluates_says_nothing_of_its_training(tmp_p
         cores.turn(on=True)
         cores.turn(on=False)
         time.sleep(1.2)
-        assert cores.reasons() == []
+        assert cores.reasons(FOREIGN_CORES) == []
     finally:
         run.kill()
         run.wait()
