@@ -160,7 +160,7 @@ class Measurement:
         self._could_read = False
         # The thread samples while the supervisor enters phases. Never held while NVML is asked.
         self._lock = threading.Lock()
-        self._stop, self._wake = threading.Event(), threading.Event()
+        self._stop = threading.Event()
         self.ready = threading.Event()
         """Set after the first sample."""
         self._thread = threading.Thread(target=self._run, name="batchopt-measurement", daemon=True)
@@ -171,7 +171,6 @@ class Measurement:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._wake.set()
         # A driver that hangs must not delay the record.
         self._thread.join(timeout=SILENCE_S)
         with self._lock:
@@ -205,7 +204,6 @@ class Measurement:
                 if Phase.train in (phase, self.phase):
                     self._foreign_cores.turn(on=phase is Phase.train)
                 self.phase = phase
-        self._wake.set()  # a short phase is sampled too
 
     def sample(self) -> None:
         """Reads everything once; waits for NVML.
@@ -302,9 +300,7 @@ class Measurement:
                 self.ready.set()
             # If a reading takes long (a busy driver), read seldom: it must not become a load.
             took = time.monotonic() - began
-            self._wake.wait(max(self.interval_s, 20 * took))
-            self._wake.clear()
-            if self._stop.is_set():
+            if self._stop.wait(max(self.interval_s, 20 * took)):
                 return
 
     def _take(
