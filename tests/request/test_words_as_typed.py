@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchopt.errors import RequestError
 from batchopt.record.keys import Word, plain_text
 from batchopt.request.compose import compose_run
 from batchopt.request.sweep import compose_sweep
@@ -185,6 +186,12 @@ def test_a_tilde_is_the_home_in_every_path(form, monkeypatch):
     assert str(sweep.directory) == expected
     assert f"hydra.sweep.dir='{expected}'" in sweep.hydra_overrides
     assert read("data=hub", "data.name=~").data.name == "/home/누구"
+
+
+def test_bytes_that_are_no_utf_8_are_refused_with_the_remedy():
+    name = "한글.csv".encode("cp949").decode(errors="surrogateescape")
+    with pytest.raises(RequestError, match="not UTF-8; rename the file, for example with: convmv"):
+        read_words(["data=files", f"data.train_file={name}"])
 
 
 def test_the_command_of_a_sweep_survives_the_shell():

@@ -64,6 +64,7 @@ def test_a_pair_of_ones_own_is_named_by_the_pair():
         (["batch.effective_batch_size=48"], ["05a", "05b"], "05c"),
         (["batch.effective_batch_size=40"], ["05a"], "05b, 05c"),  # not the default either
         (["batch=05a", "batch.effective_batch_size=8"], ["05a"], "05b, 05c"),
+        (["batch.effective_batch_size=6"], ["1x6", "2x3", "3x2", "6x1"], "05a, 05b, 05c"),
         (
             [
                 "batch=custom",

@@ -458,5 +458,5 @@ class Config:
     objective: Any = None
     """Metric of the record, or a list of several, that a search is told as the result of a run,
     such as rouge_f1 or steps_per_second; null: none. Which way is better is known."""
-    cache_dir: str = field(default="outputs/cache", metadata=path())
+    cache_dir: str = field(default="outputs/cache", metadata=not_empty() | path())
     """Folder of the tokenised data and of trained tokenizers, shared by all runs."""

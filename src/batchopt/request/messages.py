@@ -58,23 +58,28 @@ def unreadable(word: str, choices: Mapping[str, Collection[str]], reason: str) -
             "and quotes around a value that has some"
         )
     function = re.search(r"^.*while evaluating.*$", reason, re.MULTILINE)
-    if function:
-        return f"cannot read {word!r}: {function[0]}"
+    return f"cannot read {word!r}: {function[0] if function else _why_unreadable(word)}"
+
+
+def _why_unreadable(word: str) -> str:
+    """Says what is wrong with a KEY=VALUE, with the word that works, as one types it in a shell."""
     parsed = Word.parse(word)
     key, value = parsed.key, parsed.value or ""
     if not re.fullmatch(r"[\w$./@:-]*", key, re.ASCII):
-        return f"cannot read {word!r}: {key!r} is no key; write key=value, as in data.train_file=…"
+        return f"{key!r} is no key; write key=value, as in data.train_file=…"
     if len(f"{value}.".splitlines()) > 1:
-        return f"cannot read {word!r}: a value may have no line breaks"
+        return "a value may have no line breaks"
+    if value.startswith("["):
+        works = shlex.quote(f'{key}=[A,B,","]')
+        return (
+            f"something stands between the commas of a list, as in {works}, which ends with a "
+            "comma itself"
+        )
+    works = shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
     return (
-        f"cannot read {word!r}: a comma stands between the values of a sweep, as in seed=1,2,3; "
-        f"write one value that has commas as {_in_shell(key, value)}"
+        "a comma stands between the values of a sweep, as in seed=1,2,3; write one value that has "
+        f"commas as {works}"
     )
-
-
-def _in_shell(key: str, value: str) -> str:
-    """The word that gives a key this very value, as it is typed in a shell."""
-    return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
 
 
 def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> str:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchopt.record.keys import Word
-from batchopt.request.batch_plan import ACCUMULATION, EFFECTIVE, PER_DEVICE, BatchPlan, Indivisible
+from batchopt.request.batch_plan import (
+    ACCUMULATION,
+    EFFECTIVE,
+    PER_DEVICE,
+    BatchPlan,
+    Indivisible,
+    divisor_pairs,
+)
 from batchopt.request.compose import RunRequest, choices_of, compose_run
 
 _CHOOSES = ("batch", PER_DEVICE, ACCUMULATION)
@@ -26,11 +33,11 @@ class Presets:
 def compose_presets(overrides: Sequence[str]) -> Presets:
     """Plans every preset that divides the effective batch, with the other overrides as they are.
 
-    A person who names no batch gets the first preset that divides it.
+    If no preset does and the person names no batch, every divisor stands in for them.
 
     Raises:
-        RequestError: The words are wrong, the batch that they name does not divide the effective
-            batch, or no preset does.
+        RequestError: The words are wrong, or the batch that they name does not divide the effective
+            batch.
     """
     others = [word for word in overrides if Word.parse(word).key not in _CHOOSES]
     requests: dict[str, RunRequest] = {}
@@ -43,15 +50,17 @@ def compose_presets(overrides: Sequence[str]) -> Presets:
         except Indivisible:
             indivisible.append(name)
     plans = {name: request.plan for name, request in requests.items() if request.plan}
-    try:
+    left_out = f"left out: {', '.join(indivisible)}, which do not divide" if indivisible else ""
+    if len(others) < len(overrides):
         asked = compose_run(overrides)
-    except Indivisible:
-        if len(others) < len(overrides) or not plans:
-            raise
-        asked = requests[next(iter(plans))]
+    elif plans:
+        # The default preset may be one of those that do not divide.
+        asked = requests[next(iter(plans))] if indivisible else compose_run(overrides)
+    else:
+        asked = compose_run(["batch=custom", f"{ACCUMULATION}=1", *others])
+    effective = asked.config.batch.effective_batch_size
+    if not plans and len(others) == len(overrides):
+        plans = {f"{plan}".replace(" ", ""): plan for plan in divisor_pairs(effective)}
     if asked.plan:
         plans.setdefault(asked.preset, asked.plan)
-    names = ", ".join(indivisible)
-    effective = asked.config.batch.effective_batch_size
-    left_out = f"left out: {names}, which do not divide {EFFECTIVE}={effective}" if names else ""
-    return Presets(asked, plans, left_out)
+    return Presets(asked, plans, f"{left_out} {EFFECTIVE}={effective}" if left_out else "")

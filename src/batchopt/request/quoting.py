@@ -114,8 +114,10 @@ def _element(element: str, kind: _Kind) -> str:
         name, arguments = function.groups()
         return f"{name}({','.join(_argument(one, kind) for one in _split(arguments, '([{'))})"
     if kind is not _Kind.text and _is_list(element.strip()):
-        parts = [part for part in _split(element.strip()[1:-1], _IN_LISTS) if part]
-        return f"[{','.join(_text(part, kind) for part in parts)}]"
+        inside = element.strip()[1:-1]
+        parts = _split(inside, _IN_LISTS) if inside.strip() else []
+        # With nothing between two commas Hydra refuses the list.
+        return f"[{','.join(_text(part, kind) for part in parts)}]" if all(parts) else element
     return element if element.lower() == "null" else _text(element, kind)
 
 

@@ -25,12 +25,25 @@ def read_words(typed: Sequence[str]) -> list[str]:
     """Turns words as typed into words of Hydra's grammar; flags stay as they are.
 
     Raises:
-        RequestError: A word is no KEY=VALUE but part of the one before, or `batch=divisors` stands
-            beside a word that contradicts it.
+        RequestError: A word is not UTF-8, a word is no KEY=VALUE but part of the one before, or
+            `batch=divisors` stands beside a word that contradicts it.
     """
     words = [Word.parse(text) for text in typed]
+    _refuse_other_bytes(words)
     _refuse_torn_values(words)
     return _name_divisors([_quote(_read_sign(word)) for word in words])
+
+
+def _refuse_other_bytes(words: Sequence[Word]) -> None:
+    """Refuses bytes that are not UTF-8, which no record could hold: names from old archives."""
+    for word in words:
+        try:
+            word.text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"{word.text!a} is not UTF-8; rename the file, for example with: "
+                "convmv -f cp949 -t utf8 --notest FILE"
+            ) from error
 
 
 def _refuse_torn_values(words: Sequence[Word]) -> None:
