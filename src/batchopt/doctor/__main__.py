@@ -52,11 +52,17 @@ def _print(checks: Sequence[Check]) -> None:
         return
     colours = {State.ok: "green", State.warning: "yellow", State.missing: "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column()
     for check in checks:
         said = Text(check.found)
         if check.remedy:
             said.append(f"\n→ {check.remedy}", style="dim")
-        table.add_row(Text(check.state, style=colours[check.state]), Text(check.name), said)
+        # A training runs without it, so its absence is no alarm.
+        spare = check.state is State.missing and not check.needed
+        state = Text("optional", "dim") if spare else Text(check.state, colours[check.state])
+        table.add_row(state, Text(check.name), said)
     console.print(table)
 
 
