@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from batchopt.sweeps.progress import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 REFRESH_S = 2.0
 ASK_SLURM_S = 15.0
@@ -70,6 +71,9 @@ def main(words: list[str]) -> int:
 
 
 HEADINGS = ("run", "preset", "state", "step", "steps/s", "loss", "ROUGE", "GiB", "left", "on")
+NARROW = 20
+"""With less room for the names than this, the devices go below the table."""
+
 _RIGHT = frozenset(("step", "steps/s", "loss", "ROUGE", "GiB", "left"))
 
 
@@ -143,7 +147,7 @@ def _screen(sweep: SweepStatus, width: int, room: int | None = None) -> "Rendera
     from rich.table import Table
     from rich.text import Text
 
-    from batchopt.sweeps.tables import run_table
+    from batchopt.sweeps.tables import room_for_names, run_table
 
     colours = dict.fromkeys(LIVE, "cyan") | dict.fromkeys(TO_COME, "dim")
     colours |= {Status.completed: "green", Status.oom: "yellow"}
@@ -161,19 +165,28 @@ def _screen(sweep: SweepStatus, width: int, room: int | None = None) -> "Rendera
     devices = {run.runs_on for run in shown}
     idle = {"preset"} if all(run.preset in run.name for run in shown) else set()
     idle |= {"on"} if len(devices) == 1 else set()
-    used = [at for at, heading in enumerate(HEADINGS) if heading not in idle]
-    table = run_table(
-        [HEADINGS[at] for at in used], [[row[at] for at in used] for row in rows], width, _RIGHT
-    )
-    shared = f"all on {devices.pop()}" if "on" in idle and devices != {""} else ""
+    places = [f"all on {devices.pop()}"] if len(devices) == 1 and devices != {""} else []
+    headings, cells = _without(idle, rows)
+    if "on" in headings and room_for_names(headings, cells, width) < NARROW:
+        headings, cells = _without(idle | {"on"}, rows)
+        places = [f"{run.name}: on {run.runs_on}" for run in shown if run.runs_on]
+    table = run_table(headings, cells, width, _RIGHT)
     progress = Table.grid(padding=(0, 1, 0, 0))
     progress.add_row(ProgressBar(total=1.0, completed=sweep.done, width=20), _progress(sweep))
     return Group(
         Text(str(sweep.directory), style="bold"),
         progress,
         table,
-        *(Text(line, style="dim") for line in [shared, *causes, left_out] if line),
+        *(Text(line, style="dim") for line in [*places, *causes, left_out] if line),
     )
+
+
+def _without(
+    idle: Collection[str], rows: Sequence[Sequence["Text"]]
+) -> tuple[list[str], list[list["Text"]]]:
+    """The headings and the rows without some columns."""
+    used = [at for at, heading in enumerate(HEADINGS) if heading not in idle]
+    return [HEADINGS[at] for at in used], [[row[at] for at in used] for row in rows]
 
 
 def _show(sweep: SweepStatus) -> None:

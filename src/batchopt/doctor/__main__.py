@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.doctor.checks import Check, State, examine
 
 
@@ -40,11 +40,10 @@ def main(words: list[str]) -> int:
 
 def _print(checks: Sequence[Check]) -> None:
     """One line each: as a table in a terminal, as plain text anywhere else."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = screen()
     if not console.is_terminal:
         for check in checks:
             remedy = f"; remedy: {check.remedy}" if check.remedy else ""

@@ -67,16 +67,13 @@ def run_table(
         width: Columns of the terminal.
         right: Headings of the columns that are set flush right.
     """
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    taken = 0
-    for number, heading in enumerate(headings):
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
         justify = "right" if heading in right else "left"
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        if number:
-            cells = [*heading.splitlines(), *(row[number].plain for row in rows)]
-            taken += max(map(cell_len, cells)) + GAP
+    room = room_for_names(headings, rows, width)
     for row in rows:
-        table.add_row(Text(broken(row[0].plain, width - taken)), *row[1:])
+        table.add_row(Text(broken(row[0].plain, room)), *row[1:])
     return table
 
 
@@ -84,16 +81,29 @@ GAP = 2
 """Columns of the terminal between two columns of a table."""
 
 
+def room_for_names(headings: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> int:
+    """How many columns of the terminal the figures of a table leave to the names."""
+    columns = zip(*([*map(Text, headings)], *rows), strict=True)
+    widths = [
+        max(cell_len(line) for cell in one for line in cell.plain.split("\n")) for one in columns
+    ]
+    return width - sum(widths[1:]) - GAP * len(widths[1:])
+
+
 def broken(name: str, width: int) -> str:
-    """Breaks a run's name into lines of a width: after commas or, where a part is wider, dots."""
-    parts = re.findall(r"[^,]+,?|,", name)
+    """Breaks a run's name into lines: after commas or, where a part is too wide, between words."""
     lines = [""]
-    for part in parts:
-        for piece in [part] if cell_len(part) <= width else re.findall(r"[^.=]+[.=]?|[.=]", part):
+    for part in re.findall(r"[^,]+,?|,", name):
+        for piece in [part] if cell_len(part) <= width else words_of(part):
             if lines[-1] and cell_len(lines[-1] + piece) > width:
                 lines.append("")
             lines[-1] += piece
     return "\n".join(lines)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a run's name, each with the sign that ends it; a number stays whole."""
+    return re.split(r"(?<=[,=_])|(?<=\.)(?=[^\W\d])", name)
 
 
 def print_order(order: str, places: Sequence[int]) -> None:

@@ -117,12 +117,11 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
     console = screen()
     for precision in dict.fromkeys(check.precision for check in checks):
         table = Table(title=f"batchopt against a step in one piece, in {precision}")
-        table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
+        table.box, table.show_edge = box.SIMPLE_HEAD, False
+        table.pad_edge, table.padding = False, (0, 1, 0, 0)
         for heading in ("preset", "batch", "packing"):
             table.add_column(heading, no_wrap=True)
-        for heading in ("micro-\nbatches", "loss", "gradient\nnorm"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("Δ loss", "Δ\ngradient", "Δ\nweights"):
+        for heading in ("micro-\nbatches", "loss", "Δ\nloss", "Δ\ngradient", "Δ\nweights"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("")
         for check in (check for check in checks if check.precision == precision):
@@ -132,7 +131,6 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
                 check.packing,
                 _number(check.micro_batches, "d"),
                 _number(check.loss, ".4f"),
-                _number(check.gradient_norm, ".4f"),
                 _number(check.loss_difference, ".0e"),
                 _number(check.gradient_difference, ".0e"),
                 _number(check.weight_difference, ".0e"),
@@ -143,7 +141,8 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
         return
     console.print()
     table = Table(title=f"the stock Trainer of transformers {transformers_version}")
-    table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
+    table.box, table.show_edge = box.SIMPLE_HEAD, False
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.add_column("preset", no_wrap=True)
     table.add_column("batch", no_wrap=True)
     table.add_column("loss shown", justify="right")
