@@ -20,12 +20,14 @@ from batchopt.request.words import quoted
 from batchopt.sweeps.progress import find_sweep
 
 HELP = """\
-Finishes a sweep or a single run: what is missing, was interrupted, failed, or is stale.
+Finishes a sweep or a single run: what is missing, was interrupted, failed, or
+is stale. What is left of a sweep runs in the order in which it began.
 
-  python -m batchopt.resume                            the newest sweep under multirun/
+  python -m batchopt.resume                   the newest sweep under multirun/
   python -m batchopt.resume multirun/DATE/TIME
   python -m batchopt.resume outputs/runs/DATE/TIME_05b
-  python -m batchopt.resume SWEEP 'sweep.retry=[oom]'  only the runs that ran out of memory"""
+  python -m batchopt.resume SWEEP 'sweep.retry=[oom]'
+                                              only what ran out of memory"""
 
 
 def main(words: list[str]) -> int:

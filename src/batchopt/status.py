@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from batchopt.sweeps.progress import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 REFRESH_S = 2.0
 ASK_SLURM_S = 15.0
@@ -38,16 +39,19 @@ What each run of a sweep is doing now.
 
   python -m batchopt.status [SWEEP] [watch=true]
 
-  SWEEP   a sweep (a directory with sweep.json), a run, or a directory that holds sweeps, of which
-          the newest is taken. Default: multirun
-  watch   true: go on until the sweep has ended (Ctrl-C ends the watching, not the sweep)
+  SWEEP   a sweep (a directory with sweep.json), a run, or a directory that
+          holds sweeps, of which the newest is taken. Default: multirun
+  watch   true: go on until the sweep has ended (Ctrl-C ends the watching, not
+          the sweep)
 
-States: waiting (its turn has not come), queued (SLURM has not started it), starting, loading,
-training, evaluating, saving; missing: it never started, and nothing is left that would start it;
-completed, oom, failed, timeout, interrupted; killed: by its record or by SLURM, or its process is
-gone (from another host: no sign of life for two minutes) and left no record.
-Columns: loss is the last training loss, ROUGE the last evaluation's mean F1, GiB the peak memory of
-the training so far, left the expected time to the run's end, evaluations included.
+States: waiting (its turn has not come), queued (SLURM has not started it),
+starting, loading, training, evaluating, saving; missing: it never started, and
+nothing is left that would start it; completed, oom, failed, timeout,
+interrupted; killed: by its record or by SLURM, or its process is gone (from
+another host: no sign of life for two minutes) and left no record.
+Columns: loss is the last training loss, ROUGE the last evaluation's mean F1,
+GiB the peak memory of the training so far, left the expected time to the run's
+end, evaluations included.
 
 Exit codes: 0 shown; 2 the request was wrong."""
 
@@ -67,6 +71,9 @@ def main(words: list[str]) -> int:
 
 
 HEADINGS = ("run", "preset", "state", "step", "steps/s", "loss", "ROUGE", "GiB", "left", "on")
+NARROW = 20
+"""With less room for the names than this, the devices go below the table."""
+
 _RIGHT = frozenset(("step", "steps/s", "loss", "ROUGE", "GiB", "left"))
 
 
@@ -99,7 +106,15 @@ def _progress(sweep: SweepStatus) -> str:
         line += f"; {time_left(sweep.left_s)}"
         if any(run.state == QUEUED for run in sweep.runs):
             line += " and what the queue takes"
-    return line + (f"; next: python -m analysis sweep={sweep.directory}" if sweep.ended else "")
+    if not sweep.ended:
+        return line
+    if any(run.state in UNFINISHED for run in sweep.runs):
+        line += f"; to finish: python -m batchopt.resume {sweep.directory}"
+    return f"{line}; next: python -m analysis sweep={sweep.directory}"
+
+
+UNFINISHED = (Status.missing, Status.failed, Status.interrupted)
+"""How a run of a sweep ends that a resumed sweep runs again."""
 
 
 def _causes(sweep: SweepStatus) -> list[str]:
@@ -125,25 +140,17 @@ def _plain(sweep: SweepStatus) -> Iterator[str]:
     yield from _causes(sweep)
 
 
-def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
+def _screen(sweep: SweepStatus, width: int, room: int | None = None) -> "RenderableType":
     """The same for a terminal; if not all runs fit into `room` lines, those that go on."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
+    from batchopt.sweeps.tables import room_for_names, run_table
+
     colours = dict.fromkeys(LIVE, "cyan") | dict.fromkeys(TO_COME, "dim")
     colours |= {Status.completed: "green", Status.oom: "yellow"}
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in HEADINGS:
-        table.add_column(
-            heading,
-            justify="right" if heading in _RIGHT else "left",
-            no_wrap=heading not in ("run", "on"),
-            overflow="fold",
-            # In a narrow window the device wraps before the run does.
-            min_width=min(24, max(len(run.name) for run in sweep.runs)) if heading == "run" else 0,
-        )
     shown, causes, left_out = list(sweep.runs), _causes(sweep), ""
     if room is not None and len(shown) + len(causes) > room:
         causes = []
@@ -151,18 +158,35 @@ def _screen(sweep: SweepStatus, room: int | None = None) -> "RenderableType":
             by_interest = sorted(shown, key=lambda run: (run.ended, run.state in TO_COME))
             shown = [run for run in shown if run in by_interest[:room]]
             left_out = f"{len(sweep.runs) - len(shown)} runs more do not fit; a pipe shows them all"
-    for run in shown:
-        cells = [Text(cell) for cell in _cells(run)]
-        cells[HEADINGS.index("state")].stylize(colours.get(run.state, "red"))
-        table.add_row(*cells)
+    rows = [[Text(cell) for cell in _cells(run)] for run in shown]
+    for run, row in zip(shown, rows, strict=True):
+        row[HEADINGS.index("state")].stylize(colours.get(run.state, "red"))
+    # A column that says nothing new makes room: names tell the preset, most runs share the device.
+    devices = {run.runs_on for run in shown}
+    idle = {"preset"} if all(run.preset in run.name for run in shown) else set()
+    idle |= {"on"} if len(devices) == 1 else set()
+    places = [f"all on {devices.pop()}"] if len(devices) == 1 and devices != {""} else []
+    headings, cells = _without(idle, rows)
+    if "on" in headings and room_for_names(headings, cells, width) < NARROW:
+        headings, cells = _without(idle | {"on"}, rows)
+        places = [f"{run.name}: on {run.runs_on}" for run in shown if run.runs_on]
+    table = run_table(headings, cells, width, _RIGHT)
     progress = Table.grid(padding=(0, 1, 0, 0))
     progress.add_row(ProgressBar(total=1.0, completed=sweep.done, width=20), _progress(sweep))
     return Group(
         Text(str(sweep.directory), style="bold"),
         progress,
         table,
-        *(Text(line, style="dim") for line in [*causes, left_out] if line),
+        *(Text(line, style="dim") for line in [*places, *causes, left_out] if line),
     )
+
+
+def _without(
+    idle: Collection[str], rows: Sequence[Sequence["Text"]]
+) -> tuple[list[str], list[list["Text"]]]:
+    """The headings and the rows without some columns."""
+    used = [at for at, heading in enumerate(HEADINGS) if heading not in idle]
+    return [HEADINGS[at] for at in used], [[row[at] for at in used] for row in rows]
 
 
 def _show(sweep: SweepStatus) -> None:
@@ -171,7 +195,8 @@ def _show(sweep: SweepStatus) -> None:
         return
     from rich.console import Console
 
-    Console(highlight=False).print(_screen(sweep))
+    console = Console(highlight=False)
+    console.print(_screen(sweep, console.width))
 
 
 def _watch(directory: Path) -> None:
@@ -183,7 +208,7 @@ def _watch(directory: Path) -> None:
         console = Console(highlight=False)
         with Live(console=console, auto_refresh=False) as live:
             for sweep in _moments(directory):
-                live.update(_screen(sweep, room=console.height - 8), refresh=True)
+                live.update(_screen(sweep, console.width, console.height - 8), refresh=True)
         return
     states: dict[str, str] = {}
     for sweep in _moments(directory):
@@ -220,6 +245,8 @@ def _parse(words: Sequence[str]) -> tuple[Path, bool]:
             if value.lower() not in ("true", "false"):
                 raise RequestError(f"watch is {value}; it must be true or false")
             watch = value.lower() == "true"
+        elif equals and key != "sweep" and key.isidentifier() and not Path(word).exists():
+            raise RequestError(f"{key}: no such key; the keys are sweep and watch")
         elif path is not None:
             raise RequestError(f"{word}: one SWEEP at a time, and {path} is named already")
         else:

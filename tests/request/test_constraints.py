@@ -48,7 +48,7 @@ def test_null_and_the_defaults_fulfil_every_constraint():
 
 
 def test_help_shows_each_constraint_after_the_text_of_its_key():
-    lines = help.help_text()
+    lines = " ".join(help.help_text().split())
     assert (
         "Dropout of hidden states and attention. Must be from 0 up to, not including, 1." in lines
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchopt.step.noise_scale import NoiseScale, gradient_norm
+from batchopt.step.noise_scale import EVERY, NoiseScale, gradient_norm, measured_part
 
 
 def test_the_estimate_finds_a_noise_scale_that_is_known():
@@ -58,3 +58,12 @@ def test_the_norm_is_that_of_all_gradients_together():
     model(torch.ones(1, 3)).sum().backward()
     flat = torch.cat([weight.grad.flatten() for weight in model.parameters()])
     assert float(gradient_norm(model)) == pytest.approx(float(flat.norm()))
+
+
+def test_measured_steps_are_few_and_their_parts_take_turns():
+    parts = {step: measured_part(step, 8) for step in range(41)}
+    measured = {step: part for step, part in parts.items() if part is not None}
+    assert [*measured] == [*range(0, 41, EVERY)]
+    assert [*measured.values()] == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+    assert [measured_part(step, 2) for step in (0, EVERY)] == [1, 1]
+    assert [measured_part(step, 1) for step in range(10)] == [None] * 10

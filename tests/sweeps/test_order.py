@@ -3,10 +3,14 @@
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import submitit
 from hydra.core.hydra_config import HydraConfig
 
+from batchopt.record.documents import Record
+from batchopt.record.write import write_record
 from batchopt.request.sweep import compose_sweep, seed_by_seed
 from batchopt.sweeps import start
 from batchopt.sweeps.plan import change_plan, keep_order, planned_place, write_plan
@@ -117,3 +121,40 @@ def test_a_sweep_that_goes_on_keeps_the_order_in_which_it_began(launched, tmp_pa
     jobs = [{key: job[key] for key in job if key != "sequence"} for job in plan["jobs"]]
     change_plan(tmp_path / "sweep", jobs=jobs, order=None)
     assert [job.sequence for job in keep_order(compose_sweep(words[:-1])).jobs] == [*range(6)]
+
+
+def test_slurm_gets_the_runs_in_their_order_and_after_a_resume_those_left(monkeypatch, tmp_path):
+    """Tasks of an array start in the order in which they were submitted."""
+    submitted = []
+
+    class Executor:
+        def __init__(self, **_):
+            pass
+
+        def update_parameters(self, **_):
+            pass
+
+        def map_array(self, _, runs, *others):
+            submitted.append([dict(word.split("=", 1) for word in words) for words in runs])
+            return [SimpleNamespace(job_id=f"17_{task}") for task in range(len(runs))]
+
+    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
+    monkeypatch.setattr("sys.argv", ["train"])
+    words = [PRESETS, "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"]
+    words += ["hydra/launcher=slurm", "hydra.launcher.wait=false"]
+    sweep = compose_sweep(words)
+    write_plan(sweep, "")
+    launch(words, sweep)
+    in_time = sorted(sweep.jobs, key=lambda job: job.sequence)
+    assert [(task["batch"], task["seed"]) for task in submitted[0]] == [
+        (job.request.preset, str(job.request.config.seed)) for job in in_time
+    ]
+    folder = tmp_path / "sweep"
+    ids = json.loads((folder / "slurm_jobs.json").read_text())
+    assert ids == {str(job.number): f"17_{task}" for task, job in enumerate(in_time)}
+
+    write_record(folder / in_time[1].run_dir, Record(status="completed"))
+    launch(words, keep_order(compose_sweep(words)))
+    assert submitted[1] == [task for at, task in enumerate(submitted[0]) if at != 1]
+    again = json.loads((folder / "slurm_jobs.json").read_text())
+    assert again[str(in_time[2].number)] == "17_1"

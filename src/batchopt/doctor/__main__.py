@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.doctor.checks import Check, State, examine
 
 
@@ -40,11 +40,10 @@ def main(words: list[str]) -> int:
 
 def _print(checks: Sequence[Check]) -> None:
     """One line each: as a table in a terminal, as plain text anywhere else."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = screen()
     if not console.is_terminal:
         for check in checks:
             remedy = f"; remedy: {check.remedy}" if check.remedy else ""
@@ -52,11 +51,17 @@ def _print(checks: Sequence[Check]) -> None:
         return
     colours = {State.ok: "green", State.warning: "yellow", State.missing: "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column()
     for check in checks:
         said = Text(check.found)
         if check.remedy:
             said.append(f"\n→ {check.remedy}", style="dim")
-        table.add_row(Text(check.state, style=colours[check.state]), Text(check.name), said)
+        # A training runs without it, so its absence is no alarm.
+        spare = check.state is State.missing and not check.needed
+        state = Text("optional", "dim") if spare else Text(check.state, colours[check.state])
+        table.add_row(state, Text(check.name), said)
     console.print(table)
 
 

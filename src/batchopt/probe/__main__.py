@@ -11,10 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.machine.device import lease_for_run
 from batchopt.probe.choose import MemoryLine, fit_line
 from batchopt.probe.measure import Probe, budget_bytes, probe_all
@@ -71,14 +70,14 @@ def main(words: list[str]) -> int:
 def _print(
     probes: Sequence[Probe], names: dict[BatchPlan, str], line: MemoryLine | None, budget: int
 ) -> None:
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    console = screen()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for heading in ("preset", "batch"):
         table.add_column(heading, no_wrap=True)
     for heading in ("peak GiB", "predicted", "s/step"):
-        table.add_column(heading, justify="right")
-    table.add_column("fits here")
-    table.add_column("cards it fits (GiB)", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("fits here", "fits cards (GiB)"):
+        table.add_column(heading, no_wrap=True)
     tokens_each = next(
         (probe.tokens / probe.plan.per_device_train_batch_size for probe in probes if probe.tokens),
         None,
@@ -109,8 +108,7 @@ def _print(
         )
         console.print(
             f"memory = {line.fixed_bytes / 2**30:.2f} GiB + {line.per_token_bytes / 2**10:.1f} KiB "
-            f"per padded token of a micro-batch; {error}. Here: {budget / 2**30:.1f} GiB.",
-            soft_wrap=True,
+            f"per padded token of a micro-batch; {error}. Here: {budget / 2**30:.1f} GiB."
         )
 
 

@@ -18,19 +18,31 @@ from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
 from batchopt.request.constraints import constraint_of
 from batchopt.request.sections import SECTIONS, Section
 
-USAGE = """\
-Which per-device batch size and how much gradient accumulation? Measured, with the evidence.
+WIDTH = 80
+"""Columns of the help text: those of an ordinary terminal."""
 
-  python -m batchopt.train batch=05b                    one run (+batch=05b does the same)
-  python -m batchopt.train -m batch=05a,05b,05c         a sweep
+USAGE = """\
+Which per-device batch size and how much gradient accumulation?
+Measured, with the evidence.
+
+Commands (each with --help):
+  python -m batchopt.train     one run or, with -m, a sweep; the keys are below
+  python -m batchopt.verify    proves that the presets are one training
+  python -m batchopt.probe     what each batch size needs, and what fits
+  python -m batchopt.status    what each run of a sweep is doing now
+  python -m batchopt.resume    finishes a sweep or a run that was interrupted
+  python -m batchopt.doctor    what this machine has, and what is missing
+  python -m analysis           the report of the newest sweep
+
+Trainings:
+  python -m batchopt.train batch=05b           (+batch=05b does the same)
+  python -m batchopt.train -m batch=05a,05b,05c
   python -m batchopt.train -m batch=05a,05b,05c seed=1,2,3
   python -m batchopt.train -m batch=05a,05b,05c hydra/launcher=slurm
   python -m batchopt.train data=files data.train_file=train.csv batch=05b
-  python -m batchopt.status [watch=true]                what each run of a sweep is doing now
-  python -m analysis                                    the report of the newest sweep
-  python -m batchopt.doctor                             what this machine has, and what is missing
 
-  --cfg job shows the config that a request makes; --hydra-help lists Hydra's own flags."""
+  --cfg job shows the config that a request makes; --hydra-help lists Hydra's
+  own flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,9 @@ def keys_of(section: Section) -> list[Key]:
 def _groups() -> str:
     lines = ["Groups (GROUP=CHOICE):"]
     for group in (*GROUPS, EXPERIMENT, "hydra/launcher"):
-        lines.append(f"  {group:<15} {', '.join(choices_of(group))}")
+        first = f"  {group:<15} "
+        choices = ", ".join(choices_of(group))
+        lines.append(_wrapped(choices, first, " " * len(first)))
     return "\n".join(lines)
 
 
@@ -78,9 +92,21 @@ def heading_of(section: Section) -> str:
 def _section(section: Section) -> str:
     lines = [f"{heading_of(section) or 'top level'}:"]
     for key in keys_of(section):
-        text = textwrap.wrap(key.text, 92)
-        lines += [f"  {key.name}={key.default}", *(f"      {line}" for line in text)]
+        lines.append(_wrapped(f"{key.name}={key.default}", "  ", "    "))
+        lines += [_wrapped(key.text, "      ", "      ")] if key.text else []
     return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str, others: str) -> str:
+    """Breaks a text at blanks into lines of the width of the help text."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def default_of(item: "dataclasses.Field[Any]") -> str:

@@ -10,7 +10,28 @@ import torch
 from torch import Tensor, nn
 
 DECAY = 0.95
-"""Decay of the moving averages; about the last 20 steps count."""
+"""Decay of the moving averages; about the last 20 measured steps count."""
+
+EVERY = 5
+"""Every fifth step is measured, since the norm of a part takes time; the first one is."""
+
+
+def measured_part(step: int, micro_batches: int) -> int | None:
+    """The number of micro-batches after which the gradient's norm is measured in a step.
+
+    Another one from one measured step to the next, at most half of the micro-batches: the planner
+    puts the longest examples first.
+
+    Args:
+        step: The optimizer step, from 0.
+        micro_batches: How many it has.
+
+    Returns:
+        The number, from 1; None where the step is not measured, or has no part.
+    """
+    if step % EVERY or micro_batches < 2:
+        return None
+    return 1 + step // EVERY % (micro_batches // 2)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:

@@ -64,7 +64,10 @@ def show_run(run_dir: Path, plan: str, trials: int | None = None) -> Iterator["S
     """Shows a run until it has ended, and then prints its result in one line."""
     place = find_place(run_dir, trials)
     alone = not place.runs and place.turn == 1
-    name = str(run_dir) if alone else run_dir.name
+    # As the plan shows it: Hydra makes the path absolute.
+    here = run_dir.is_relative_to(Path.cwd())
+    path = run_dir.relative_to(Path.cwd()) if here else run_dir
+    name = str(path) if alone else run_dir.name
     screen = Screen(name, place)
     console = Console(stderr=True, highlight=False)
     head = f"{name}: {plan}" if alone else f"{place}: {name}: {plan}"

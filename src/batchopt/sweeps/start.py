@@ -24,10 +24,18 @@ from batchopt.request.words import quoted
 from batchopt.slurm import preflight
 from batchopt.slurm.jobs import masters, sweep_jobs
 from batchopt.slurm.missing_records import write_missing_records
+from batchopt.sweeps.interrupt import HeldInterrupt
 from batchopt.sweeps.job import run_job
 from batchopt.sweeps.left import Left, look_at, reopen, what_is_left
 from batchopt.sweeps.plan import keep_order, write_plan
-from batchopt.sweeps.tables import exit_code, print_best, print_order, print_plan, print_summary
+from batchopt.sweeps.tables import (
+    exit_code,
+    print_best,
+    print_order,
+    print_plan,
+    print_remedy,
+    print_summary,
+)
 from batchopt.training import trackers
 from batchopt.training.prepare import check_disk, prepare_shared
 
@@ -50,9 +58,10 @@ def run_single(words: list[str], overrides: list[str]) -> int:
     check_disk([request], request.run_dir)
     if request.run_dir.exists():
         _reopen(request.run_dir.parent, [look_at(request, fingerprints[0], code_hash())])
-    code = run_hydra([*words, quoted("hydra.run.dir", request.run_dir)])
+    code = run_hydra([*words, quoted("hydra.run.dir", request.run_dir)], jobs_here=True)
     result = read_planned_run(request.run_dir)
     print_summary([result])
+    print_remedy([result], request.run_dir)
     print(f"record: {request.run_dir / RECORD}")
     return code or exit_code([result])
 
@@ -71,7 +80,7 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
     left, goes_on = _prepare_sweep(sweep, command)
     _verify(sweep, goes_on=goes_on)
     _reopen(sweep.directory, left)
-    code = run_hydra([*words, *sweep.hydra_overrides])
+    code = run_hydra([*words, *sweep.hydra_overrides], jobs_here=sweep.launcher.is_basic)
     if sweep.launcher.on_slurm:
         if code == WRONG_REQUEST:  # sbatch refused; its words stand above
             if not goes_on:  # the next try may use the directory
@@ -86,12 +95,25 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
     return code or summarised
 
 
-def run_hydra(words: list[str]) -> int:
-    """Hands the command line to Hydra; returns an exit code."""
+def run_hydra(words: list[str], *, jobs_here: bool = False) -> int:
+    """Hands the command line to Hydra; returns an exit code.
+
+    Args:
+        words: The command line.
+        jobs_here: Whether this process runs the jobs. Ctrl-C then waits until a job begins, since
+            omegaconf fails where it is interrupted, and Hydra prints that failure.
+    """
     register()
     sys.argv = [sys.argv[0], *words]
+    task = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
     try:
-        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(run_job)()
+        if not jobs_here:
+            task(run_job)()
+            return OK
+        with HeldInterrupt() as held:
+            task(held.let_through(run_job))()
+        if held.came:
+            return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as ending:  # Hydra has printed what it has to say
@@ -215,6 +237,7 @@ def _summarise(sweep: Sweep) -> int:
     """Prints the results of a sweep; returns the exit code that they give."""
     results = read_sweep(sweep.directory)
     print_summary(results)
+    print_remedy(results, sweep.directory)
     for objective in read_objectives(sweep.jobs[0].request.config.objective):
         print_best(results, objective)
     print(f"next: {_analysis_of(sweep)}   (or make analyze)")

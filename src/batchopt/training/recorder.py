@@ -48,7 +48,7 @@ class StopRequested(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of a step: its examples, its share of the target tokens, the norm of its gradient."""
+    """A part of a step: its examples, its share of the target tokens, the norm of its sum."""
 
     examples: int
     share: float
@@ -62,8 +62,10 @@ class _Step:
     marks: Marks
     counts: dict[str, int]
     loss: Tensor
-    parts: list[_Part]
-    """A part of the step and all of it, for the noise scale; none where there is no part."""
+    norm: Tensor
+    """Of the step's gradient."""
+    part: _Part | None
+    """For the noise scale; None where the step is not measured."""
 
 
 class Recorder(TrainerCallback):
@@ -106,7 +108,8 @@ class Recorder(TrainerCallback):
         self._snapshot_at = time.monotonic()
         self._counts: dict[str, int] = {}
         self._loss: Tensor | None = None
-        self._parts: list[_Part] = []
+        self._norm: Tensor | None = None
+        self._part: _Part | None = None
 
     def phase(self, name: str) -> None:
         """Says that a phase begins."""
@@ -128,18 +131,25 @@ class Recorder(TrainerCallback):
         """Notes the counts of the optimizer step that runs next."""
         counts = {name: value for name, value in step.items() if isinstance(value, int)}
         self._counts = counts | {"micro_batches": len(step["micro_batches"])}
-        self._parts = []
+        self._part = None
         self.clock.lap("data_wait_s")
 
     def part_computed(self, examples: int, share: float, norm: Tensor) -> None:
-        """Takes the gradient's norm once a share of the step's target tokens is in it."""
-        self._parts.append(_Part(examples, share, norm))
-        self.clock.start()
+        """Takes the gradient's norm once a share of the step's target tokens is in it.
+
+        The time that the norm took is left out of the step: a step in one piece has no part.
+        """
+        self._part = _Part(examples, share, norm)
+        self.clock.leave_out()
 
     def step_computed(self, loss: Tensor) -> None:
         """Notes the loss of the step; its gradient is complete."""
         self._loss = loss
         self.clock.start()
+
+    def gradient_computed(self, norm: Tensor) -> None:
+        """Takes the norm of the whole gradient of the step."""
+        self._norm = norm
 
     def record_evaluation(self, step: int, epoch: float, result: Evaluation, took_s: float) -> None:
         """Writes one evaluation: a line of metrics.jsonl, and a new predictions.jsonl."""
@@ -177,7 +187,9 @@ class Recorder(TrainerCallback):
         """Marks the end of the step."""
         self.clock.lap("optimizer_s")
         assert self._loss is not None
-        self._unread.append(_Step(self.clock.end(), self._counts, self._loss, self._parts))
+        assert self._norm is not None
+        step = _Step(self.clock.end(), self._counts, self._loss, self._norm, self._part)
+        self._unread.append(step)
         self.largest_micro_batch_tokens = max(
             self.largest_micro_batch_tokens, self._counts["largest_micro_batch_tokens"]
         )
@@ -350,14 +362,15 @@ class Recorder(TrainerCallback):
         unread, self._unread = self._unread, []
         if not unread:
             return
-        left = [value for step in unread for value in (step.loss, *(p.norm for p in step.parts))]
-        values = iter(torch.stack(left).tolist())
-        for step in unread:
-            self._losses.append(next(values))
-            norms = [next(values) / part.share for part in step.parts]
-            if norms:
-                part, whole = step.parts
-                self.noise_scale.add(part.examples, norms[0], whole.examples, norms[1])
+        left = [
+            [step.loss, step.norm, step.part.norm if step.part else step.norm] for step in unread
+        ]
+        values = torch.stack([value for step in left for value in step]).view(-1, 3).tolist()
+        for step, (loss, norm, part_norm) in zip(unread, values, strict=True):
+            self._losses.append(loss)
+            if step.part is not None:
+                part, examples = step.part, step.counts["examples"]
+                self.noise_scale.add(part.examples, part_norm / part.share, examples, norm)
             timing = StepTiming(
                 attempt=self.attempt,
                 per_device=self.per_device,

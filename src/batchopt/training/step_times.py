@@ -10,6 +10,9 @@ PARTS = ("data_wait_s", "forward_s", "backward_s", "optimizer_s")
 """Waiting for the data loader; forward passes; backward passes; clipping, AdamW and schedule."""
 
 
+LEFT_OUT = "left_out_s"
+
+
 @dataclass(frozen=True, slots=True)
 class Marks:
     """Where one step and its laps begin and end, as a `StepClock` marks it."""
@@ -40,6 +43,10 @@ class StepClock:
         """Begins a lap; what went before it counts to no part of the step."""
         self._mark = self._now()
 
+    def leave_out(self) -> None:
+        """Ends a lap that counts neither to a part nor to the step: it only measured something."""
+        self.lap(LEFT_OUT)
+
     def lap(self, part: str) -> None:
         """Ends a lap, adds it to `part`, and begins the next."""
         now = self._now()
@@ -52,10 +59,11 @@ class StepClock:
 
     def seconds(self, marks: Marks) -> dict[str, float]:
         """Seconds of a step (`duration_s`) and of its parts; the device must have finished it."""
-        seconds = dict.fromkeys(PARTS, 0.0)
+        seconds = dict.fromkeys((*PARTS, LEFT_OUT), 0.0)
         for part, begin, end in marks.laps:
             seconds[part] += self._between(begin, end)
-        return {"duration_s": self._between(marks.begin, marks.end), **seconds}
+        left_out_s = seconds.pop(LEFT_OUT)
+        return {"duration_s": self._between(marks.begin, marks.end) - left_out_s, **seconds}
 
     def _now(self) -> Any:
         if self._on_cpu:

@@ -32,7 +32,7 @@ from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
-from batchopt.step.noise_scale import gradient_norm
+from batchopt.step.noise_scale import gradient_norm, measured_part
 from batchopt.training.recorder import Recorder
 
 
@@ -125,9 +125,7 @@ class ExactTrainer(Seq2SeqTrainer):
         model.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
-        # The norm of a part is read off the gradient so far, of another part from step to step:
-        # the planner puts the longest examples first.
-        part = 1 + self.state.global_step % max(1, len(micro_batches) // 2)
+        part = measured_part(self.state.global_step, len(micro_batches))
         examples, tokens = 0, 0
         for number, micro_batch in enumerate(micro_batches, 1):
             batch = self._prepare_inputs(micro_batch)
@@ -146,10 +144,22 @@ class ExactTrainer(Seq2SeqTrainer):
             step_loss += loss.detach()
             examples += len(batch["labels"])
             tokens += len(batch["target_positions"])
-            if len(micro_batches) > 1 and number in (part, len(micro_batches)):
-                self.recorder.part_computed(examples, tokens / target_tokens, gradient_norm(model))
+            if number == part:
+                norm = self._unscaled(gradient_norm(model))
+                self.recorder.part_computed(examples, tokens / target_tokens, norm)
         self.recorder.step_computed(step_loss)
         return step_loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Shows the recorder the norm of the step's gradient, which the Trainer computes anyway."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        self.recorder.gradient_computed(norm)
+        return norm
+
+    def _unscaled(self, norm: Tensor) -> Tensor:
+        """Undoes the loss scale of fp16; the clipping has undone it where it takes its norm."""
+        scaler = self.accelerator.scaler
+        return norm if scaler is None else norm / scaler.scale(torch.ones_like(norm))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluates on the validation split and reports as the Trainer does."""

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from transformers import __version__ as transformers_version
 
-from batchopt.cli import OK, SOME_FAILED, Parser, answer
+from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
@@ -60,6 +59,7 @@ def main(words: list[str]) -> int:
     exact = exact_gradient(setting, plans)
     stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
     print_tables(checks, stock)
+    screen().print(f"\n{verdict(checks)}")
     if arguments.json:
         write_json(
             arguments.json,
@@ -114,35 +114,35 @@ def _same_but_for_batch_and_seed(requests: Sequence[RunRequest]) -> list[list[Ru
 
 def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
     """Prints both tables."""
-    console = Console(highlight=False)
-    table = Table(title="batchopt against a step in one piece", box=box.SIMPLE_HEAD)
-    for heading in ("preset", "batch", "packing", "precision"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("micro-batches", "loss", "gradient norm"):
-        table.add_column(heading, justify="right")
-    for heading in ("Δ loss", "Δ gradient", "Δ weights"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for check in checks:
-        verdict = {True: "[green]same[/]", False: "[red]differs[/]", None: "[yellow]no memory[/]"}
-        table.add_row(
-            check.preset,
-            check.batch,
-            check.packing,
-            check.precision,
-            _number(check.micro_batches, "d"),
-            _number(check.loss, ".6f"),
-            _number(check.gradient_norm, ".6f"),
-            _number(check.loss_difference, ".0e"),
-            _number(check.gradient_difference, ".0e"),
-            _number(check.weight_difference, ".0e"),
-            verdict[check.passed],
-        )
-    console.print(table)
+    console = screen()
+    for precision in dict.fromkeys(check.precision for check in checks):
+        table = Table(title=f"batchopt against a step in one piece, in {precision}")
+        table.box, table.show_edge = box.SIMPLE_HEAD, False
+        table.pad_edge, table.padding = False, (0, 1, 0, 0)
+        for heading in ("preset", "batch", "packing"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("micro-\nbatches", "loss", "Δ\nloss", "Δ\ngradient", "Δ\nweights"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("")
+        for check in (check for check in checks if check.precision == precision):
+            table.add_row(
+                check.preset,
+                check.batch,
+                check.packing,
+                _number(check.micro_batches, "d"),
+                _number(check.loss, ".4f"),
+                _number(check.loss_difference, ".0e"),
+                _number(check.gradient_difference, ".0e"),
+                _number(check.weight_difference, ".0e"),
+                _WORDS[check.passed],
+            )
+        console.print(table)
     if not stock:
         return
+    console.print()
     table = Table(title=f"the stock Trainer of transformers {transformers_version}")
-    table.box = box.SIMPLE_HEAD
+    table.box, table.show_edge = box.SIMPLE_HEAD, False
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.add_column("preset", no_wrap=True)
     table.add_column("batch", no_wrap=True)
     table.add_column("loss shown", justify="right")
@@ -157,6 +157,31 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
             f"{row.gradient_difference:.2%}",
         )
     console.print(table)
+
+
+_WORDS = {True: "[green]same[/]", False: "[red]differs[/]", None: "[yellow]no memory[/]"}
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """The answer in a sentence: whether all are one training, and how large a difference is."""
+    differing = [check for check in checks if check.passed is False]
+    unknown = sum(check.passed is None for check in checks)
+    left_out = f"; {unknown} did not fit into memory and were not compared" if unknown else ""
+    if differing:
+        which = ", ".join(dict.fromkeys(f"{one.preset} {one.packing}" for one in differing))
+        return (
+            f"verdict: {len(differing)} of {len(checks)} differ from a step in one piece, so they "
+            f"would be other trainings: {which}{left_out}"
+        )
+    worst: dict[str, float] = {}
+    for check in checks:
+        difference = check.gradient_difference or 0.0
+        worst[check.precision] = max(difference, worst.get(check.precision, 0.0))
+    largest = ", ".join(f"{difference:.0e} in {name}" for name, difference in worst.items())
+    return (
+        "verdict: all presets and packings are one training up to rounding; the gradient differs "
+        f"by at most {largest}{left_out}"
+    )
 
 
 def _number(value: float | None, form: str) -> str:
