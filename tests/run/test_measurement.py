@@ -253,8 +253,8 @@ def test_a_reading_that_only_fails_once_costs_nothing(fake, measured):
 
 
 def test_idle_processes_of_the_machine_cost_a_sample_nothing(fake, measured):
-    """Counted in files opened: psutil opened one for each process, at each sample."""
-    script = "n=0; while [ $n -lt 500 ]; do sleep 600 & n=$((n+1)); done; echo; wait"
+    """Counted in files opened: psutil opened several for each process, at each sample."""
+    script = "(n=0; while [ $n -lt 500 ]; do sleep 600 & n=$((n+1)); done; echo; wait) &"
     idle = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
     opened = []
     here = threading.get_ident()
