@@ -118,6 +118,18 @@ def test_a_gpu_that_is_demanded_and_not_there_is_an_error():
         device.find_device("cuda")
 
 
+def test_a_driver_that_does_not_work_is_said_once_and_no_driver_is_not(fake, caplog):
+    device._warn.cache_clear()
+    fake.set({"driver": None})
+    assert device.find_device("auto") is None
+    assert caplog.messages == []
+    fake.set({"driver": "580.65.06", "error.nvmlInitWithFlags": 18})  # updated, not rebooted
+    assert [device.find_device("auto") for _ in range(2)] == [None, None]
+    (message,) = caplog.messages
+    assert message.startswith("no GPU is used, and runs train on the CPU: ")
+    assert "reboot" in message
+
+
 def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, measured):
     neighbour = RUN + 1
     measured.enter(Phase.train)
