@@ -8,18 +8,27 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 RUN ?= batch=05a,05b,05c
+TORCH_INDEX ?=
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## make .venv and install everything into it
+setup: $(STAMP) ## make .venv and install everything; TORCH_INDEX=URL for another build of torch
+
+# Another index than the last is another build of torch, which pip would take for the same version.
+ifneq ($(TORCH_INDEX),)
+ifneq ($(TORCH_INDEX),$(shell cat $(STAMP) 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"batchopt needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}; name another with make PYTHON=/path/to/python3.12")'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[ko,dev]'
-	@touch $@
+	$(if $(TORCH_INDEX),$(PY) -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps --index-url '$(TORCH_INDEX)' torch)
+	$(PY) -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --editable '.[ko,dev]'
+	@$(if $(TORCH_INDEX),echo '$(TORCH_INDEX)' >,touch) $@
 
 demo: setup ## the three presets on the generated sample, then the report
 	$(PY) -m batchopt.train -m batch=05a,05b,05c

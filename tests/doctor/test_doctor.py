@@ -13,7 +13,9 @@ import pytest
 from support.fake_nvml import GIB, FakeNvml, card, card_uuid
 
 from batchopt.doctor import __main__ as doctor_module
+from batchopt.doctor import checks as checks_module
 from batchopt.machine import cgroup
+from batchopt.machine.nvml import DeviceInfo
 
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 COMMAND = [sys.executable, "-m", "batchopt.doctor"]
@@ -216,6 +218,47 @@ def test_a_torch_for_cuda_tells_what_each_gpu_computes(library: FakeNvml, tmp_pa
     assert found["GPU 1"]["state"] == "warning"
     assert "no bf16: only emulated" in found["GPU 1"]["found"]
     assert "training.precision" in found["GPU 1"]["remedy"]
+
+
+INDEX = "make setup TORCH_INDEX=https://download.pytorch.org/whl/"
+
+
+@pytest.mark.parametrize(
+    ("driver", "capability", "remedy"),
+    [
+        ("535.183.01", "8.0", f"{INDEX}cu126"),
+        ("570.86.10", "9.0", f"{INDEX}cu126"),
+        ("525.60.13", None, f"{INDEX}cu126"),
+        ("580.65.06", "8.0", f"{INDEX}cu130"),
+        ("580.65.06", "7.0", f"{INDEX}cu126"),  # CUDA 13 has no kernels for Volta
+        ("570.86.10", "12.0", "update the driver (570) to 580 or newer: "),
+        ("470.57.02", "8.0", "update the driver (470) to 580 or newer"),
+    ],
+)
+def test_the_build_of_torch_for_this_driver_is_a_command(
+    library, tmp_path, driver, capability, remedy
+):
+    library.reset()
+    library.set(card(0, compute_capability=capability) | {"driver": driver})
+    _, found = checks(tmp_path, env=library.environ)
+    assert found["torch"]["state"] == "warning"
+    assert found["torch"]["remedy"].startswith(remedy)
+
+
+def test_a_wheel_has_no_make(monkeypatch):
+    monkeypatch.setattr(checks_module, "_pyproject", lambda: Path("/nowhere"))
+    old = DeviceInfo(card_uuid(0), "a card", 0, "", None, "550.54.15", compute_capability="8.0")
+    assert checks_module._torch_for([old], {"version": "2.13.0+cpu", "cuda": None}) == (
+        "pip install --force-reinstall torch==2.13.0 "
+        "--index-url https://download.pytorch.org/whl/cu126"
+    )
+
+
+def test_a_desktop_on_the_card_is_no_drawback(library, tmp_path):
+    library.reset()
+    library.set(card(0, processes=f"900:{GIB}", graphics=f"900:{GIB}"))
+    _, found = checks(tmp_path, env=library.environ)
+    assert "in use by" not in found["GPU 0"]["found"]
 
 
 @pytest.mark.parametrize(

@@ -437,7 +437,7 @@ def test_energy_is_none_where_there_is_neither(fake: FakeNvml) -> None:
 @pytest.mark.parametrize(
     ("function", "code", "expected", "words"),
     [
-        ("nvmlInitWithFlags", 9, nvml.NvmlUnavailable, "install the NVIDIA driver"),
+        ("nvmlInitWithFlags", 9, nvml.NoDriver, "install the NVIDIA driver"),
         ("nvmlInitWithFlags", 18, nvml.NvmlUnavailable, "reboot"),
         ("nvmlInitWithFlags", 4, nvml.NoPermission, "/dev/nvidia*"),
         ("nvmlInitWithFlags", 999, nvml.NvmlError, "nvidia-smi"),

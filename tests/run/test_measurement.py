@@ -118,6 +118,18 @@ def test_a_gpu_that_is_demanded_and_not_there_is_an_error():
         device.find_device("cuda")
 
 
+def test_a_driver_that_does_not_work_is_said_once_and_no_driver_is_not(fake, caplog):
+    device._warn.cache_clear()
+    fake.set({"driver": None})
+    assert device.find_device("auto") is None
+    assert caplog.messages == []
+    fake.set({"driver": "580.65.06", "error.nvmlInitWithFlags": 18})  # updated, not rebooted
+    assert [device.find_device("auto") for _ in range(2)] == [None, None]
+    (message,) = caplog.messages
+    assert message.startswith("no GPU is used, and runs train on the CPU: ")
+    assert "reboot" in message
+
+
 def test_a_neighbour_on_the_gpu_makes_the_timing_untrusted(fake, measured):
     neighbour = RUN + 1
     measured.enter(Phase.train)
@@ -253,8 +265,8 @@ def test_a_reading_that_only_fails_once_costs_nothing(fake, measured):
 
 
 def test_idle_processes_of_the_machine_cost_a_sample_nothing(fake, measured):
-    """Counted in files opened: psutil opened one for each process, at each sample."""
-    script = "n=0; while [ $n -lt 500 ]; do sleep 600 & n=$((n+1)); done; echo; wait"
+    """Counted in files opened: psutil opened several for each process, at each sample."""
+    script = "(n=0; while [ $n -lt 500 ]; do sleep 600 & n=$((n+1)); done; echo; wait) &"
     idle = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
     opened = []
     here = threading.get_ident()

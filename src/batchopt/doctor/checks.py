@@ -33,6 +33,9 @@ GIB = 2**30
 
 HUB_TIMEOUT_S = 3.0
 
+OLDEST_DRIVER, DRIVER_FOR_CUDA_13 = 525, 580
+"""Drivers (Linux) that run builds of torch for CUDA 12.6 and 13."""
+
 LITTLE_DISK_BYTES = 10 * GIB
 """Two checkpoints of a model of 250 M parameters, with AdamW's state, take 6 GiB a run."""
 
@@ -81,11 +84,16 @@ def _asked() -> tuple[str, list[str]]:
     A wheel carries them; of a checkout the file itself counts, since what an editable install once
     noted grows old.
     """
-    pyproject = Path(__file__).resolve().parents[3] / "pyproject.toml"
+    pyproject = _pyproject()
     if pyproject.is_file():
         project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
         return project["requires-python"], project["dependencies"]
     return metadata.metadata("batchopt")["Requires-Python"], metadata.requires("batchopt") or []
+
+
+def _pyproject() -> Path:
+    """The file of a checkout; a wheel has none."""
+    return Path(__file__).resolve().parents[3] / "pyproject.toml"
 
 
 def _python(asked: str) -> Check:
@@ -138,17 +146,48 @@ def _torch(facts: Mapping[str, Any], devices: Sequence[nvml.DeviceInfo]) -> Chec
         found += f"; the driver takes CUDA up to {driver}"
     device = "cuda" if devices and facts["devices"] else "cpu"
     values = {"cuda": cuda, "driver_cuda": driver, "device": device}
-    if devices and not facts["devices"]:
+    computes = any(one["precisions"]["fp32"] is None for one in facts["devices"])
+    if devices and not computes:
         why = f": {facts['error']}" if facts["error"] else ""
         return Check(
             "torch",
             State.warning,
-            f"{found}; it does not use the GPU, so trainings run on the CPU{why}",
-            "install a build for your driver's CUDA (nvidia-smi shows it): "
-            "https://pytorch.org/get-started/locally",
+            f"{found}; it does not use the GPU, so trainings run on the CPU{why}"
+            if not facts["devices"]
+            else f"{found}; it has no kernels for this GPU",
+            _torch_for(devices, facts),
             values=values,
         )
     return Check("torch", State.ok, found, values=values)
+
+
+def _torch_for(devices: Sequence[nvml.DeviceInfo], facts: Mapping[str, Any]) -> str:
+    """The command that installs a build of torch for this driver and these GPUs.
+
+    Sources: https://github.com/pytorch/pytorch/blob/main/RELEASE.md (builds and GPUs: CUDA 12.6 up
+    to compute capability 9.0, CUDA 13 from 7.5 on) and
+    https://docs.nvidia.com/deploy/cuda-compatibility/ (drivers: 525 for CUDA 12, 580 for CUDA 13).
+    """
+    driver = int(devices[0].driver_version.partition(".")[0])
+    known = [float(device.compute_capability) for device in devices if device.compute_capability]
+    if driver < OLDEST_DRIVER:
+        return f"update the driver ({driver}) to {DRIVER_FOR_CUDA_13} or newer"
+    if driver >= DRIVER_FOR_CUDA_13 and min(known, default=9.0) >= 7.5:
+        build = "cu130"
+    elif max(known, default=9.0) < 10.0:
+        build = "cu126"
+    else:
+        return (
+            f"update the driver ({driver}) to {DRIVER_FOR_CUDA_13} or newer: builds of torch for "
+            f"CUDA 12.6 have no kernels for compute capability {max(known)}"
+        )
+    if (facts["cuda"] or "").replace(".", "") == build.removeprefix("cu"):
+        return "torch's build fits this driver: `nvidia-smi` and `dmesg | grep -i nvrm` may say why"
+    index = f"https://download.pytorch.org/whl/{build}"
+    if _pyproject().is_file():
+        return f"make setup TORCH_INDEX={index}"
+    version = facts["version"].partition("+")[0]
+    return f"pip install --force-reinstall torch=={version} --index-url {index}"
 
 
 def _devices() -> tuple[list[nvml.DeviceInfo], Check | None]:
@@ -178,17 +217,17 @@ def _gpu(device: nvml.DeviceInfo, torch: Mapping[str, Any]) -> Check:
         "driver_version": device.driver_version,
     }
     try:
-        with nvml.DeviceMonitor(device.uuid) as monitor:
-            foreign = monitor.sample(()).foreign_pids or ()
-            unread = {
-                reading: why.removeprefix(f"{device.uuid}: ")
-                for reading, why in monitor.unavailable.items()
-                if reading != "process_used_bytes"  # no run is on the device yet
-            }
-            values |= {"energy_source": monitor.energy_source, "unavailable_readings": unread}
+        monitor, foreign = nvml.in_time(device.uuid, lambda: _read(device.uuid))
     except nvml.NvmlError as error:
         why, _, remedy = str(error).partition("; ")
         return Check(name, State.warning, f"{found}; {why}", remedy, values=values)
+    unread = {
+        reading: why.removeprefix(f"{device.uuid}: ")
+        for reading, why in monitor.unavailable.items()
+        # No run is on the device yet, and no training needs to know who draws.
+        if reading not in ("process_used_bytes", "graphics_processes")
+    }
+    values |= {"energy_source": monitor.energy_source, "unavailable_readings": unread}
     drawbacks, remedies = [], []
     seen = next((one for one in torch.get("devices", ()) if one["uuid"] in device.uuid), None)
     if seen is not None:
@@ -216,6 +255,14 @@ def _gpu(device: nvml.DeviceInfo, torch: Mapping[str, Any]) -> Check:
     return Check(
         name, state, "; ".join([found, *drawbacks]), "; ".join(remedies) or None, values=values
     )
+
+
+def _read(uuid: str) -> tuple[nvml.DeviceMonitor, tuple[int, ...]]:
+    """A monitor that has read once, closed again, and who else computes on the device."""
+    with nvml.DeviceMonitor(uuid) as monitor:
+        drawing = monitor.graphics_processes()
+        foreign = monitor.sample(()).foreign_pids or ()
+        return monitor, tuple(pid for pid in foreign if pid not in drawing)
 
 
 def _processor() -> Iterator[Check]:

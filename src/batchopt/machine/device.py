@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from batchopt.machine import nvml
@@ -22,6 +23,8 @@ container it lists none. What processes that draw have, such as a desktop's, doe
 def visible_devices(kind: str) -> list[nvml.DeviceInfo | None]:
     """Lists the devices that a run on `device.kind` may get, the first choice first; None: the CPU.
 
+    Warns, once a process, where a GPU seems to be here and its driver does not work.
+
     Raises:
         NvmlError: A GPU is demanded and NVML finds none.
     """
@@ -29,13 +32,20 @@ def visible_devices(kind: str) -> list[nvml.DeviceInfo | None]:
         return [None]
     try:
         devices = nvml.visible_devices(os.environ)
-    except nvml.NvmlError:
+    except nvml.NvmlError as error:
         if kind == "cuda":
             raise
+        if not isinstance(error, nvml.NoDriver):
+            _warn(str(error))
         return [None]
     if not devices and kind == "cuda":
         raise nvml.DeviceNotFound("CUDA_VISIBLE_DEVICES leaves no GPU")
     return [*devices] or [None]
+
+
+@cache
+def _warn(why: str) -> None:
+    logger.warning("no GPU is used, and runs train on the CPU: %s", why)
 
 
 def find_device(kind: str) -> nvml.DeviceInfo | None:

@@ -34,6 +34,10 @@ class NvmlUnavailable(NvmlError):
     """There is no NVML on this machine, or no driver behind it."""
 
 
+class NoDriver(NvmlUnavailable):
+    """Nothing says that this machine has a GPU: no library, or no driver is loaded."""
+
+
 class DeviceNotFound(NvmlError):
     """No device here has this UUID."""
 
@@ -614,8 +618,8 @@ def _translated(error: Any, subject: str) -> NvmlError:
     install = "install the NVIDIA driver; a container needs --gpus and NVIDIA's runtime"
     reset = "the run is gone; see `dmesg | grep Xid`, then reset the GPU or reboot"
     meanings: dict[int, tuple[type[NvmlError], str]] = {
-        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (NvmlUnavailable, install),
-        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: (NvmlUnavailable, install),
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (NoDriver, install),
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: (NoDriver, install),
         pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
             NvmlUnavailable,
             "the driver was updated under the running kernel module; reboot",

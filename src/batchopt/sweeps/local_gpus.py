@@ -81,6 +81,7 @@ class Launcher:
         self.running: list[_Run] = []
         self.returns: dict[int, JobReturn] = {}
         self._ticket: Ticket | None = None
+        self._stop = Stop()
         self._told = ""
         self._asked_at: float | None = None
         self._insisted_at: float | None = None
@@ -97,6 +98,7 @@ class Launcher:
         waiting = deque(jobs)
         next_job: _Job | None = None
         with Stop() as stop:
+            self._stop = stop
             while waiting or next_job or self.running:
                 for run in [run for run in self.running if run.child.poll() is not None]:
                     self._take_leave(run)
@@ -184,7 +186,11 @@ class Launcher:
             return Lease(free[0], None) if free else None
         if self._ticket is None:
             self._ticket = Ticket(list(job.devices), str(job.run_dir))
-        lease = self._ticket.take(lambda name: why_busy(job.devices[name], job.device_config))
+        lease = self._ticket.take(
+            lambda name: why_busy(
+                job.devices[name], job.device_config, give_up=lambda: bool(self._stop.signals)
+            )
+        )
         if lease is None:
             self._say_why(job, self._ticket.obstacles)
             return None

@@ -145,9 +145,9 @@ def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) ->
     if not requests[0].launcher.is_here:
         return
     lease.check()
-    for request in requests:
+    for kind in dict.fromkeys(request.config.device.kind.value for request in requests):
         try:
-            find_device(request.config.device.kind.value)
+            find_device(kind)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
 

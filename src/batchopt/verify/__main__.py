@@ -7,8 +7,10 @@ installed transformers makes of the same examples.
 """
 
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
+from batchopt.machine.device import lease_for_run
+from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import Packing
+from batchopt.request.config import DeviceConfig, Packing
 from batchopt.request.paths import check_writable
 from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
@@ -54,10 +58,11 @@ def main(words: list[str]) -> int:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
-    setting = prepare(request, steps=arguments.steps)
-    checks = verify(setting, plans, list(Packing))
-    exact = exact_gradient(setting, plans)
-    stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
+    with leased_device(request.config.device):
+        setting = prepare(request, steps=arguments.steps)
+        checks = verify(setting, plans, list(Packing))
+        exact = exact_gradient(setting, plans)
+        stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
     print_tables(checks, stock)
     screen().print(f"\n{verdict(checks)}")
     if arguments.json:
@@ -86,8 +91,9 @@ def verify_sweep(directory: Path) -> int:
         plans = {str(request.plan): request.plan for request in group if request.plan}
         packings = dict.fromkeys(request.config.batch.packing for request in group)
         if len(plans) * len(packings) > 1:
-            setting = prepare(group[0], steps=1, longest=SHORT)
-            checks += verify(setting, plans, list(packings))
+            with leased_device(group[0].config.device):
+                setting = prepare(group[0], steps=1, longest=SHORT)
+                checks += verify(setting, plans, list(packings))
     write_json(directory / VERIFY, [asdict(check) for check in checks])
     failed = [check for check in checks if check.passed is False]
     if failed:
@@ -102,6 +108,25 @@ def verify_sweep(directory: Path) -> int:
         worst = max(check.gradient_difference or 0.0 for check in checks)
         print(f"verified: the batches give the same gradient, to {worst:.0e}")
     return OK
+
+
+@contextmanager
+def leased_device(config: DeviceConfig) -> Iterator[None]:
+    """Takes a device, waiting where none is free, and shows CUDA that one alone.
+
+    Of several GPUs the stock Trainer would make a DataParallel, with another loss and gradient.
+    CUDA reads the variable when it is first used, which no import does.
+
+    Raises:
+        RequestError: A GPU is demanded, and there is none.
+    """
+    try:
+        device, lease = lease_for_run(config, Path("a verification"))
+    except NvmlError as error:
+        raise RequestError(f"device.kind is {config.kind.value}: {error}") from error
+    with lease:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid if device else ""
+        yield
 
 
 def _same_but_for_batch_and_seed(requests: Sequence[RunRequest]) -> list[list[RunRequest]]:
@@ -190,4 +215,5 @@ def _number(value: float | None, form: str) -> str:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("batchopt.machine.device").setLevel(logging.INFO)  # for whom it waits
     sys.exit(answer(main))
