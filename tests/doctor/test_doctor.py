@@ -169,7 +169,7 @@ def test_gpus_are_described_with_what_nvml_does_not_read_and_why(library: FakeNv
     first, second = found["GPU 0"], found["GPU 1"]
     assert first["state"] == "ok"
     assert first["values"]["uuid"] == card_uuid(0)
-    assert "40.0 GiB, driver 550.54.15" in first["found"]
+    assert "40.0 GiB, driver 580.65.06" in first["found"]
     assert second["state"] == "warning"
     assert second["values"]["total_memory_bytes"] == 80 * GIB
     assert second["values"]["energy_source"] == "integrated_power"

@@ -16,7 +16,7 @@ import pytest
 from support.fake_nvml import GIB, card, card_uuid
 
 from batchopt.errors import RequestError
-from batchopt.machine import device, lease
+from batchopt.machine import device, lease, nvml
 from batchopt.request.config import DeviceConfig, DeviceKind
 
 A, B = card_uuid(0), card_uuid(1)
@@ -463,6 +463,32 @@ def test_where_all_gpus_are_in_use_a_run_waits_and_says_why(fake, directory, tmp
         assert ticket.obstacles[A].startswith("cannot be read: ")
         fake.set({"gpu1.used": GIB // 2})
         assert ticket.take(busy).device == B
+
+
+def busy(card_of: dict[str, object], fake) -> str | None:
+    fake.set(card_of)
+    (info,) = device.visible_devices("cuda")
+    return device.why_busy(info, config())
+
+
+def test_a_desktop_does_not_take_its_card(fake):
+    """An 8 GiB laptop: 1.5 GiB for what draws, one of which computes too."""
+    desktop = card(0, total=8 * GIB, used=1700 * 2**20, graphics=f"900:{GIB},901:{GIB // 2}")
+    assert busy(desktop, fake) is None
+    assert busy({"gpu0.processes": f"901:{GIB // 2}"}, fake) is None
+    assert "pid 4242" in busy({"gpu0.processes": f"901:1,4242:{GIB}"}, fake)
+    hidden = busy({"gpu0.processes": "", "gpu0.used": 4 * GIB}, fake)
+    assert "somebody whom NVML does not list" in hidden
+    assert busy({"gpu0.graphics": "900:na"}, fake) is None, "WDDM tells no memory of a process"
+
+
+def test_a_card_of_a_driver_that_hangs_is_passed_over(fake, monkeypatch):
+    fake.set(card(0))
+    (info,) = device.visible_devices("cuda")
+    fake.set({"hang": 1})
+    monkeypatch.setattr(nvml, "ANSWER_S", 0.2)
+    assert "the driver has not answered" in device.why_busy(info, config())
+    fake.answer_again()
 
 
 def test_a_gpu_is_not_kept_where_asking_for_its_use_fails(directory):

@@ -127,9 +127,10 @@ def test_a_device_is_described(mig: FakeNvml) -> None:
         "index": 0,
         "pci_bus_id": "00000000:10:00.0",
         "total_memory_bytes": 20 * GIB,
-        "driver_version": "550.54.15",
+        "driver_version": "580.65.06",
         "is_mig": True,
         "order_is_certain": True,
+        "compute_capability": "8.0",
     }
     assert (whole.uuid, whole.index, whole.is_mig) == (B, 1, False)
 
@@ -200,6 +201,8 @@ def test_one_sample_holds_every_reading_in_its_unit(fake: FakeNvml) -> None:
             temperature_c=61,
             throttle_reasons=("sw_power_cap", "hw_thermal_slowdown", "0x800"),
             foreign_pids=(777,),
+            newcomer_used_bytes=None,
+            others_added_bytes=2 * GIB,
         )
         assert monitor.baseline_used_bytes == GIB
         assert monitor.energy_source == "counter"
@@ -227,6 +230,7 @@ def test_a_reading_that_the_card_lacks_is_none_and_the_others_remain(
     fake.set({f"gpu0.{key}": None})
     with DeviceMonitor(A) as monitor:
         sample = asdict(monitor.sample([RUN]))
+        assert whole.pop("newcomer_used_bytes") is sample.pop("newcomer_used_bytes") is None
         assert None not in whole.values()
         assert sample[reading] is None
         assert sum(value is None for value in sample.values()) == (2 if key == "processes" else 1)
@@ -339,6 +343,47 @@ def test_the_run_under_another_number_is_not_called_foreign(fake: FakeNvml) -> N
     with DeviceMonitor(A) as monitor:
         fake.set({"gpu0.processes": "55:1,345678:1"})
         assert monitor.sample([RUN]).foreign_pids == (55,)
+
+
+def test_the_run_by_another_number_is_the_first_newcomer_and_a_second_one_is_foreign(
+    fake: FakeNvml,
+) -> None:
+    fake.set(card(0, processes="55:10", used=10))
+    with DeviceMonitor(A) as monitor:
+        assert monitor.sample([RUN]).newcomer_used_bytes is None
+        fake.set({"gpu0.processes": "55:10,70:300"})
+        sample = monitor.sample([RUN])
+        assert (sample.newcomer_used_bytes, sample.foreign_pids) == (300, (55,))
+        fake.set({"gpu0.processes": "55:12,70:400,71:5000"})
+        sample = monitor.sample([RUN])
+        assert (sample.newcomer_used_bytes, sample.foreign_pids) == (400, (55, 71))
+        assert sample.others_added_bytes == 2 + 5000
+        fake.set({"gpu0.processes": "70:400,71:na"})
+        sample = monitor.sample([RUN])
+        assert (sample.newcomer_used_bytes, sample.others_added_bytes) == (400, None)
+        fake.set({"gpu0.processes": f"{RUN}:900,70:400"})
+        sample = monitor.sample([RUN])
+        assert (sample.process_used_bytes, sample.newcomer_used_bytes) == (900, None)
+        assert sample.foreign_pids == (70,)
+
+
+def test_of_two_newcomers_at_once_none_is_taken_for_the_run(fake: FakeNvml) -> None:
+    fake.set(card(0))
+    with DeviceMonitor(A) as monitor:
+        fake.set({"gpu0.processes": "70:400,71:5000"})
+        sample = monitor.sample([RUN])
+        assert (sample.newcomer_used_bytes, sample.foreign_pids) == (None, (70, 71))
+
+
+def test_a_driver_that_hangs_is_given_up(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.set(card(0) | {"hang": 1})
+    monkeypatch.setattr(nvml, "ANSWER_S", 0.2)
+    with pytest.raises(nvml.DriverHangs, match="listing the GPUs: the driver has not answered"):
+        visible_devices({})
+    with pytest.raises(nvml.DriverHangs):
+        nvml.in_time("test", lambda: visible_devices({}), within_s=3600, give_up=lambda: fake.hangs)
+    fake.answer_again()
+    assert [device.uuid for device in visible_devices({})] == [A]
 
 
 # Energy

@@ -2,19 +2,24 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support.fake_nvml import GIB, card, card_uuid
+from support.processes import wait_for
 
 from batchopt.machine import device, host_memory
 from batchopt.machine.nvml import DeviceLost, DeviceMonitor, DeviceNotFound, NvmlError
+from batchopt.machine.processes import Family, descendants
 from batchopt.record.statuses import Phase
-from batchopt.run.measurement import Measurement, _ForeignCores
+from batchopt.run.measurement import FOREIGN_CORES, Measurement, _ForeignCores, _Usage
 
 A = card_uuid(0)
 RUN = os.getpid()
@@ -139,6 +144,163 @@ def test_a_throttled_gpu_is_named_and_its_power_limit_is_not(fake, measured):
     assert "hw_thermal_slowdown" in reason
 
 
+def test_a_busy_host_makes_the_timing_of_a_gpu_untrusted_too(fake, measured, monkeypatch):
+    """A GPU waits for what launches its kernels. Half of the cores are left for that."""
+    cores = psutil.cpu_count()
+    used = {"share": 0.0}
+    times = iter(range(0, 1000, 10))
+
+    def read(_):
+        wall_s = float(next(times))
+        busy_s = used["share"] * cores * wall_s
+        return _Usage(wall_s=wall_s, busy_s=busy_s, own_s=0.0, foreign_s={})
+
+    monkeypatch.setattr(_ForeignCores, "_read", read)
+    reasons = {}
+    for used["share"] in (0.05, 0.3, 0.8):
+        measured._foreign_cores = _ForeignCores(RUN)
+        measured.enter(Phase.train)
+        measured.enter(Phase.evaluate)
+        reasons[used["share"]] = [
+            len(measured.metrics(on_device=on_device)["timing_untrusted"])
+            for on_device in (True, False)
+        ]
+    assert reasons == {0.05: [0, 0], 0.3: [0, 1], 0.8: [1, 1]}
+
+
+def test_a_neighbour_that_came_is_taken_off_the_memory_of_the_device(fake, measured):
+    """NVML lists the run without its memory, and a neighbour that came after it."""
+    measured.enter(Phase.train)
+    fake.set({"gpu0.processes": f"{RUN}:na", "gpu0.used": 4 * GIB})
+    measured.sample()
+    fake.set({"gpu0.processes": f"{RUN}:na,70:{8 * GIB}", "gpu0.used": 12 * GIB})
+    measured.sample()
+    fake.set({"gpu0.processes": f"{RUN}:na,70:na", "gpu0.used": 30 * GIB})
+    measured.sample()  # nobody knows how much of it is the neighbour's
+    metrics = measured.metrics(on_device=True)
+    assert metrics["memory_source"] == "nvml_device_minus_baseline"
+    assert metrics["peak_memory_bytes"] == metrics["mean_memory_bytes"] == 3 * GIB
+
+
+def test_a_neighbour_whom_nvml_does_not_list_is_told_by_torchs_own_count(fake, measured):
+    measured.enter(Phase.train)
+    fake.set({"gpu0.used": 12 * GIB})
+    measured.sample()
+    metrics = measured.metrics(on_device=True, reserved_bytes=10 * GIB)
+    assert (metrics["peak_memory_bytes"], metrics["timing_untrusted"]) == (11 * GIB, [])
+    metrics = measured.metrics(on_device=True, reserved_bytes=2 * GIB)
+    assert metrics["peak_memory_bytes"] is metrics["memory_source"] is None
+    assert "9.0 GiB more than torch's allocator" in metrics["timing_untrusted"][0]
+
+
+def test_a_newcomer_with_less_than_the_run_has_is_not_the_run(fake, measured):
+    measured.enter(Phase.train)
+    fake.set({"gpu0.processes": f"70:{GIB}", "gpu0.used": 5 * GIB})
+    measured.sample()
+    metrics = measured.metrics(on_device=True, reserved_bytes=GIB // 2)
+    assert (metrics["memory_source"], metrics["peak_memory_bytes"]) == ("nvml_newcomer", GIB)
+    metrics = measured.metrics(on_device=True, reserved_bytes=3 * GIB)
+    assert metrics["memory_source"] == "nvml_device_minus_baseline"
+
+
+def test_no_phase_and_no_end_waits_for_a_driver_that_hangs(fake, tmp_path):
+    fake.set(card(0, used=GIB))
+    with DeviceMonitor(A) as monitor:
+        measured = measure(tmp_path, monitor)
+        fake.set({"hang": 1})
+
+        def follow():
+            with measured:
+                wait_for(lambda: fake.hangs, "NVML to hang")
+                measured.enter(Phase.train)
+                measured.enter(Phase.evaluate)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        follower.join(timeout=30)
+        waits = follower.is_alive()
+        fake.set({"hang": None})
+        measured._thread.join()
+    assert not waits
+    assert not any(measured.phases[phase].above_baseline.count for phase in Phase)
+
+
+@pytest.mark.parametrize("fault", [{"gpu0.error": 999}, {"gpu0.used": None}])
+def test_what_nobody_watched_is_not_measured(fake, measured, fault):
+    measured.enter(Phase.train)
+    measured.sample()
+    fake.set(fault)
+    for _ in range(3):
+        measured.sample()
+    measured.enter(Phase.evaluate)
+    metrics = measured.metrics(on_device=True)
+    assert metrics["peak_memory_bytes"] is metrics["mean_power_w"] is None
+    assert "nobody knows who else used the device" in metrics["timing_untrusted"][0]
+
+
+def test_a_reading_that_only_fails_once_costs_nothing(fake, measured):
+    measured.phases[Phase.train].spent_s = 3600.0  # an hour of it went well
+    measured.enter(Phase.train)
+    fake.set({"gpu0.used": 2 * GIB})
+    measured.sample()
+    fake.set({"gpu0.error": 999})
+    measured.sample()
+    fake.set({"gpu0.error": None})
+    measured.sample()
+    measured.enter(Phase.evaluate)
+    metrics = measured.metrics(on_device=True)
+    assert (metrics["peak_memory_bytes"], metrics["timing_untrusted"]) == (GIB, [])
+
+
+def test_idle_processes_of_the_machine_cost_a_sample_nothing(fake, measured):
+    """Counted in files opened: psutil opened one for each process, at each sample."""
+    script = "n=0; while [ $n -lt 500 ]; do sleep 600 & n=$((n+1)); done; echo; wait"
+    idle = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    opened = []
+    here = threading.get_ident()
+    counting = True
+
+    def hook(event, _):
+        if counting and event == "open" and threading.get_ident() == here:
+            opened.append(event)
+
+    sys.addaudithook(hook)
+    try:
+        idle.stdout.readline()
+        opened.clear()
+        for _ in range(20):
+            measured.sample()
+    finally:
+        counting = False
+        os.killpg(idle.pid, signal.SIGKILL)
+        idle.communicate()
+    assert len(opened) < 20 * 10, len(opened)
+
+
+def test_a_child_of_any_thread_of_any_child_is_found_and_not_looked_for_at_each_sample():
+    code = (
+        "import subprocess, sys, threading, time\n"
+        "def child(): subprocess.Popen(['sleep', '60']); time.sleep(60)\n"
+        "threading.Thread(target=child).start()\n"
+    )
+    outer = subprocess.Popen(["sh", "-c", '"$@" & wait', "sh", sys.executable, "-c", code])
+    now = 0.0
+    family = Family(outer.pid, clock=lambda: now)
+    try:
+        wait_for(lambda: len(descendants(outer.pid)) == 2, "a child and its own")
+        expected = {outer.pid, *descendants(outer.pid)}
+        assert set(family.pids()) == expected
+    finally:
+        for pid in [*descendants(outer.pid), outer.pid]:
+            os.kill(pid, signal.SIGKILL)
+        outer.wait()
+    now = 0.9
+    assert set(family.pids()) == expected
+    now = 1.0
+    assert set(family.pids()) == expected, "those of a run that has ended are kept"
+    assert descendants(outer.pid) is None
+
+
 def test_a_lost_gpu_ends_the_sampling_and_is_kept(fake, tmp_path):
     fake.set(card(0, used=GIB))
     with DeviceMonitor(A) as monitor:
@@ -167,7 +329,7 @@ def test_a_busy_neighbour_on_the_cpu_is_found_and_named(tmp_path):
         cores = _ForeignCores(run.pid)
         cores.turn(on=True)
         time.sleep(1.5)
-        (reason,) = cores.reasons()
+        (reason,) = cores.reasons(FOREIGN_CORES)
     finally:
         busy.kill()
         run.kill()
@@ -184,7 +346,7 @@ def test_what_happens_while_the_run_evaluates_says_nothing_of_its_training(tmp_p
         cores.turn(on=True)
         cores.turn(on=False)
         time.sleep(1.2)
-        assert cores.reasons() == []
+        assert cores.reasons(FOREIGN_CORES) == []
     finally:
         run.kill()
         run.wait()

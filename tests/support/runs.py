@@ -31,7 +31,7 @@ def train(*words, cwd, cache, **options):
     )
 
 
-def start(*words, cwd, cache):
+def start(*words, cwd, cache, env=None):
     return subprocess.Popen(
         [sys.executable, "-m", "batchopt.train", *SMALL, f"cache_dir={cache}", *words],
         cwd=cwd,
@@ -39,6 +39,7 @@ def start(*words, cwd, cache):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env=env,
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from batchopt.machine import nvml
@@ -14,8 +15,8 @@ CPU = "cpu"
 """The name under which the CPU is leased."""
 
 UNSEEN_SHARE = 0.1
-"""Share of a GPU's memory in use from which on somebody uses it whom NVML does not list: in a
-container it lists nobody. An idle card and a desktop use less."""
+"""Above this share of used memory a GPU counts as busy, even if NVML lists no process: in a
+container it lists none. What processes that draw have, such as a desktop's, does not count."""
 
 
 def visible_devices(kind: str) -> list[nvml.DeviceInfo | None]:
@@ -79,23 +80,43 @@ def is_allocated() -> bool:
     return "SLURM_JOB_ID" in os.environ
 
 
-def why_busy(device: nvml.DeviceInfo | None, config: DeviceConfig) -> str | None:
+def why_busy(
+    device: nvml.DeviceInfo | None,
+    config: DeviceConfig,
+    give_up: Callable[[], bool] = lambda: False,
+) -> str | None:
     """Says who else uses a device that no run of batchopt has; None: nobody, or it does not matter.
 
     A GPU that cannot be read is not used either: it would take one run after the other to its end.
+
+    Args:
+        device: The device; None: the CPU.
+        config: Whether it matters.
+        give_up: Asked again and again whether to wait no longer for a driver that does not answer.
     """
     if device is None or not config.wait_for_free:
         return None
+    uuid = device.uuid
     try:
-        with nvml.DeviceMonitor(device.uuid) as monitor:
-            reading = monitor.sample(())
+        reading, drawing = nvml.in_time(uuid, lambda: _read(uuid), give_up=give_up)
     except nvml.NvmlError as error:
         return f"cannot be read: {error}"
     remedy = "device.wait_for_free=false shares it"
-    if reading.foreign_pids:
-        pids = ", ".join(str(pid) for pid in reading.foreign_pids)
+    # Some desktops compute too.
+    foreign = set(reading.foreign_pids or ()) - drawing.keys()
+    if foreign:
+        pids = ", ".join(str(pid) for pid in sorted(foreign))
         return f"is used outside batchopt by pid {pids} ({remedy})"
     used, total = reading.device_used_bytes, device.total_memory_bytes
-    if used is not None and total and used > UNSEEN_SHARE * total:
+    if used is None or not total or None in drawing.values():
+        return None  # a desktop without figures may have all of it
+    unexplained = used - sum(of_process or 0 for of_process in drawing.values())
+    if unexplained > UNSEEN_SHARE * total:
         return f"is used by somebody whom NVML does not list ({remedy})"
     return None
+
+
+def _read(uuid: str) -> tuple[nvml.DeviceSample, dict[int, int | None]]:
+    """One sample of a device, and the memory of the processes that draw on it."""
+    with nvml.DeviceMonitor(uuid) as monitor:
+        return monitor.sample(()), monitor.graphics_processes()

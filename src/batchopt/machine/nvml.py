@@ -10,14 +10,20 @@ CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER.
 """
 
 import re
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 Value = TypeVar("Value")
 EnergySource = Literal["counter", "integrated_power"]
+
+ANSWER_S = 60.0
+"""How long the driver may take. Without its persistence mode it wakes the GPUs at each opening,
+which takes some seconds a GPU."""
 
 
 class NvmlError(RuntimeError):
@@ -30,6 +36,10 @@ class NvmlUnavailable(NvmlError):
 
 class DeviceNotFound(NvmlError):
     """No device here has this UUID."""
+
+
+class DriverHangs(NvmlError):
+    """The driver has not answered in time; the thread that asked it may never return."""
 
 
 class DeviceLost(NvmlError):
@@ -51,6 +61,7 @@ class DeviceInfo:
     `index` is NVML's number of the GPU, for people only. `total_memory_bytes` is None where the
     GPU has no memory of its own. `order_is_certain` is False where an index of
     CUDA_VISIBLE_DEVICES chose the device and CUDA may count otherwise than was assumed here.
+    `compute_capability` is such as "9.0", None where the driver does not tell.
     """
 
     uuid: str
@@ -61,6 +72,7 @@ class DeviceInfo:
     driver_version: str
     is_mig: bool = False
     order_is_certain: bool = True
+    compute_capability: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,11 @@ class DeviceSample:
     `utilization` is the share (0 to 1) of the last period in which a kernel ran. `power_w` may
     be the mean of the last second. `energy_j` counts from the opening of the monitor.
     `foreign_pids` are processes on the device that are not the run's.
+
+    In a container NVML may know the run by a number of another namespace. `newcomer_used_bytes` is
+    the memory of the one process that came after the opening while none of the run's was listed.
+    `others_added_bytes` is what foreign processes hold beyond what they held at the opening; None
+    where NVML lists a foreign newcomer without its memory.
     """
 
     process_used_bytes: int | None
@@ -82,6 +99,55 @@ class DeviceSample:
     temperature_c: int | None
     throttle_reasons: tuple[str, ...] | None
     foreign_pids: tuple[int, ...] | None
+    newcomer_used_bytes: int | None = None
+    others_added_bytes: int | None = 0
+
+
+def in_time(
+    subject: str,
+    call: Callable[[], Value],
+    *,
+    within_s: float | None = None,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Value:
+    """Calls NVML in a thread, and waits for the answer.
+
+    No signal reaches a process whose main thread waits in a driver that hangs; here it waits in
+    Python.
+
+    Args:
+        subject: What the call is about, for the error.
+        call: What to call.
+        within_s: Seconds to wait; None: ANSWER_S.
+        give_up: Asked ten times a second whether to wait no longer.
+
+    Raises:
+        DriverHangs: No answer in time, or given up.
+    """
+    answer: Future[Value] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    began = time.monotonic()
+    # Neither the end of the process nor an executor's exit waits for a daemon thread.
+    threading.Thread(target=ask, name="batchopt-nvml", daemon=True).start()
+    limit_s = ANSWER_S if within_s is None else within_s
+    while True:
+        try:
+            return answer.result(timeout=min(0.1, limit_s))
+        except TimeoutError:
+            if answer.done():  # the call's own error
+                raise
+        waited_s = time.monotonic() - began
+        if waited_s >= limit_s or give_up():
+            raise DriverHangs(
+                f"{subject}: the driver has not answered for {waited_s:.0f} s; see `dmesg | grep "
+                "-i nvrm`; a driver that hangs needs a reboot"
+            )
 
 
 def visible_devices(environ: Mapping[str, str]) -> list[DeviceInfo]:
@@ -94,9 +160,9 @@ def visible_devices(environ: Mapping[str, str]) -> list[DeviceInfo]:
 
     Raises:
         NvmlUnavailable: There is no NVIDIA driver here.
+        DriverHangs: It has not answered within ANSWER_S.
     """
-    with _nvml("listing the GPUs") as nvml:
-        gpus, none_lost = _gpus(nvml)
+    gpus, none_lost = in_time("listing the GPUs", _list_gpus)
     value = environ.get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return [device for gpu in gpus for device in gpu.devices]
@@ -121,6 +187,8 @@ def visible_devices(environ: Mapping[str, str]) -> list[DeviceInfo]:
 
 class DeviceMonitor:
     """Reads one device; a context manager, open from its construction on.
+
+    Each call waits for the driver, however long that takes: see `in_time`.
 
     What the device does not have reads None; `unavailable` says why, by the name of the reading.
     `baseline_used_bytes` is what the device held when the monitor was opened: open it before the
@@ -161,7 +229,8 @@ class DeviceMonitor:
             self._memory_version = self._newest_memory_version()
             self.baseline_used_bytes = self._device_used_bytes()
             self._own_pids_seen = False
-            self._first_pids = {process.pid for process in self._processes() or ()}
+            self._first = _used_by_pid(self._processes() or ())
+            self._newcomer: int | None = None
             self._power_at = (clock(), self._power_w())
             self._energy_j = 0.0
             self._first_counter_j = self._counter_j()
@@ -193,10 +262,12 @@ class DeviceMonitor:
             DeviceLost: The GPU fell off the bus or must be reset.
         """
         nvml, handle = self._nvml, self._handle
-        processes = self._processes()
+        listed = self._processes()
+        used = None if listed is None else _used_by_pid(listed)
+        foreign = self._foreign_pids(used, pids)
         power_w = self._power_w()
         return DeviceSample(
-            process_used_bytes=self._process_used_bytes(processes, pids),
+            process_used_bytes=self._process_used_bytes(used, pids),
             device_used_bytes=self._device_used_bytes(),
             utilization=self._read(
                 "utilization", lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
@@ -226,8 +297,22 @@ class DeviceMonitor:
                     )
                 ),
             ),
-            foreign_pids=self._foreign_pids(processes, pids),
+            foreign_pids=foreign,
+            newcomer_used_bytes=None if self._newcomer is None else (used or {})[self._newcomer],
+            others_added_bytes=self._others_added_bytes(used or {}, foreign or ()),
         )
+
+    def graphics_processes(self) -> dict[int, int | None]:
+        """Reads the memory in bytes of each process that draws on the device, such as a desktop's.
+
+        None is what NVML does not tell. Empty where it does not list them.
+        """
+        names = (
+            "nvmlDeviceGetGraphicsRunningProcesses_v3",
+            "nvmlDeviceGetGraphicsRunningProcesses_v2",
+        )
+        call = lambda: list(_first_there(self._nvml, names, self._handle))  # noqa: E731
+        return _used_by_pid(self._read("graphics_processes", call) or ())
 
     def _read(self, name: str, call: Callable[[], Value]) -> Value | None:
         """Reads one value; None, and the reason kept, where that fails.
@@ -256,31 +341,48 @@ class DeviceMonitor:
         )
         return self._read("processes", lambda: list(_first_there(self._nvml, names, self._handle)))
 
-    def _process_used_bytes(self, processes: list[Any] | None, pids: Collection[int]) -> int | None:
-        if processes is None:
+    def _process_used_bytes(
+        self, used: Mapping[int, int | None] | None, pids: Collection[int]
+    ) -> int | None:
+        if used is None:
             return None
-        used = [process.usedGpuMemory for process in processes if process.pid in pids]
-        # In another PID namespace NVML lists foreign numbers, or ours with None or 0 bytes, which
-        # no process that computes can have: https://github.com/Project-HAMi/HAMi-core/issues/112
-        if not used or not all(used):
+        ours = [of_process for pid, of_process in used.items() if pid in pids]
+        if not ours or None in ours:
             self.unavailable["process_used_bytes"] = (
                 f"{self.uuid}: NVML gives no memory for the run's processes: they do not use the "
                 "device yet, or NVML counts PIDs in another namespace (docker: --pid=host)"
             )
             return None
         self.unavailable.pop("process_used_bytes", None)
-        return sum(int(used_bytes) for used_bytes in used)
+        return sum(of_process or 0 for of_process in ours)
 
     def _foreign_pids(
-        self, processes: list[Any] | None, pids: Collection[int]
+        self, used: Mapping[int, int | None] | None, pids: Collection[int]
     ) -> tuple[int, ...] | None:
-        if processes is None:
+        """The processes that are not the run's; finds the run's newcomer, if it is hidden."""
+        if used is None:
+            self._newcomer = None
             return None
-        listed = {process.pid for process in processes}
-        self._own_pids_seen |= not listed.isdisjoint(pids)
+        self._own_pids_seen |= not used.keys().isdisjoint(pids)
+        new = used.keys() - self._first.keys() - set(pids)
         # Until the run is seen under its own PIDs, a newcomer may be the run by another number.
-        foreign = listed if self._own_pids_seen else listed & self._first_pids
-        return tuple(sorted(foreign - set(pids)))
+        # Where several come at once, nobody can tell which of them is the run.
+        if self._own_pids_seen:
+            self._newcomer = None
+        elif self._newcomer not in new:
+            self._newcomer = next(iter(new)) if len(new) == 1 else None
+        return tuple(sorted(used.keys() - set(pids) - {self._newcomer}))
+
+    def _others_added_bytes(
+        self, used: Mapping[int, int | None], foreign: Iterable[int]
+    ) -> int | None:
+        added = -sum(self._first[pid] or 0 for pid in self._first.keys() - used.keys())
+        for pid in foreign:
+            now, before = used[pid], self._first.get(pid, 0)
+            if now is None and before is not None:
+                return None
+            added += (now or 0) - (before or 0)
+        return added
 
     def _newest_memory_version(self) -> int | None:
         """NVML's v2, which leaves the driver's reserve out; None, its v1, before driver 510."""
@@ -357,6 +459,20 @@ class _Gpu:
     mig_names: Mapping[str, DeviceInfo]
 
 
+def _used_by_pid(processes: Iterable[Any]) -> dict[int, int | None]:
+    """Bytes of each process; None where NVML does not tell.
+
+    In another PID namespace NVML gives None or 0 bytes, which no process that computes can have:
+    https://github.com/Project-HAMi/HAMi-core/issues/112
+    """
+    used: dict[int, int | None] = {}
+    for process in processes:
+        before = used.get(process.pid, 0)
+        now = process.usedGpuMemory
+        used[process.pid] = int(now) + before if now and before is not None else None
+    return used
+
+
 def _by_index(gpus: list[_Gpu], entry: str) -> DeviceInfo | None:
     # CUDA reads a number as C's strtoul does: "1gpu" is 1. Source: torch.cuda.
     number = re.match(r"\s*\+?(\d+)", entry)
@@ -375,6 +491,11 @@ def _by_uuid(gpus: list[_Gpu], entry: str) -> DeviceInfo | None:
         return names[entry]
     matches = [device for name, device in names.items() if name.startswith(entry)]
     return matches[0] if len(matches) == 1 else None
+
+
+def _list_gpus() -> tuple[list[_Gpu], bool]:
+    with _nvml("listing the GPUs") as nvml:
+        return _gpus(nvml)
 
 
 def _gpus(nvml: Any) -> tuple[list[_Gpu], bool]:
@@ -399,6 +520,7 @@ def _gpu(nvml: Any, index: int, driver_version: str) -> _Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     uuid = nvml.nvmlDeviceGetUUID(handle)
     pci_bus_id = nvml.nvmlDeviceGetPciInfo(handle).busId
+    capability = _compute_capability(nvml, handle)
 
     def info(handle: Any, *, is_mig: bool) -> DeviceInfo:
         return DeviceInfo(
@@ -409,6 +531,7 @@ def _gpu(nvml: Any, index: int, driver_version: str) -> _Gpu:
             total_memory_bytes=_total_memory_bytes(nvml, handle),
             driver_version=driver_version,
             is_mig=is_mig,
+            compute_capability=capability,
         )
 
     mig_names: dict[str, DeviceInfo] = {}
@@ -431,6 +554,14 @@ def _total_memory_bytes(nvml: Any, handle: Any) -> int | None:
         return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
     except nvml.NVMLError_NotSupported:  # memory shared with the CPU
         return None
+
+
+def _compute_capability(nvml: Any, handle: Any) -> str | None:
+    try:
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+        return None
+    return f"{major}.{minor}"
 
 
 def _has_mig_devices(nvml: Any, handle: Any) -> bool:

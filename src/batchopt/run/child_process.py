@@ -6,6 +6,7 @@ is known. The supervisor sends it signals only.
 """
 
 import json
+import logging
 import math
 import os
 import selectors
@@ -22,10 +23,15 @@ from typing import Any
 
 from batchopt.machine.cgroup import KernelKills
 from batchopt.machine.lifeline import VARIABLE, lifeline
-from batchopt.machine.nvml import DeviceInfo, NvmlError
+from batchopt.machine.nvml import DeviceInfo
 from batchopt.record.statuses import Phase
 from batchopt.request.config import RunConfig
 from batchopt.run.measurement import Measurement, open_monitor
+
+logger = logging.getLogger(__name__)
+
+TELL_SILENCE_S = 5.0
+"""Seconds without an answer from NVML before a person is told."""
 
 DEBOUNCE_S = 1.0
 """A second signal within this time counts as the first one, sent twice."""
@@ -128,7 +134,7 @@ def run_child(
     kills = KernelKills()
     with ExitStack() as stack:
         # Opened before the child starts: what the device holds now is not the run's.
-        monitor = open_monitor(device, stack)
+        monitor = open_monitor(device, stack, give_up=lambda: bool(stop.signals))
         child, events = stack.enter_context(
             _child(module, [str(run_dir), *arguments], device, pass_fds)
         )
@@ -225,6 +231,7 @@ class _Watch:
         )
         self._news_at = self._asked_at = now
         self._insistence: list[tuple[float, int]] = []
+        self._said_silent = False
 
     def follow(self) -> None:
         """Reads the child's messages until it has ended, and stops it if necessary."""
@@ -249,14 +256,19 @@ class _Watch:
             self._news_at = time.monotonic()
             self.told |= message
             if "phase" in message:
-                # `_judge` stops the run if the device is lost; the reading must go on.
-                with suppress(NvmlError):
-                    self.measured.enter(Phase(message["phase"]), message.get("peak_bytes"))
+                self.measured.enter(Phase(message["phase"]), message.get("peak_bytes"))
             self.on_news(message)
         return unread
 
     def _judge(self) -> None:
         now = time.monotonic()
+        if not self._said_silent and self.measured.silent_s > TELL_SILENCE_S:
+            self._said_silent = True
+            logger.warning(
+                "NVML has not answered for %.0f s: memory, energy and neighbours of the GPU are "
+                "not measured meanwhile; the training goes on",
+                self.measured.silent_s,
+            )
         if self.stopped_for is not None:
             self._insist(now)
         elif self.stop.signals:

@@ -114,7 +114,9 @@ def _supervise_attempts(
         try:
             status, cause = run.attempt(plan, device, lease, stop)
         except NvmlError as error:
-            return run.close(Status.failed, f"the GPU cannot be watched: {error}")
+            cause = f"the GPU cannot be watched: {error}"
+            # A driver that hangs is waited for until a signal comes.
+            return run.close(Status.interrupted if stop.signals else Status.failed, cause)
         again = status is Status.oom and not stop.signals
         plan = after_out_of_memory(run.request.config.on_oom, plan) if again else None
     return run.close(status, cause, device)
@@ -230,8 +232,10 @@ class _Run:
         self.facts = _facts(ending)
         self.traceback = self.facts.get("traceback") or self._stacks(ending)
         on_device = device is not None and self.facts.get("device", {}).get("device_kind") != "cpu"
-        outside = ending.measurement.metrics(on_device=on_device)
         told = self.facts["metrics"]
+        outside = ending.measurement.metrics(
+            on_device=on_device, reserved_bytes=told.get("peak_reserved_bytes")
+        )
         self.metrics = outside | {name: told[name] for name in METRICS.keys() & told.keys()}
         self.attempts.append(
             Attempt(

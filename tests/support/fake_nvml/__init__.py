@@ -12,6 +12,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,9 @@ def card(index: int, **changes: object) -> dict[str, object]:
         "total": 40 * GIB,
         "reserved": GIB // 2,
         "used": 0,
+        "compute_capability": "8.0",
         "processes": "",
+        "graphics": "",
         "utilization": 0,
         "power_mw": 50_000,
         "energy_mj": 1_000_000,
@@ -65,14 +68,27 @@ class FakeNvml:
         """What makes another process find this library instead of the driver's."""
         return {"LD_LIBRARY_PATH": str(self.library.parent), "FAKE_NVML": str(self.script)}
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a call has hung since the last `reset`."""
+        return self.script.with_name(f"{self.script.name}.hangs").exists()
+
     def reset(self) -> None:
-        self._values = {"driver": "550.54.15"}
+        self.script.with_name(f"{self.script.name}.hangs").unlink(missing_ok=True)
+        self._values = {"driver": "580.65.06"}
         self._write()
 
     def set(self, values: Mapping[str, object]) -> None:
         """Adds or replaces values; None removes one."""
         self._values |= values
         self._write()
+
+    def answer_again(self) -> None:
+        """Ends every hang of this process, and waits for the threads that it held."""
+        self.set({key: None for key in self._values if key.startswith("hang")})
+        for thread in threading.enumerate():
+            if thread.name == "batchopt-nvml":
+                thread.join()
 
     @contextmanager
     def loaded(self) -> Iterator[None]:

@@ -4,12 +4,16 @@
  * "key=value" a line. Keys of a device begin with "gpu0." or, for a MIG device, "gpu0.mig1.".
  * A value that is not there is "not supported", as on a card that lacks it. An error code is
  * injected with "error.FUNCTION=CODE" (the library), "gpu0.error.FUNCTION=CODE" (one function of
- * one device) or "gpu0.error=CODE" (all of that device). Without the file no driver is loaded. */
+ * one device), "gpu0.error=CODE" (all of that device) or "error=CODE" (everything: the driver died).
+ * "hang.FUNCTION=1" or "hang=1" lets a call of a device, or of the library, wait until the key is
+ * gone; the file that $FAKE_NVML names with ".hangs" behind it says that one waits.
+ * Without the file no driver is loaded. */
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
        INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, VERSION_MISMATCH = 25 };
@@ -50,8 +54,25 @@ static int look_up(const char *key, char *value) {
     return found;
 }
 
+static int hangs(const char *function) {
+    char key[VALUE], value[VALUE];
+    snprintf(key, sizeof key, "hang.%s", function);
+    return look_up("hang", value) || look_up(key, value);
+}
+
+static void hang(const char *function) {
+    char path[VALUE];
+    if (!hangs(function)) return;
+    snprintf(path, sizeof path, "%.500s.hangs", getenv("FAKE_NVML"));
+    FILE *file = fopen(path, "w");
+    if (file) fclose(file);
+    while (hangs(function)) usleep(10000);
+}
+
 static int library_error(const char *function) {
     char key[VALUE], value[VALUE];
+    hang(function);
+    if (look_up("error", value)) return atoi(value);
     snprintf(key, sizeof key, "error.%s", function);
     if (look_up(key, value)) return atoi(value);
     return opened ? 0 : UNINITIALIZED;
@@ -93,7 +114,7 @@ int nvmlInitWithFlags(unsigned flags) {
     if (code) opened--;
     return code;
 }
-int nvmlShutdown(void) { return opened ? (opened--, 0) : UNINITIALIZED; }
+int nvmlShutdown(void) { hang(__func__); return opened ? (opened--, 0) : UNINITIALIZED; }
 const char *nvmlErrorString(int code) { (void)code; return "an error of the fake NVML"; }
 int nvmlSystemGetDriverVersion(char *out, unsigned length) {
     char value[VALUE] = "";
@@ -164,6 +185,11 @@ int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
     if (!code) *current = *pending = (unsigned)value;
     return code;
 }
+int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) {
+    char value[VALUE];
+    int code = text(handle, __func__, "compute_capability", value);
+    return code ? code : sscanf(value, "%d.%d", major, minor) == 2 ? 0 : INVALID_ARGUMENT;
+}
 int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *out) {
     *out = MIG_SLOTS;
     return device_error(handle, __func__);
@@ -213,11 +239,13 @@ int nvmlDeviceGetTemperatureV(void *handle, Temperature *out) {
     return out->sensor ? INVALID_ARGUMENT : code;
 }
 
-/* "processes=100:5000,200:na": PID and bytes of each; na is how NVML says "not available". */
-static int processes(void *handle, const char *function, unsigned *count, Process *out) {
+/* "processes=100:5000,200:na": PID and bytes of each; na is how NVML says "not available".
+ * "graphics" likewise. */
+static int processes(void *handle, const char *function, const char *name, unsigned *count,
+                     Process *out) {
     char value[VALUE];
     unsigned room = out ? *count : 0;
-    int code = text(handle, function, "processes", value);
+    int code = text(handle, function, name, value);
     if (code) return code;
     *count = 0;
     for (char *item = strtok(value, ","); item; item = strtok(NULL, ","), ++*count)
@@ -228,9 +256,11 @@ static int processes(void *handle, const char *function, unsigned *count, Proces
         }
     return *count > room ? INSUFFICIENT_SIZE : 0;
 }
-int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Process *out) {
-    return processes(handle, __func__, count, out);
-}
-int nvmlDeviceGetComputeRunningProcesses_v2(void *handle, unsigned *count, Process *out) {
-    return processes(handle, __func__, count, out);
-}
+#define PROCESSES(function, name) \
+    int function(void *handle, unsigned *count, Process *out) { \
+        return processes(handle, __func__, name, count, out); \
+    }
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, "processes")
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, "processes")
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, "graphics")
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, "graphics")
