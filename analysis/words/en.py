@@ -280,9 +280,9 @@ def quality_check(comparison: Comparison) -> str:
     sentences = [_as_one_training(trained)]
     match check.outcome:
         case "same":
-            sentences.append(
-                f"{join_words(check.settings)} came out the same within {margin} (TOST)."
-            )
+            few = len(check.settings) <= FEW
+            who = join_words(check.settings) if few else f"All {len(check.settings)} settings"
+            sentences.append(f"{who} came out the same within {margin} (TOST).")
         case "gap" if check.gap is not None:
             sentences.append(
                 f"{check.gap.first} and {check.gap.second} differ by more than seeds explain "

@@ -303,7 +303,9 @@ def quality_check(comparison: Comparison) -> str:
     sentences = [_as_one_training(trained)]
     match check.outcome:
         case "same":
-            sentences.append(f"{_list(check.settings)}의 품질은 {margin} 이내로 같습니다(TOST).")
+            few = len(check.settings) <= FEW
+            who = _list(check.settings) if few else f"설정 {len(check.settings)}개 모두"
+            sentences.append(f"{who}의 품질은 {margin} 이내로 같습니다(TOST).")
         case "gap" if check.gap is not None:
             sentences.append(
                 f"{particle(check.gap.first, '과', '와')} {check.gap.second}의 차이는 시드로 "
