@@ -6,6 +6,7 @@ The classes are those that AutoModelForSeq2SeqLM knows and that take texts; smal
 import json
 import logging
 import shutil
+import types
 
 import pytest
 import sentencepiece
@@ -31,7 +32,7 @@ from batchopt.step.batches import pad_batch
 from batchopt.step.loss import decoder_inputs, encode, loss_sum
 from batchopt.training import prepare
 from batchopt.training.build import choose_generation
-from batchopt.training.model import build_model
+from batchopt.training.model import build_model, largest_dropout
 from batchopt.training.model_checks import position_limit
 
 LENGTHS = ["data.max_source_length=32", "data.max_target_length=16"]
@@ -583,3 +584,24 @@ def test_the_command_that_prepares_refuses_and_says(sound, tmp_path, monkeypatch
     cut(folder)  # after it was prepared: nothing is remembered of it
     with pytest.raises(TypeError):
         prepare.parameters(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "largest"),
+    [
+        (transformers.BartConfig(dropout=0.1, attention_dropout=0.2, classifier_dropout=0.9), 0.2),
+        (transformers.T5Config(dropout_rate=0.3), 0.3),
+        (transformers.T5Config(dropout_rate=0.0), 0.0),
+        (transformers.MarianConfig(dropout=0.0, encoder_layerdrop=0.4), 0.4),
+        (
+            transformers.EncoderDecoderConfig.from_encoder_decoder_configs(
+                transformers.BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+                transformers.BertConfig(hidden_dropout_prob=0.5),
+            ),
+            0.5,
+        ),
+    ],
+)
+def test_the_largest_dropout_of_a_model_is_recorded(config, largest):
+    model = types.SimpleNamespace(config=config)
+    assert largest_dropout(model) == largest

@@ -276,6 +276,7 @@ class _Run:
                     **facts,
                     "device_name": device.name if device else self.environment["cpu_model"],
                     "device_uuid": device.uuid if device else None,
+                    "device_total_memory_bytes": device.total_memory_bytes if device else None,
                     "driver_version": device.driver_version if device else None,
                 },
                 data=self.facts.get("data"),

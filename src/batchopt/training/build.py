@@ -60,6 +60,7 @@ class ModelFacts:
 
     name: str
     parameters: int
+    dropout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def build_trainer(
     from batchopt.data import tokenized
     from batchopt.step.loss import use_slices
     from batchopt.training.allocator import MemoryLimit, own_device_bytes
-    from batchopt.training.model import build_model
+    from batchopt.training.model import build_model, largest_dropout
     from batchopt.training.trainer import ExactTrainer
 
     config = request.config
@@ -159,6 +160,7 @@ def build_trainer(
         model=ModelFacts(
             name=getattr(config.model, "name_or_path", config.model.source),
             parameters=model.num_parameters(),
+            dropout=largest_dropout(model),
         ),
         device=device,
         data_fingerprint=data.summary.fingerprint,

@@ -50,6 +50,25 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     return model
 
 
+def largest_dropout(model: PreTrainedModel) -> float:
+    """Returns the largest probability of dropout in the config of a model and of its parts.
+
+    Classification heads have a dropout of their own, which no summary passes through.
+    """
+    parts = [model.config.to_dict()]
+    rates = [0.0]
+    for part in parts:  # grows while it is read: the configs of a model of two parts are nested
+        parts += [value for value in part.values() if isinstance(value, dict)]
+        rates += [
+            float(value)
+            for name, value in ((str(key), value) for key, value in part.items())
+            if ("dropout" in name or name.endswith(("pdrop", "layerdrop")))
+            and "classifier" not in name
+            and isinstance(value, int | float)
+        ]
+    return max(rates)
+
+
 def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
     quantised = getattr(load_config(config), "quantization_config", None)
     if quantised:
