@@ -54,7 +54,7 @@ def test_the_facts_are_the_sections_of_the_record(built):
     assert sections["plan"]["optimizer_steps"] == 1
     assert sections["data"]["truncated_targets"] == 24
     assert sections["model"]["parameters"] == trainer.model.num_parameters()
-    assert sections["model"]["dropout"] == trainer.config.model.dropout
+    assert sections["model"]["dropout"] == trainer.model.config.dropout == 0.1
     assert trainer.recorder.metrics()["rouge_tokenizer"] == "whitespace"
     assert trainer.recorder.metrics()["imports_memory_bytes"] > 0
 
