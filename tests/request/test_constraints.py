@@ -31,9 +31,11 @@ def test_a_value_outside_a_constraint_is_refused_with_its_key(section, item):
     }
     config = compose_run(words.get(section.choice, [])).config
     values = getattr(config, section.group) if section.group else config
-    wrong = {"int": -1, "float": -1.0, "str": ""}.get(str(item.type).partition(" ")[0], -1)
-    wrong = {"lr_scheduler_type": "step", "retry": ["missing", "never"]}.get(item.name, wrong)
-    wrong = "" if item.name == "name_or_path" else wrong
+    wrong = {
+        **{"lr_scheduler_type": "step", "retry": ["missing", "never"]},
+        **{"name_or_path": "", "cache_dir": "", "separator": "", "encoding": ""},
+        **{"train_file": [], "validation_file": []},
+    }.get(item.name, -1)
     setattr(values, item.name, wrong)
     key = f"{section.group}.{item.name}" if section.group else item.name
     with pytest.raises(RequestError) as refusal:
