@@ -192,8 +192,7 @@ def in_words(run: RunRecord) -> str:
         for name, unit, form, label in figures
         if run.metrics.get(name) is not None
     )
-    disturbed = (f"disturbed: {reason}" for reason in _disturbances(run))
-    return ", ".join([run.status, *known, *disturbed])
+    return ", ".join([run.status, *known, *(["disturbed"] if _disturbances(run) else [])])
 
 
 def _console() -> Console:
