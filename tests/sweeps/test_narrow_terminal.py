@@ -96,7 +96,7 @@ def left_column(text):
 def test_the_plan_fits(wide, capsys):
     requests = [compose_run(["batch=05a", f"seed={seed}"]) for seed in (1, 2, 3)]
     tables.print_plan(requests, NAMES)
-    tables.print_order("blocked", [2, 0, 1])
+    tables.print_order([2, 0, 1])
     text = shown(
         wide, "packing", "8 x 8 = 64", "sorted", "5 epochs", "sweep.order=as_given", *PARTS
     )

@@ -55,6 +55,7 @@ def _write_record(job: slurm.SweepJob, state: slurm.JobState, planned: PlannedRu
             started_at=running.started_at,
             preset=planned.preset,
             seed=planned.seed,
+            sequence=planned.place,
             overrides=planned.overrides,
             plan={key: getattr(planned, key) for key in BATCH},
             attempts=tuple(attempts),

@@ -187,8 +187,8 @@ def _print_sweep(sweep: Sweep) -> None:
             flush=True,
         )
     print_plan([job.request for job in sweep.jobs], [job.run_dir for job in sweep.jobs])
-    if not sweep.search:
-        print_order(sweep.order, [job.sequence for job in sweep.jobs])
+    if not sweep.search and len(sweep.jobs) > 1:
+        print_order([job.sequence for job in sweep.jobs])
 
 
 def _prepare_sweep(sweep: Sweep, command: str) -> tuple[list[Left], bool]:

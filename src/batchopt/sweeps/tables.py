@@ -106,19 +106,19 @@ def words_of(name: str) -> list[str]:
     return re.split(r"(?<=[,=_])|(?<=\.)(?=[^\W\d])", name)
 
 
-def print_order(order: str, places: Sequence[int]) -> None:
-    """Prints in which order the runs start, by their numbers, where it is not as typed.
+def print_order(places: Sequence[int]) -> None:
+    """Prints in one line in which order the runs of a sweep start, by their numbers.
 
     Args:
-        order: The value of sweep.order.
         places: The place of each run among all in time.
     """
     numbers = sorted(range(len(places)), key=lambda number: places[number])
-    if numbers != [*range(len(places))]:
-        _console().print(
-            "order: seed by seed, drawn within each seed (sweep.order=as_given: as typed): runs "
-            + " ".join(map(str, numbers))
-        )
+    if numbers == [*range(len(places))]:
+        line = "as typed"
+    else:
+        line = "seed by seed, drawn within each (sweep.order=as_given: as typed): runs "
+        line += " ".join(map(str, numbers))
+    _console().print(f"order: {line}")
 
 
 def print_best(runs: Sequence[RunRecord], objective: str) -> None:
@@ -192,8 +192,7 @@ def in_words(run: RunRecord) -> str:
         for name, unit, form, label in figures
         if run.metrics.get(name) is not None
     )
-    disturbed = (f"disturbed: {reason}" for reason in _disturbances(run))
-    return ", ".join([run.status, *known, *disturbed])
+    return ", ".join([run.status, *known, *(["disturbed"] if _disturbances(run) else [])])
 
 
 def _console() -> Console:
