@@ -19,6 +19,8 @@ NEVER_READ = {"hang.nvmlDeviceGetUtilizationRates": 1}
 
 LOST, UNKNOWN = 15, 999
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def training(library, tmp_path, cache):
