@@ -2,9 +2,9 @@
 
 import copy
 import importlib
-import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,9 @@ from support import TOP
 from support.fake_nvml import GIB, card
 
 import batchopt
+from batchopt.record.documents import PlannedRun, Record, SweepPlan
+from batchopt.record.files import SWEEP, write_json
+from batchopt.record.write import write_record
 
 EXAMPLES = TOP / "examples"
 
@@ -111,18 +114,13 @@ def test_without_a_gpu_the_example_says_so(example, capsys, monkeypatch):
 def test_the_record_reader_alone_reads_a_sweep(example, tmp_path, capsys):
     run = tmp_path / "0_batch=05a"
     run.mkdir()
-    plan = {"run_dir": run.name, "preset": "05a", "seed": 1}
-    other = plan | {"run_dir": "1_batch=05b", "preset": "05b"}
-    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [plan, other]}))
-    record = {
-        "status": "oom",
-        "cause": "no memory",
-        "preset": "05a",
-        "seed": 1,
-        "plan": {"per_device_train_batch_size": 8},
-        "metrics": {"steps_per_second": None},
-    }
-    (run / "record.json").write_text(json.dumps(record))
+    jobs = (
+        PlannedRun(overrides=("batch=05a",), run_dir=run.name, preset="05a", seed=1),
+        PlannedRun(overrides=("batch=05b",), run_dir="1_batch=05b", preset="05b", seed=1),
+    )
+    write_json(tmp_path / SWEEP, asdict(SweepPlan(command="", jobs=jobs)))
+    plan = {"per_device_train_batch_size": 8}
+    write_record(run, Record(status="oom", cause="no memory", preset="05a", seed=1, plan=plan))
     rows = example("read_records").main(tmp_path)
     assert [row[:2] for row in rows] == [("0_batch=05a", "oom"), ("1_batch=05b", "missing")]
 
