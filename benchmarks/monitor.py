@@ -29,13 +29,14 @@ import sys, time
 from contextlib import ExitStack
 from pathlib import Path
 from batchopt.machine.device import find_device
-from batchopt.measurement import Measurement, open_monitor
+from batchopt.record.statuses import Phase
+from batchopt.run.measurement import Measurement, open_monitor
 pid, folder, interval = int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 with ExitStack() as stack:
     monitor = open_monitor(find_device("auto"), stack)
     measured = Measurement(folder, pid, monitor, interval_s=interval, started=time.monotonic())
     stack.enter_context(measured)
-    measured.enter("train")
+    measured.enter(Phase.train)
     time.sleep(3600)
 """
 
