@@ -225,12 +225,14 @@ MEASUREMENTS = (
         "for the run's processes, nvml_newcomer the same for the one process that came with the "
         "run, where NVML knows it by another number, nvml_device_minus_baseline what the "
         "device holds beyond the time before the run; on the CPU it is the resident "
-        "anonymous memory of the training process. Allocated and reserved are torch's allocator, on CUDA only.",
+        "anonymous memory of the training process. Allocated and reserved are "
+        "torch's allocator, on CUDA only.",
         "최대·평균 메모리: {source}, 학습 중 표본 측정. nvml_process는 NVML이 해당 실행의 "
         "프로세스에 대해 집계한 값, nvml_newcomer는 NVML이 실행의 프로세스 번호를 알 수 없을 때 "
         "실행 시작 후 새로 나타난 유일한 프로세스에 대해 집계한 값, nvml_device_minus_baseline은 "
         "실행 전과 비교해 장치에서 늘어난 사용량이며, CPU에서는 학습 프로세스의 상주 익명 "
-        "메모리입니다. 할당량(allocated)과 예약량(reserved)은 torch 할당자의 값으로 CUDA에서만 측정됩니다.",
+        "메모리입니다. 할당량(allocated)과 예약량(reserved)은 torch "
+        "할당자의 값으로 CUDA에서만 측정됩니다.",
     ),
     Label(
         "Steps, examples and tokens per second: optimizer steps, examples, and source and target "
