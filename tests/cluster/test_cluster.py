@@ -235,7 +235,7 @@ def test_submitting_without_waiting_returns_with_the_jobs_in_the_queue(site, cle
         (["hydra.launcher.mem_gb=64"], "lower hydra.launcher.mem_gb"),
         (
             ["hydra.launcher.cpus_per_task=64"],
-            "asked: --nodes=1 --gpus-per-node=1 --cpus-per-task=64",
+            "asked: --partition=main --nodes=1 --gpus-per-node=1 --cpus-per-task=64 --mem=1G",
         ),
         (["hydra.launcher.timeout_min=1440"], "lets a job run 60 minutes"),
         (["hydra.launcher.constraint=h100"], "feature"),
