@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.findings.thresholds import MARGIN
 from analysis.words.texts import Language
 from batchopt.errors import RequestError
+from batchopt.record.keys import Word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,8 +104,8 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
     options: dict[str, Any] = {}
     keys = [field.name for field in fields(Request)]
     for argument in arguments:
-        key, separator, value = argument.partition("=")
-        if not separator or not value:
+        key, value = Word.parse(argument).key, Word.parse(argument).value
+        if not value:
             raise RequestError(
                 f"{argument!r} is not an option with a value; the options are sweep=PATH[,PATH] "
                 f"and, likewise, {', '.join(keys[1:])}"

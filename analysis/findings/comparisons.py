@@ -151,12 +151,7 @@ def setting_words(run: Run) -> list[str]:
 
 def other_words(run: Run) -> list[str]:
     """The overrides of a run beside its preset and its seed."""
-    return [word for word in run.overrides if override_key(word) not in ("batch", "seed")]
-
-
-def override_key(word: str) -> str:
-    """The key of an override."""
-    return word.lstrip("+~").split("=", 1)[0]
+    return [word for word in run.overrides if Word.parse(word).key not in ("batch", "seed")]
 
 
 def _overrides(run: Run) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.findings.comparisons import other_words, override_key, setting_words
+from analysis.findings.comparisons import other_words, setting_words
 from analysis.findings.convergence import TARGET_FRACTION
 from analysis.findings.facts import Comparison, Findings
 from analysis.findings.thresholds import CLOSE_RATIO, MATTERS_RATIO
@@ -36,6 +36,7 @@ from analysis.words import texts
 from analysis.words.language import WORDS
 from analysis.words.numbers import number
 from analysis.words.texts import Label, Language
+from batchopt.record.keys import Word
 
 RESULTS_FILE = "batch_optimization_results.csv"
 
@@ -297,7 +298,8 @@ def _next_commands(
             kept = [
                 override
                 for override in setting_words(first[finding.choice])
-                if override_key(override) not in ("training.num_train_epochs", "training.max_steps")
+                if Word.parse(override).key
+                not in ("training.num_train_epochs", "training.max_steps")
             ]
             command = _command("batchopt.train", *kept, "training.num_train_epochs=10")
             longer.setdefault(command, []).append(words.aim_title(finding.aim.key))

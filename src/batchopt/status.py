@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
+from batchopt.record.keys import Word
 from batchopt.record.metrics import GIB
 from batchopt.record.statuses import Status
 from batchopt.slurm import jobs as slurm
@@ -238,19 +239,21 @@ def _moments(directory: Path) -> Iterator[SweepStatus]:
 def _parse(words: Sequence[str]) -> tuple[Path, bool]:
     path, watch = None, False
     for word in words:
-        key, equals, value = word.partition("=")
+        key, value = Word.parse(word).key, Word.parse(word).value
         if word.startswith("-"):
             raise RequestError(f"{word}: no such flag; --help shows what there is")
-        if key == "watch" and equals:
+        if key == "watch" and value is not None:
             if value.lower() not in ("true", "false"):
                 raise RequestError(f"watch is {value}; it must be true or false")
             watch = value.lower() == "true"
-        elif equals and key != "sweep" and key.isidentifier() and not Path(word).exists():
+        elif (
+            value is not None and key != "sweep" and key.isidentifier() and not Path(word).exists()
+        ):
             raise RequestError(f"{key}: no such key; the keys are sweep and watch")
         elif path is not None:
             raise RequestError(f"{word}: one SWEEP at a time, and {path} is named already")
         else:
-            path = Path(value if key == "sweep" and equals else word)
+            path = Path(value if key == "sweep" and value is not None else word)
     return path or Path("multirun"), watch
 
 

@@ -24,7 +24,7 @@ from batchopt.data.rows import (
     validation_columns,
 )
 from batchopt.data.text_files import encoding_of
-from batchopt.errors import RequestError
+from batchopt.errors import RequestError, first_line
 from batchopt.request.config import FilesDataConfig
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
@@ -143,7 +143,7 @@ def _read_parquet(columns: Columns, where: str, path: Path) -> Rows:
                     yield f"row {number}", _values(batch, row)
     except (pyarrow.ArrowException, OSError) as error:
         raise RequestError(
-            f"{where}: this is not a sound Parquet file ({_first_line(error)}); write it again"
+            f"{where}: this is not a sound Parquet file ({first_line(error)}); write it again"
         ) from error
 
 
@@ -153,7 +153,3 @@ def _values(batch: Any, row: int) -> Mapping[str, object] | RowError:
         return {name: batch.column(name)[row].as_py() for name in batch.schema.names}
     except UnicodeDecodeError:
         return RowError("the row is not UTF-8", "write texts as UTF-8")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]

@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from batchopt.errors import RequestError
+from batchopt.errors import RequestError, first_line
 from batchopt.record.statuses import Status
 
 _OUT_OF_MEMORY = (
@@ -74,22 +74,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def describe(error: BaseException) -> tuple[Status, str]:
     """Returns the status and the cause, one sentence, of a run that raised."""
     if (out_of_memory := _out_of_memory(error)) is not None:
-        return Status.oom, f"out of memory: {_first_line(out_of_memory)}".rstrip(": ")
-    first_line = _first_line(error)
+        return Status.oom, f"out of memory: {first_line(out_of_memory)}".rstrip(": ")
+    said = first_line(error)
     if isinstance(error, RequestError):
-        return Status.failed, first_line
+        return Status.failed, said
     if (full := _full_disk(error)) is not None:
-        cause = f"the disk is full, or a file may not grow: {_first_line(full)}"
+        cause = f"the disk is full, or a file may not grow: {first_line(full)}"
         return Status.failed, f"{cause}; free space and resume the sweep"
     if _CHILD_KILLED.search(str(error)):
-        return Status.killed, f"a process of the run was killed: {first_line}"
+        return Status.killed, f"a process of the run was killed: {said}"
     if _GPU_LOST.search(str(error)):
-        return Status.failed, f"the GPU was lost: {first_line}"
-    return Status.failed, f"{type(error).__name__}: {first_line}".rstrip(": ")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
+        return Status.failed, f"the GPU was lost: {said}"
+    return Status.failed, f"{type(error).__name__}: {said}".rstrip(": ")
 
 
 _CHILD_KILLED = re.compile(r"DataLoader worker \(pid|scores ROUGE ended with exit code -9")
