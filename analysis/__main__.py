@@ -104,7 +104,8 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
     options: dict[str, Any] = {}
     keys = [field.name for field in fields(Request)]
     for argument in arguments:
-        key, value = Word.parse(argument).key, Word.parse(argument).value
+        word = Word.parse(argument)
+        key, value = f"{word.sign}{word.key}", word.value
         if not value:
             raise RequestError(
                 f"{argument!r} is not an option with a value; the options are sweep=PATH[,PATH] "

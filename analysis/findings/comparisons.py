@@ -14,7 +14,6 @@ from analysis.reading.runs import Run
 from batchopt.record.keys import Word, changes_no_number, plain_text
 
 EFFECTIVE = "batch.effective_batch_size"
-PACKING = "batch.packing"
 _COMPARED = ("batch", "seed", "device")
 """Keys and groups that set no runs apart because they are what is compared, or blocks rankings."""
 

@@ -239,7 +239,8 @@ def _moments(directory: Path) -> Iterator[SweepStatus]:
 def _parse(words: Sequence[str]) -> tuple[Path, bool]:
     path, watch = None, False
     for word in words:
-        key, value = Word.parse(word).key, Word.parse(word).value
+        parsed = Word.parse(word)
+        key, value = f"{parsed.sign}{parsed.key}", parsed.value
         if word.startswith("-"):
             raise RequestError(f"{word}: no such flag; --help shows what there is")
         if key == "watch" and value is not None:
