@@ -96,7 +96,8 @@ def test_the_controller_knows_live_jobs_and_the_accounting_the_others(commands):
         "17_3": JobState("PENDING", "JobArrayTaskLimit"),
         "17_4": JobState("PENDING", "Resources"),
         "17_5": JobState("CANCELLED", "by 1000", "n1", 7.0),
-        "17_6": JobState("PENDING", "JobArrayTaskLimit"),
+        # Cancelled in the queue a moment ago: the accounting has not heard of it.
+        "17_6": JobState("CANCELLED"),
         # Cancelled before the array was taken apart: SLURM no longer knows that it was.
         "17_7": JobState("CANCELLED"),
     }
@@ -113,6 +114,29 @@ def test_a_list_of_elements_that_was_shortened_proves_nothing(commands):
     commands("squeue", code=1, error="Unable to contact slurm controller")
     commands("sacct", "17_1|COMPLETED|None|n2|15\n17_[2,4,...%2]|PENDING|None|None assigned|0\n")
     assert set(job_states(["17_1", "17_2", "17_6"])) == {"17_1"}
+
+
+def test_a_controller_that_does_not_answer_leaves_no_job_cancelled(commands):
+    """The accounting is late: of an array of four it knows so far the one that ended first."""
+    commands("squeue", code=1, error="slurm_load_jobs error: Socket timed out")
+    commands("sacct", "17_0|CANCELLED by 0|None|n1|4\n")
+    assert job_states([f"17_{number}" for number in range(4)]) == {
+        "17_0": JobState("CANCELLED", "by 0", "n1", 4.0)
+    }
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [
+        {"output": "17_1|PENDING|BeginTime||0:00\n"},
+        {"code": 1, "error": "slurm_load_jobs error: Invalid job id specified"},
+    ],
+    ids=["knows another element", "forgot the array"],
+)
+def test_an_accounting_that_is_late_does_not_keep_a_cancelled_element_waiting(commands, controller):
+    commands("squeue", **controller)
+    commands("sacct", "17_[0-1]|PENDING|BeginTime|None assigned|0\n")
+    assert job_states(["17_0"]) == {"17_0": JobState("CANCELLED")}
 
 
 def test_a_job_that_the_controller_forgot_is_in_the_accounting(commands):
@@ -254,6 +278,15 @@ def test_the_dead_are_settled_once_and_the_living_left_alone(sweep, commands):
     assert "3_batch=05a" not in records
     assert not (sweep / "1_batch=05b" / "running.json").exists()
     assert missing_records.write_missing_records(sweep) == []
+
+
+def test_a_run_that_wrote_a_file_was_not_cancelled_in_the_queue(sweep, commands):
+    """Run 1 has a running.json; SLURM knows neither it nor run 2, which has no file."""
+    commands("squeue", "17_3|RUNNING|None|n1|0:04\n")
+    commands("sacct", "17_3|RUNNING|None|n1|4\n")
+    (written,) = missing_records.write_missing_records(sweep)
+    assert written.name == "2_batch=05c"
+    assert (sweep / "1_batch=05b" / "running.json").exists()
 
 
 def test_a_slurm_that_does_not_answer_settles_nothing(sweep, commands):

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchopt.errors import RequestError
@@ -63,6 +63,9 @@ class JobState:
         return self.state not in LIVE
 
 
+_CANCELLED_IN_QUEUE = JobState("CANCELLED")
+
+
 def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     """Asks for the states of jobs, such as `17` or, of an array, `17_3`.
 
@@ -74,23 +77,34 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     if not wanted:
         return {}
     asked = masters(wanted)
-    queued = dict(_squeue(asked))
-    found = {job_id: state for job_id, state in queued.items() if not state.ended}
+    queued = _squeue(asked)
+    found = {job_id: state for job_id, state in (queued or {}).items() if not state.ended}
     if not wanted <= found.keys():
         accounted = dict(_sacct(asked))
         # Of ended jobs the accounting knows more than the controller: it knows every step.
-        found = _never_started(wanted, accounted) | queued | accounted | found
+        found = (queued or {}) | accounted | found
+        if queued is not None:
+            found |= _never_started(wanted - queued.keys(), queued, accounted)
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
 
 
-def _never_started(wanted: Set[str], accounted: Mapping[str, JobState]) -> dict[str, JobState]:
-    """Finds elements that were cancelled in the queue: SLURM forgets them but not their array."""
+def _never_started(
+    missing: Set[str], queued: Mapping[str, JobState], accounted: Mapping[str, JobState]
+) -> dict[str, JobState]:
+    """Finds elements of arrays that were cancelled in the queue: SLURM forgets them.
+
+    The controller has answered and does not know the elements `missing`. The accounting still has
+    their array, and either no row for them or one that they wait: it may be late by minutes. An
+    accounting that knows only the array's other ends proves nothing without the controller.
+    """
     known = {job_id.split("_")[0] for job_id in accounted}
     unclear = {job_id.split("_")[0] for job_id in accounted if "[" in job_id}
     return {
-        job_id: JobState("CANCELLED")
-        for job_id in wanted
-        if "_" in job_id and job_id.split("_")[0] in known - unclear
+        job_id: _CANCELLED_IN_QUEUE
+        for job_id in missing
+        if "_" in job_id
+        and job_id.split("_")[0] in known - unclear
+        and (job_id not in accounted or accounted[job_id].state == "PENDING")
     }
 
 
@@ -223,9 +237,16 @@ def sweep_jobs(sweep_dir: Path, *, without_record: bool = False) -> list[SweepJo
         running = read_json(run_dir / RUNNING) or {}
         runs.append((run_dir, submitted.get(str(job["number"])) or running.get("slurm_job_id")))
     states = job_states(job_id for _, job_id in runs if job_id)
-    return [
+    jobs = [
         SweepJob(run_dir, job_id, states.get(job_id) if job_id else None)
         for run_dir, job_id in runs
+    ]
+    # A run that wrote a file has started: the accounting is late, and will say how it ended.
+    return [
+        replace(job, state=None)
+        if job.state == _CANCELLED_IN_QUEUE and (job.run_dir / RUNNING).exists()
+        else job
+        for job in jobs
     ]
 
 
@@ -234,11 +255,16 @@ def masters(job_ids: Iterable[str]) -> str:
     return ",".join(sorted({job_id.split("_")[0] for job_id in job_ids}))
 
 
-def _squeue(asked: str) -> Iterator[tuple[str, JobState]]:
-    words = ("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%i|%T|%r|%N|%M")
-    for line in _lines(*words):
+def _squeue(asked: str) -> dict[str, JobState] | None:
+    """Asks the controller; None if it does not answer, which is not the same as knowing nothing."""
+    done = _run("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%i|%T|%r|%N|%M")
+    if done is None or (done.returncode and "Invalid job id" not in done.stderr):
+        return None
+    found = {}
+    for line in done.stdout.splitlines():
         job_id, state, reason, node, elapsed = line.split("|")
-        yield job_id, _state(state, reason, node, _seconds(elapsed))
+        found[job_id] = _state(state, reason, node, _seconds(elapsed))
+    return found
 
 
 def _sacct(asked: str, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[str, JobState]]:
@@ -291,8 +317,14 @@ def _seconds(elapsed: str) -> float | None:
 
 def _lines(*words: str, timeout_s: float = TIMEOUT_S) -> list[str]:
     """Returns the lines that a command of SLURM prints; none if it fails or is not installed."""
+    done = _run(*words, timeout_s=timeout_s)
+    return done.stdout.splitlines() if done is not None and done.returncode == 0 else []
+
+
+def _run(*words: str, timeout_s: float = TIMEOUT_S) -> "subprocess.CompletedProcess[str] | None":
+    """Runs a command of SLURM; None if it is not installed or does not end in time."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             words,
             env=os.environ | {"SLURM_BITSTR_LEN": "0"},  # never shorten [1,3,5,...]
             capture_output=True,
@@ -301,5 +333,4 @@ def _lines(*words: str, timeout_s: float = TIMEOUT_S) -> list[str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+        return None
