@@ -14,6 +14,8 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from batchopt.step.architecture import architecture_of
+
 Rule = Callable[[Any, int], bool]
 """Whether a value fits, given the number of tokens in the vocabulary."""
 
@@ -92,6 +94,16 @@ TAKEN_OVER_WITH_BEAMS: Mapping[str, Rule] = {
 }
 """Also taken over where metric.num_beams is 2 or more; a greedy search does not use them."""
 
+COUNT_THE_SOURCE = {
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "forced_bos_token_id",
+}
+"""Not for decoder-only models: to these settings the source is the beginning of the summary, so
+they forbid its words, and what they force stands where the prompt began."""
+
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}|__[a-z]{2,3}__")
 
 _NO_SETTINGS = {"transformers_version", "use_cache"}
@@ -132,7 +144,7 @@ def plan_generation(
     """Chooses the settings of an evaluation.
 
     Args:
-        model: A sequence-to-sequence model.
+        model: A model of transformers.
         settings: The generation settings of its checkpoint, unchecked.
         max_new_tokens: The longest summary.
         num_beams: 1: greedy.
@@ -141,6 +153,8 @@ def plan_generation(
     """
     vocabulary = len(model.get_output_embeddings().weight)
     rules = {**TAKEN_OVER, **(TAKEN_OVER_WITH_BEAMS if num_beams > 1 else {})}
+    if architecture_of(model).generates_after_source:
+        rules = {name: rule for name, rule in rules.items() if name not in COUNT_THE_SOURCE}
     own = {name: value for name, value in settings.items() if value is not None}
     found = {name: getattr(model.config, name, None) for name in TOKENS} | own
     taken = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchopt.errors import RequestError
-from batchopt.request.config import Config, Packing, TinyModelConfig
+from batchopt.request.config import Config, Packing, TinyCausalModelConfig, TinyModelConfig
 from batchopt.request.constraints import constraint_of
 
 
@@ -48,3 +48,22 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             model.d_model,
             f"a multiple of model.attention_heads ({model.attention_heads})",
         )
+    if isinstance(model, TinyCausalModelConfig):
+        if model.d_model // model.attention_heads % 2:
+            yield (
+                "model.d_model",
+                model.d_model,
+                f"an even multiple of model.attention_heads ({model.attention_heads}), since "
+                "rotary positions turn pairs of numbers",
+            )
+        if model.attention_heads % model.key_value_heads:
+            yield (
+                "model.key_value_heads",
+                model.key_value_heads,
+                f"a divisor of model.attention_heads ({model.attention_heads})",
+            )
+    if config.data.prompt_template is not None:
+        for key in ("system_prompt", "instruction"):
+            value = getattr(config.data, key)
+            if value is not None:
+                yield f"data.{key}", value, "null with data.prompt_template, the whole prompt"

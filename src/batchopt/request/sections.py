@@ -14,13 +14,18 @@ from batchopt.request.config import (
     RunConfig,
     SampleDataConfig,
     SweepConfig,
+    TinyCausalModelConfig,
     TinyModelConfig,
     TrackerConfig,
     TrainingConfig,
 )
 
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
-MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
+MODELS = {
+    "tiny": TinyModelConfig,
+    "tiny_causal": TinyCausalModelConfig,
+    "pretrained": PretrainedModelConfig,
+}
 
 
 class Section(NamedTuple):

@@ -34,16 +34,18 @@ deeplearning/performance/dl-performance-matrix-multiplication)."""
 class Head:
     """Makes logits from the states of the decoder: scale * states @ weight.T + bias.
 
-    `weight` is (vocabulary, width), `bias` (vocabulary).
+    `weight` is (vocabulary, width), `bias` (vocabulary). With a `softcap` c the logits are
+    c * tanh(logits / c). Source: https://arxiv.org/abs/2408.00118, section 2.
     """
 
     weight: Tensor
     bias: Tensor | None
     scale: float
+    softcap: float | None = None
 
 
 def find_head(model: nn.Module) -> Head:
-    """Finds the head of an encoder-decoder model of transformers.
+    """Finds the head of a model of transformers.
 
     Raises:
         TypeError: The head is not a linear layer.
@@ -58,8 +60,19 @@ def find_head(model: nn.Module) -> Head:
     bias: Tensor | None = linear.bias
     if added is not None:
         bias = added.flatten() if bias is None else bias + added.flatten()
-    scaled = getattr(unknown.config, "scale_decoder_outputs", False)
-    return Head(linear.weight, bias, unknown.config.d_model**-0.5 if scaled else 1.0)
+    return Head(linear.weight, bias, *_scale_and_softcap(unknown.config))
+
+
+def _scale_and_softcap(config: Any) -> tuple[float, float | None]:
+    """What a model does to its logits, by the names that configs have for it."""
+    if getattr(config, "scale_decoder_outputs", False):  # T5
+        return config.d_model**-0.5, None
+    texts = getattr(config, "text_config", config)  # a model of texts and images has both
+    scale = getattr(texts, "logit_scale", None) or 1.0  # Cohere
+    divisor = getattr(texts, "logits_scaling", None)  # Granite divides, HyperCLOVA X multiplies
+    if divisor is not None:
+        scale = divisor if texts.model_type.startswith("hyperclovax") else 1 / divisor
+    return float(scale), getattr(texts, "final_logit_softcapping", None)  # Gemma
 
 
 def sliced_loss_sum(
@@ -81,7 +94,9 @@ def sliced_loss_sum(
     apply: Any = _SlicedCrossEntropy.apply
     # Inside a Function gradients are off, so it must be told.
     wanted = torch.is_grad_enabled()
-    loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted)
+    loss: Tensor = apply(
+        states, head.weight, head.bias, targets, label_smoothing, head.softcap, wanted
+    )
     return loss
 
 
@@ -101,6 +116,18 @@ def _as_kernel(weight: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
     return kernel
 
 
+def _cap(logits: Tensor, softcap: float | None) -> None:
+    """Caps logits in place; None: they have no cap."""
+    if softcap is not None:
+        logits.div_(softcap).tanh_().mul_(softcap)
+
+
+def _uncap(error: Tensor, logits: Tensor, softcap: float | None) -> None:
+    """Turns the gradient of capped logits into that of the logits before, in place."""
+    if softcap is not None:
+        error *= 1 - (logits.float() / softcap).square()
+
+
 class _SlicedCrossEntropy(torch.autograd.Function):
     """Computes the gradient while the logits exist; `backward` only scales it."""
 
@@ -112,6 +139,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         label_smoothing: float,
+        softcap: float | None,
         gradient_wanted: bool,
     ) -> Tensor:
         device = states.device.type
@@ -139,6 +167,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 words = logits[:, :vocabulary]
                 if bias is not None:
                     words += bias
+                _cap(words, softcap)
                 log_p = logits.log_softmax(1, dtype=torch.float32)
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:
@@ -150,6 +179,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 error.scatter_(1, of_target, label_smoothing - 1, reduce="add")
                 if label_smoothing:
                     error[:, :vocabulary] -= label_smoothing / vocabulary
+                _uncap(error[:, :vocabulary], words, softcap)
                 if of_bias is not None:
                     of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
@@ -166,4 +196,4 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         # No reference is kept, so that autograd takes these tensors as gradients without a copy.
         gradients, ctx.gradients = ctx.gradients, None
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)

@@ -4,12 +4,14 @@ import logging
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
-    AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
     EncoderDecoderModel,
     GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -17,12 +19,20 @@ from transformers import (
 from batchopt.data.ends import find_ends
 from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
-from batchopt.request.config import Config, PretrainedModelConfig, TinyModelConfig
+from batchopt.request.config import (
+    Config,
+    PretrainedModelConfig,
+    TinyCausalModelConfig,
+    TinyModelConfig,
+)
+from batchopt.step.architecture import ENCODER_DECODER, architecture_of, named_architecture
 from batchopt.training.model_checks import (
+    check_causal,
     check_positions,
     check_weights,
     say_languages,
-    settle_special_tokens,
+    settle_padding,
+    settle_start,
 )
 
 
@@ -32,19 +42,25 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     Fresh weights depend on `config.seed` alone.
 
     Raises:
-        RequestError: A pretrained model cannot be loaded, is no encoder-decoder, or cannot be
-            trained on these data.
+        RequestError: A pretrained model cannot be loaded, writes no text, or cannot be trained on
+            these data.
     """
     model_config = config.model
+    if isinstance(model_config, TinyCausalModelConfig):
+        return _tiny_causal(model_config, tokenizer, config)
     if isinstance(model_config, TinyModelConfig):
         return _tiny(model_config, tokenizer, config)
     assert isinstance(model_config, PretrainedModelConfig)
     name = model_config.name_or_path
     model = _load(model_config, config.seed)
     _embed_all_tokens(model, len(tokenizer), config.seed)
-    label = tokenizer(text_target="a")["input_ids"]
-    label = find_ends(model_config, tokenizer).complete_label(label)
-    settle_special_tokens(name, model, tokenizer, label, generation_settings(model_config))
+    settle_padding(model, tokenizer)
+    if architecture_of(model) is ENCODER_DECODER:
+        label = tokenizer(text_target="a")["input_ids"]
+        label = find_ends(model_config, tokenizer).complete_label(label)
+        settle_start(name, model, tokenizer, label, generation_settings(model_config))
+    else:
+        check_causal(name, model)
     check_positions(config.data, name, model)
     say_languages(name, model_config, tokenizer)
     return model
@@ -70,7 +86,8 @@ def largest_dropout(model: PreTrainedModel) -> float:
 
 
 def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
-    quantised = getattr(load_config(config), "quantization_config", None)
+    found = load_config(config)
+    quantised = getattr(found, "quantization_config", None)
     if quantised:
         get = quantised.get if isinstance(quantised, dict) else vars(quantised).get
         raise RequestError(
@@ -83,7 +100,8 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
     level = report.level
     report.setLevel(logging.ERROR)  # it tells of every weight in a line; `check_weights` in one
     try:
-        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+        auto_class = getattr(transformers, named_architecture(found).auto_class)
+        model, loaded = auto_class.from_pretrained(
             config.name_or_path,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
@@ -106,7 +124,7 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
 
 
 def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
-    """Gives every token an embedding, in both parts of a model.
+    """Gives every token an embedding, in all parts of a model.
 
     Raises:
         RequestError: The model's embeddings cannot be made longer.
@@ -131,9 +149,10 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
         heads = [
             len(weight)
             for name, weight in model.named_parameters(remove_duplicate=False)
-            if name.endswith(("lm_head.weight", "output_projection.weight"))  # FSMT's stays
+            # FSMT's stays; GPT-NeoX has the last one.
+            if name.endswith(("lm_head.weight", "output_projection.weight", "embed_out.weight"))
         ]
-        rows = [embedded(model.get_encoder()), embedded(model.get_decoder()), *heads]
+        rows = [*map(embedded, architecture_of(model).trunks(model)), *heads]
         short = tokens > min(rows)
     except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):
         short = True
@@ -171,5 +190,27 @@ def _tiny(
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.eos_token_id,
             forced_eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def _tiny_causal(
+    tiny: TinyCausalModelConfig, tokenizer: PreTrainedTokenizerBase, config: Config
+) -> PreTrainedModel:
+    torch.manual_seed(config.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=tiny.d_model,
+            num_hidden_layers=tiny.layers,
+            num_attention_heads=tiny.attention_heads,
+            num_key_value_heads=tiny.key_value_heads,
+            intermediate_size=tiny.ffn_dim,
+            attention_dropout=tiny.dropout,
+            tie_word_embeddings=True,
+            max_position_embeddings=config.data.max_source_length + config.data.max_target_length,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
     )
