@@ -11,7 +11,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from batchopt import exact_loss
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Packing, TrainingConfig
-from batchopt.step.architecture import DECODER_ONLY, architecture_of
+from batchopt.step.architecture import DECODER_ONLY, ENCODER_DECODER, architecture_of
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import loss_sum, micro_batch_loss, use_slices
 
@@ -180,3 +180,10 @@ def test_an_unknown_scale_of_the_logits_falls_back_to_the_full_loss(caplog):
     assert "its logits are others" in caplog.text
     batch = DECODER_ONLY.pad_batch(rows(2), PAD)
     assert loss_sum(model, batch, sliced=False) > 0
+
+
+def test_a_batch_of_the_other_kind_is_refused():
+    batch = ENCODER_DECODER.pad_batch(rows(2), PAD)
+    for sliced in (True, False):
+        with pytest.raises(ValueError, match="architecture=architecture_of"):
+            micro_batch_loss(make_causal("Llama"), batch, 10, sliced=sliced)

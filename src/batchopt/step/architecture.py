@@ -303,12 +303,12 @@ class DecoderOnly(Architecture):
     def states(self, model: nn.Module, batch: dict[str, Tensor], encoded: Any = None) -> Tensor:
         """Those of the decoder."""
         [decoder] = self.trunks(model)
-        states: Tensor = decoder(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+        states: Tensor = decoder(input_ids=_joined(batch), use_cache=False).last_hidden_state
         return states
 
     def logits(self, model: nn.Module, batch: dict[str, Tensor], encoded: Any = None) -> Tensor:
         """At every position, those of the source too."""
-        logits: Tensor = model(input_ids=batch["input_ids"], use_cache=False).logits
+        logits: Tensor = model(input_ids=_joined(batch), use_cache=False).logits
         return logits
 
     def generate(
@@ -361,6 +361,20 @@ def pad(rows: list[list[int]], value: int, least: int = 0) -> Tensor:
 def target_positions(labels: Tensor) -> Tensor:
     """Where the target tokens are in the flattened labels; a GPU makes its host wait for that."""
     return (labels.flatten() != IGNORED).nonzero().flatten()
+
+
+def _joined(batch: dict[str, Tensor]) -> Tensor:
+    """The inputs of a decoder-only model.
+
+    Raises:
+        ValueError: Source and target of the batch are apart.
+    """
+    if batch["input_ids"].shape != batch["labels"].shape:
+        raise ValueError(
+            "the batch is one of an encoder-decoder model and this model is decoder-only; make it "
+            "with StepCollator(…, architecture=architecture_of(model))"
+        )
+    return batch["input_ids"]
 
 
 def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
