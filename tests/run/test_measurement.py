@@ -64,7 +64,9 @@ def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
     assert max(row["memory_bytes"] for row in rows(tmp_path)) == 9 * GIB
 
 
-def test_a_reading_of_the_evaluation_is_none_of_the_training_though_the_news_is_late(fake, measured):
+def test_a_reading_of_the_evaluation_is_none_of_the_training_though_the_news_is_late(
+    fake, measured
+):
     """The run has gone on to evaluate; the supervisor reads of it after another sample."""
     measured.enter(Phase.train)
     fake.set({"gpu0.processes": f"{RUN}:{4 * GIB}", "gpu0.used": 5 * GIB})
