@@ -1,6 +1,6 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test smoke test-gpu test-slurm test-faults check format submit resume analyze adopt \
+.PHONY: help setup demo test smoke test-gpu gpu-day test-slurm test-faults check format submit resume analyze adopt \
 	bench bench-packing bench-monitor docs docs-reference clean
 
 PYTHON ?= python3
@@ -41,7 +41,11 @@ smoke: setup ## run every command of the READMEs and docs/ as a person types it:
 	$(PY) tests/smoke/run.py
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
-	$(PY) -m pytest -m gpu -s
+	$(PY) -m pytest -m gpu -s tests/gpu
+
+gpu-day: setup ## the first day on a GPU: the doctor, all of test-gpu, figures in pairs: 25 minutes
+	$(PY) -m batchopt.doctor
+	$(PY) -m pytest -m "gpu or gpu_day" -s tests/gpu
 
 test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
 	$(PY) -m pytest tests/cluster

@@ -153,11 +153,12 @@ def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) ->
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
         if device is None or (why := why_unused(device)) is None:
             continue
-        remedy = "`python -m batchopt.doctor` prints the command that installs the right build"
+        remedy = "python -m batchopt.doctor prints how to install the right build"
         if kind == "cuda":
             raise RequestError(f"device.kind is cuda, and {why}; {remedy}")
         print(f"note: the {device.name} is not used: {why}.", flush=True)
-        print(f"      Runs train on the CPU. {remedy}.", flush=True)
+        print("      Runs train on the CPU.", flush=True)
+        print(f"      {remedy}", flush=True)
 
 
 def _check_cluster(sweep: Sweep) -> None:
