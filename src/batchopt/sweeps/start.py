@@ -151,6 +151,10 @@ def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) ->
             device = find_device(kind)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
+        if device is None and any(one.config.training.arguments.tf32 for one in requests):
+            raise RequestError(
+                "training.arguments.tf32 is true, and this machine has no GPU; leave it out"
+            )
         if device is None or (why := why_unused(device)) is None:
             continue
         remedy = "python -m batchopt.doctor prints how to install the right build"
