@@ -35,7 +35,7 @@ from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
 from batchopt.request.sections import DATA, MODELS, SECTIONS
 
-GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
+GROUPS = ("batch", "data", "model", "adapter", "training", "metric", "device", "tracker")
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchopt.errors import RequestError
-from batchopt.request.config import Config, Packing, TinyModelConfig
+from batchopt.request.config import Adapter, Config, Packing, Quantization, TinyModelConfig
 from batchopt.request.constraints import constraint_of
 
 
@@ -47,4 +47,20 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             "model.d_model",
             model.d_model,
             f"a multiple of model.attention_heads ({model.attention_heads})",
+        )
+    yield from _broken_across_the_adapter(config)
+
+
+def _broken_across_the_adapter(config: Config) -> Iterator[tuple[str, object, str]]:
+    adapter = config.adapter
+    quantised = adapter.quantization is not Quantization.none
+    if quantised and adapter.kind is not Adapter.qlora:
+        yield "adapter.quantization", adapter.quantization.value, "none unless adapter=qlora"
+    if adapter.kind is Adapter.qlora and not quantised:
+        yield "adapter.quantization", "none", "nf4, fp4 or int8 with adapter=qlora"
+    if adapter.kind is Adapter.qlora and isinstance(config.model, TinyModelConfig):
+        yield (
+            "adapter",
+            "qlora",
+            "none or lora with model=tiny: only the weights of a pretrained model are quantised",
         )

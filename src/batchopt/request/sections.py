@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from batchopt.request.config import (
+    AdapterConfig,
     BatchConfig,
     Config,
     DeviceConfig,
@@ -38,6 +39,7 @@ SECTIONS = (
     Section("batch", "", BatchConfig),
     *(Section("data", choice, schema) for choice, schema in DATA.items()),
     *(Section("model", choice, schema) for choice, schema in MODELS.items()),
+    Section("adapter", "", AdapterConfig),
     Section("training", "", TrainingConfig),
     Section("metric", "", MetricConfig),
     Section("device", "", DeviceConfig),
