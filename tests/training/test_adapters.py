@@ -83,7 +83,7 @@ def train(words, tmp_path):
         recorder = Recorder(tmp_path / folder, Events(None), time.monotonic())
         trainer, facts = build_trainer(request, request.plan, recorder)
         trainer.train(resume_from_checkpoint=resume_from)
-        rows = [row for row in read_jsonl(tmp_path / folder / "metrics.jsonl")]
+        rows = list(read_jsonl(tmp_path / folder / "metrics.jsonl"))
         losses = {row["step"]: row["train_loss"] for row in rows if row["kind"] == "train"}
         return trainer, facts, losses
 
