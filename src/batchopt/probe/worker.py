@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
     events = be_supervised(arguments)
-    adapters.hide_unused(compose_run(arguments.overrides).config.adapter)
+    adapters.settle_imports(compose_run(arguments.overrides).config.adapter)
 
     from batchopt.training.recorder import Recorder
 

@@ -46,18 +46,19 @@ def check(config: AdapterConfig) -> None:
             )
 
 
-def hide_unused(config: AdapterConfig) -> None:
+def settle_imports(config: AdapterConfig) -> None:
     """Keeps transformers from importing peft in this process, unless the run has an adapter.
 
     Wherever its Trainer finds peft it imports it, and peft imports bitsandbytes: seconds, and
-    memory that would be counted as the run's. For a name that stands for None in sys.modules,
-    Python finds and imports no module
-    (https://docs.python.org/3.11/reference/import.html#the-module-cache).
+    memory that would be counted as the run's. Of a name that stands for None in sys.modules,
+    Python finds no module (https://docs.python.org/3.11/reference/import.html#the-module-cache).
 
-    Call it before transformers is imported; after that it does nothing.
+    Call it before transformers is imported; after that it hides nothing.
     """
     if config.kind is Adapter.none and "transformers" not in sys.modules:
         sys.modules.setdefault("peft", None)  # type: ignore[arg-type]
+    # It warns of a kernel that it can do without, and at every product of 8 bits.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def coarsest(config: Config, training: Precision) -> Precision:
@@ -70,7 +71,9 @@ def coarsest(config: Config, training: Precision) -> Precision:
     found = [training]
     if config.adapter.kind is not Adapter.none:
         found.append(_resolved(config.adapter.base_dtype, training))
-    if config.adapter.kind is Adapter.qlora:
+    if config.adapter.quantization is Quantization.int8:
+        found.append(Precision.fp16)  # its products read rows of 8 bits, and write fp16
+    elif config.adapter.kind is Adapter.qlora:
         found.append(_resolved(config.adapter.compute_dtype, training))
     return max(found, key=COARSENESS.index)
 
@@ -94,8 +97,6 @@ def loading(adapter: AdapterConfig, training: Precision, device: "torch.device")
     from transformers import BitsAndBytesConfig
 
     make: Any = BitsAndBytesConfig
-    # It warns at every product of 8 bits that its input is cast.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if adapter.quantization is Quantization.int8:
         # With a threshold, what counts as an outlier depends on the other rows of a micro-batch,
         # and so would the gradient. Without, each row is quantised by itself.
@@ -131,7 +132,7 @@ def adapt(model: Any, adapter: AdapterConfig, name: str, tokens: Sequence[int] =
 
     from peft import LoraConfig, TaskType, get_peft_model
 
-    _keep_unpacked(model)
+    _settle(model)
     _check_names(model, adapter.target_modules, name)
     whole = bool(model.config.is_encoder_decoder)
     lora = LoraConfig(
@@ -208,11 +209,13 @@ def in_fp32(model: Any) -> Any:
     import torch
 
     for module in model.modules():
-        kind = type(module).__name__
-        if kind == "Linear4bit":
+        kind = type(module)
+        if not kind.__module__.startswith("bitsandbytes"):  # peft's have the same names
+            continue
+        if kind.__name__ == "Linear4bit":
             module.compute_dtype = torch.float32
             module.compute_type_is_set = True
-        elif kind == "Linear8bitLt":
+        elif kind.__name__ == "Linear8bitLt":
             module.forward = partial(_linear_of_8_bits, module)
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.is_floating_point():
@@ -238,8 +241,7 @@ def _linear_of_8_bits(module: Any, inputs: "torch.Tensor") -> "torch.Tensor":
     """
     from torch.nn.functional import linear
 
-    scales = module.weight.SCB if module.state.SCB is None else module.state.SCB
-    weight = module.weight.data.float() * (scales.float() / 127)[:, None]
+    weight = module.weight.data.float() * (module.state.SCB.float() / 127)[:, None]
     bias = None if module.bias is None else module.bias.float()
     return linear(inputs.float(), weight, bias)
 
@@ -255,15 +257,19 @@ def _dtype(precision: Precision) -> "torch.dtype":
     return named.get(precision, torch.float32)
 
 
-def _keep_unpacked(model: Any) -> None:
-    """Keeps bitsandbytes from packing weights of 4 bits for a kernel without a gradient.
+def _settle(model: Any) -> None:
+    """Puts quantised layers into the state that they keep.
 
-    On a CPU with AVX512-BF16 it does so for good in the first pass in evaluation mode, and all
-    training after it has a wrong gradient.
+    On a CPU with AVX512-BF16, bitsandbytes packs weights of 4 bits for a kernel without a gradient
+    in the first pass in evaluation mode, and all training after it has a wrong gradient. A layer of
+    8 bits takes the scales from its weight in the first pass; if that is a copy's, which shares the
+    weight, the layer itself has none, and takes the integers for numbers.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        if getattr(getattr(module, "weight", None), "CB", None) is not None:
+            module.init_8bit_state()
 
 
 def _check_names(model: Any, wanted: Any, name: str) -> None:

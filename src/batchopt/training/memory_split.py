@@ -18,9 +18,8 @@ def weight_bytes(model: Any) -> dict[str, int]:
         if state is not None:
             scales += [state.absmax, *([state.state2.absmax] if state.nested else [])]
     for module in model.modules():  # of 8 bits
-        state = getattr(module, "state", None)
-        found = [getattr(one, "SCB", None) for one in (state, getattr(module, "weight", None))]
-        scales += [scale for scale in found if isinstance(scale, Tensor)]
+        found = getattr(getattr(module, "state", None), "SCB", None)
+        scales += [found] if isinstance(found, Tensor) else []
     trained = _bytes(weight for weight in model.parameters() if weight.requires_grad)
     return {
         "frozen_weights_bytes": _bytes([*frozen, *scales]),

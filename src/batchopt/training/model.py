@@ -106,8 +106,9 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
         )
     torch.manual_seed(run.seed)  # for weights that the files lack
     report = logging.getLogger("transformers.modeling_utils")
-    level = report.level
-    report.setLevel(logging.ERROR)  # it tells of every weight in a line; `check_weights` in one
+    # It tells of every weight in a line; `check_weights` in one. A higher level would make it
+    # tell of layers that are not sharded, too.
+    report.addFilter(_is_error)
     try:
         model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
             config.name_or_path,
@@ -125,10 +126,14 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
     except Exception as error:  # the library's errors have no base class in common
         raise RequestError(unloadable(config, error)) from error
     finally:
-        report.setLevel(level)
+        report.removeFilter(_is_error)
     check_weights(config.name_or_path, model, loaded)
     checked: PreTrainedModel = model
     return checked
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _how(config: Config) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def main(words: list[str]) -> int:
     """Prepares the data of one run and prints where they are."""
     request = compose_run(read_words(words))
     adapters.check(request.config.adapter)
-    adapters.hide_unused(request.config.adapter)
+    adapters.settle_imports(request.config.adapter)
     corpus = load_corpus(request.config.data)
     folder = tokenized.prepare(request.config, corpus)
     data = tokenized.load(folder)

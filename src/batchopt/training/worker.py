@@ -44,7 +44,7 @@ def main() -> int:
     events = be_supervised(arguments)
     log_to(arguments.run_dir / TRAIN_LOG, events)
     with suppress(RequestError):  # `run` reads it again, and reports what is wrong
-        adapters.hide_unused(read_run(arguments.run_dir).config.adapter)
+        adapters.settle_imports(read_run(arguments.run_dir).config.adapter)
 
     from batchopt.training.recorder import Recorder
 

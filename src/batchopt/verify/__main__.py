@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
     adapters.check(request.config.adapter)
-    adapters.hide_unused(request.config.adapter)
+    adapters.settle_imports(request.config.adapter)
 
     from batchopt.verify.proof import prepare, verify
     from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
@@ -96,7 +96,7 @@ def verify_sweep(directory: Path) -> int:
     requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
     kinds = {request.config.adapter.kind: request.config.adapter for request in requests}
     if list(kinds) == [Adapter.none]:
-        adapters.hide_unused(kinds[Adapter.none])
+        adapters.settle_imports(kinds[Adapter.none])
 
     from batchopt.verify.proof import SHORT, prepare, verify
 
