@@ -1,4 +1,4 @@
-"""LoRA and QLoRA: the same training in every preset, every factor trained, only the adapter saved."""
+"""LoRA and QLoRA: one training in every preset, every factor trained, only the adapter saved."""
 
 import importlib.util
 import time

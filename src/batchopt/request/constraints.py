@@ -125,3 +125,52 @@ def one_of(*choices: str) -> dict[str, Constraint]:
 def list_of(*choices: str) -> dict[str, Constraint]:
     """A list of some words."""
     return {_KEY: Constraint(f"a list of {', '.join(choices)}", choices.__contains__, each=True)}
+
+
+def one_of_or_flag(*choices: str) -> dict[str, Constraint]:
+    """true, false or one of some words."""
+    text = f"one of true, false, {', '.join(choices)}"
+    return {_KEY: Constraint(text, lambda value: isinstance(value, bool) or value in choices)}
+
+
+def target_modules() -> dict[str, Constraint]:
+    """all-linear, a pattern, or a list of names of modules."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, list):
+            return bool(value) and all(isinstance(one, str) for one in value)
+        return isinstance(value, str) and value != ""
+
+    return {_KEY: Constraint("all-linear, a pattern, or a list as in [attn,mlp]", holds)}
+
+
+def tokens(*, lists: bool = False) -> dict[str, Constraint]:
+    """A list of ids of tokens, or with `lists` a list of such lists."""
+
+    def are_ids(value: Any) -> bool:
+        return (
+            isinstance(value, list)
+            and bool(value)
+            and all(type(one) is int and one >= 0 for one in value)
+        )
+
+    if not lists:
+        return {_KEY: Constraint("a list of ids of tokens, as in [5,6]", are_ids)}
+    return {
+        _KEY: Constraint(
+            "a list of lists of ids of tokens, as in [[5,6],[7]]",
+            lambda value: isinstance(value, list) and bool(value) and all(map(are_ids, value)),
+        )
+    }
+
+
+def decay_of_length() -> dict[str, Constraint]:
+    """A length, and a factor by which the end becomes likelier after it."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, list) or len(value) != 2:
+            return False
+        start, factor = value
+        return type(start) is int and start >= 0 and type(factor) in (int, float) and factor > 0
+
+    return {_KEY: Constraint("a length and a factor, as in [20,1.05]", holds)}

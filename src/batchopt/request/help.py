@@ -65,11 +65,11 @@ def keys_of(section: Section) -> list[Key]:
     texts = field_texts(schema)
     keys = []
     for item in dataclasses.fields(schema):
-        if item.name in {section.group for section in SECTIONS} or item.name == "source":
+        name = f"{group}.{item.name}" if group else item.name
+        if name in {section.group for section in SECTIONS} or item.name == "source":
             continue
         constraint = constraint_of(item)
         rule = f" Must be {constraint.text}." if constraint else ""
-        name = f"{group}.{item.name}" if group else item.name
         keys.append(Key(name, default_of(item), texts.get(item.name, "") + rule))
     return keys
 

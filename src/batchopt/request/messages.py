@@ -14,8 +14,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import MissingConfigException
 
 from batchopt.record.keys import Word
+from batchopt.request.transformers_names import SAME_VALUE
 
 ALIASES = {
+    **{name: key.rpartition(".")[2] for name, key in SAME_VALUE.items()},
     "batch_size": "per_device_train_batch_size",
     "bf16": "precision",
     "epochs": "num_train_epochs",
@@ -140,7 +142,8 @@ def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Colle
     for place, keys in elsewhere.items():
         wanted = leaf if leaf in keys else ALIASES.get(leaf)
         group = place.rsplit(" ", 1)[-1]
-        if wanted in keys and parent in ("", group) and place != parent:
+        near = parent in ("", group) or group.startswith(f"{parent}.")
+        if wanted in keys and near and place != parent:
             hint = f"did you mean {place}.{wanted}? "
             break
     if key in ("launcher", "sweeper"):
@@ -168,6 +171,10 @@ def invalid(key: str | None, message: str, typed: str = "") -> str:
 
 
 _RULES = (
+    (
+        r"^Cannot assign \w+ to Dict|^Invalid type assigned",
+        "{key} is a table; set {key}.NAME=VALUE",
+    ),
     (r"is not Optional", "{key} is null; it must have a value"),
     (
         r"^Value '(?P<value>.*)' of type .* to Integer",

@@ -147,9 +147,13 @@ def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) ->
     lease.check()
     for kind in dict.fromkeys(request.config.device.kind.value for request in requests):
         try:
-            find_device(kind)
+            device = find_device(kind)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
+        if device is None and any(one.config.training.arguments.tf32 for one in requests):
+            raise RequestError(
+                "training.arguments.tf32 is true, and this machine has no GPU; leave it out"
+            )
 
 
 def _check_cluster(sweep: Sweep) -> None:

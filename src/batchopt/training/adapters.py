@@ -1,13 +1,11 @@
 """LoRA and QLoRA: the adapter that is trained beside a frozen model, with peft and bitsandbytes.
 
-Both packages are extras, and both are imported in the functions that need them. Finding out whether
-they are there needs no torch.
+Both packages are extras, and both are imported in the functions that need them.
 
 Sources: LoRA https://arxiv.org/abs/2106.09685, QLoRA https://arxiv.org/abs/2305.14314,
 LLM.int8() https://arxiv.org/abs/2208.07339.
 """
 
-import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
@@ -20,30 +18,8 @@ from batchopt.request.config import Adapter, AdapterConfig, Config, Precision, Q
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = {
-    Adapter.none: (),
-    Adapter.lora: ("peft",),
-    Adapter.qlora: ("peft", "bitsandbytes"),
-}
-"""The packages that each adapter needs; the extra in pyproject.toml has the name of the adapter."""
-
 COARSENESS = (Precision.fp32, Precision.fp16, Precision.bf16)
 """From the finest arithmetic to the coarsest."""
-
-
-def check(config: AdapterConfig) -> None:
-    """Checks before anything runs that the packages of the adapter are installed.
-
-    Raises:
-        RequestError: One is missing.
-    """
-    name = config.kind.value
-    for package in PACKAGES[config.kind]:
-        if importlib.util.find_spec(package) is None:
-            raise RequestError(
-                f"adapter={name}: the package {package} is not installed; "
-                f"pip install 'batchopt[{name}]' (in a checkout: pip install -e '.[{name}]')"
-            )
 
 
 def settle_imports(config: AdapterConfig) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from batchopt.errors import RequestError
 from batchopt.machine import host_memory
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig
+from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig, TrainerArguments
+from batchopt.request.optimizers import optimizer_name
 from batchopt.training import adapters, trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
@@ -38,6 +39,12 @@ class PlanFacts:
     per_device_eval_batch_size: int
     train_examples: int
     validation_examples: int
+    optimizer: str
+    """Its name in transformers."""
+    arguments: Mapping[str, Any]
+    """The keys of training.arguments that differ from the Trainer's defaults."""
+    generation: Mapping[str, Any]
+    """See `evaluation.generation.Generation.facts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,7 @@ def build_trainer(
     every, trained = adapters.count_parameters(model)
     recorder.other_metrics |= weight_bytes(model)
     facts = Facts(
-        plan=_plan_facts(trainer, data),
+        plan=_plan_facts(trainer, data, generation),
         data=_data_facts(config, data),
         model=ModelFacts(
             name=getattr(config.model, "name_or_path", config.model.source),
@@ -226,7 +233,7 @@ def choose_generation(config: Config, data: "Tokenized", model: Any) -> "Generat
         model,
         settings,
         max_new_tokens=config.data.max_target_length,
-        num_beams=config.metric.num_beams,
+        asked=config.generation,
         end_token_id=data.summary.end_token_id,
     )
 
@@ -261,8 +268,9 @@ def build_evaluator(
     return Evaluator(rows, data.tokenizer, rouge, generation, batch_size=batch_size, sliced=sliced)
 
 
-def _plan_facts(trainer: "ExactTrainer", data: "Tokenized") -> PlanFacts:
+def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generation") -> PlanFacts:
     config, plan = trainer.config, trainer.plan
+    default = asdict(TrainerArguments())
     steps_per_epoch = len(trainer.step_sampler())
     return PlanFacts(
         per_device_train_batch_size=plan.per_device_train_batch_size,
@@ -275,6 +283,13 @@ def _plan_facts(trainer: "ExactTrainer", data: "Tokenized") -> PlanFacts:
         per_device_eval_batch_size=trainer.evaluator.batch_size,
         train_examples=data.summary.train_examples,
         validation_examples=data.summary.validation_examples,
+        optimizer=optimizer_name(config.training.optimizer),
+        arguments={
+            name: value
+            for name, value in asdict(config.training.arguments).items()
+            if value != default[name]
+        },
+        generation=generation.facts(),
     )
 
 

@@ -26,7 +26,6 @@ from batchopt.training import adapters
 def main(words: list[str]) -> int:
     """Prepares the data of one run and prints where they are."""
     request = compose_run(read_words(words))
-    adapters.check(request.config.adapter)
     adapters.settle_imports(request.config.adapter)
     corpus = load_corpus(request.config.data)
     folder = tokenized.prepare(request.config, corpus)
@@ -54,16 +53,14 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         The fingerprint of the data of each run.
 
     Raises:
-        RequestError: The data are wrong, cache_dir cannot be written to, a package of an adapter is
-            missing, or the child failed.
+        RequestError: The data are wrong, cache_dir cannot be written to, or the child failed.
         SystemExit: The child has refused the request and said why.
     """
     corpora: dict[str, Corpus] = {}
     fingerprints, seen = [], set()
     asked = list(requests)
     for request in asked:
-        adapters.check(request.config.adapter)
-    for request in asked:
+        for request in asked:
         config = request.config
         check_writable("cache_dir", Path(config.cache_dir))
         data = repr(config.data)

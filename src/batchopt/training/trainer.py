@@ -25,11 +25,13 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from batchopt.errors import RequestError
 from batchopt.evaluation.evaluator import Evaluator
 from batchopt.record.files import CHECKPOINTS
 from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.config import Config, DeviceKind, Precision
+from batchopt.request.config import Config, DeviceKind, Precision, TrainingConfig
+from batchopt.request.optimizers import BY_SCORE, optimizer_name
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
@@ -123,6 +125,8 @@ class ExactTrainer(Seq2SeqTrainer):
         self.recorder.step_begins(inputs)
         clock = self.recorder.clock
         model.train()
+        # Optimizers without a schedule train on other weights than they evaluate on.
+        self.optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -167,6 +171,7 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
+        self.optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -186,6 +191,16 @@ class ExactTrainer(Seq2SeqTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
+        """Evaluates; a schedule that follows the score sees every evaluation once."""
+        skip_scheduler = skip_scheduler or not self._evaluation_is_due()
+        metrics: dict[str, float] = super()._evaluate(  # type: ignore[no-untyped-call]
+            trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
         )
         return metrics
 
@@ -226,8 +241,16 @@ def training_arguments(
         gradient_checkpointing: True also where the config does not ask for it, after an OOM.
         first_evaluation: Whether to evaluate before the first step.
         tracked_as: The name of the run in its tracker; None: no tracker.
+
+    Raises:
+        RequestError: TF32 is asked for, and there is no GPU.
     """
-    training = config.training
+    training, arguments = config.training, config.training.arguments
+    if arguments.tf32 and not use_cuda(config):
+        raise RequestError(
+            "training.arguments.tf32 is true, and the run trains on the CPU, which has no TF32; "
+            "leave it out"
+        )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
     return Seq2SeqTrainingArguments(
@@ -237,8 +260,17 @@ def training_arguments(
         gradient_accumulation_steps=1,
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
+        optim=optimizer_name(training.optimizer),
+        optim_args=",".join(f"{name}={value}" for name, value in _set(arguments.optim_args)),
+        optim_target_modules=arguments.optim_target_modules,
+        adam_beta1=arguments.adam_beta1,
+        adam_beta2=arguments.adam_beta2,
+        adam_epsilon=arguments.adam_epsilon,
         warmup_steps=training.warmup_steps,
         lr_scheduler_type=training.lr_scheduler_type,
+        lr_scheduler_kwargs=schedule_arguments(training),
+        tf32=arguments.tf32,
+        full_determinism=arguments.full_determinism,
         max_grad_norm=training.max_grad_norm,
         num_train_epochs=training.num_train_epochs,
         max_steps=training.max_steps or -1,
@@ -268,6 +300,18 @@ def training_arguments(
         project=config.tracker.project,
         seed=config.seed,
     )
+
+
+def schedule_arguments(training: TrainingConfig) -> dict[str, Any]:
+    """What the schedule is called with beside the number of steps."""
+    given = dict(_set(training.arguments.lr_scheduler_kwargs))
+    # The score is ROUGE; transformers would wait for a smaller one.
+    return {"mode": "max", **given} if training.lr_scheduler_type in BY_SCORE else given
+
+
+def _set(table: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The keys of an open table that are not null."""
+    return [(name, value) for name, value in table.items() if value is not None]
 
 
 def use_cuda(config: Config) -> bool:

@@ -60,7 +60,6 @@ def main(words: list[str]) -> int:
     if presets.left_out:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
-    adapters.check(request.config.adapter)
     adapters.settle_imports(request.config.adapter)
 
     from batchopt.verify.proof import prepare, verify
@@ -94,9 +93,8 @@ def verify_sweep(directory: Path) -> int:
     """
     plan = read_json(directory / SWEEP)
     requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
-    kinds = {request.config.adapter.kind: request.config.adapter for request in requests}
-    if list(kinds) == [Adapter.none]:
-        adapters.settle_imports(kinds[Adapter.none])
+    asked = [request.config.adapter for request in requests]
+    adapters.settle_imports(next((one for one in asked if one.kind is not Adapter.none), asked[0]))
 
     from batchopt.verify.proof import SHORT, prepare, verify
 
