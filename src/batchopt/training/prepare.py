@@ -58,9 +58,7 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
     """
     corpora: dict[str, Corpus] = {}
     fingerprints, seen = [], set()
-    asked = list(requests)
-    for request in asked:
-        for request in asked:
+    for request in requests:
         config = request.config
         check_writable("cache_dir", Path(config.cache_dir))
         data = repr(config.data)
