@@ -108,7 +108,7 @@ MISTAKES = [
     ("train tracker=wandbb", "tracker=wandbb: no such choice; did you mean tracker=wandb?"),
     ("train foo/bar=1", "foo/bar: no such group; the groups are: batch, data, model,"),
     # Keys
-    ("train modle=tiny", "modle: no such key; did you mean model? the keys are: batch, "),
+    ("train modle=tiny", "modle: no such key; did you mean model? the keys are: adapter, batch, "),
     ("train sed=3", "sed: no such key; did you mean seed?"),
     ("train +sed=3", "sed: no such key; did you mean seed?"),
     ("train per_device_train_batch_size=8", "did you mean batch.per_device_train_batch_size?"),

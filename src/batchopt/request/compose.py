@@ -35,7 +35,17 @@ from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
 from batchopt.request.sections import DATA, MODELS, OPEN_TABLES, SECTIONS
 
-GROUPS = ("batch", "data", "model", "training", "metric", "generation", "device", "tracker")
+GROUPS = (
+    "batch",
+    "data",
+    "model",
+    "adapter",
+    "training",
+    "metric",
+    "generation",
+    "device",
+    "tracker",
+)
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
 
