@@ -24,8 +24,9 @@ class PeakMemory(Protocol):
     source: str
     """How it is measured, by the names of `memory_source`."""
 
-    budget_bytes: int
-    """The most that the process may take."""
+    @property
+    def budget_bytes(self) -> int:
+        """The most that the process may take."""
 
     def limited(self, held_bytes: int) -> Any:
         """A context: memory is trimmed and the peak starts anew; more than the budget is refused.

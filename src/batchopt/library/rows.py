@@ -15,7 +15,7 @@ AT_ONCE = 1000
 """Rows that are read at a time."""
 
 
-def is_encoder_decoder(model: nn.Module) -> bool:
+def is_encoder_decoder(model: Any) -> bool:
     """Whether the labels are a sequence of their own, for a decoder behind an encoder."""
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
@@ -32,7 +32,7 @@ def rows_for_model(model: nn.Module, dataset: Any, indices: list[int]) -> list[d
     return [{name: value for name, value in row.items() if name in taken} for row in rows]
 
 
-def row_lengths(model: nn.Module, dataset: Any) -> list[Length]:
+def row_lengths(model: Any, dataset: Any) -> list[Length]:
     """The source and target tokens of every row.
 
     The labels of a decoder-only model stand beside its tokens, so its targets count as 1.

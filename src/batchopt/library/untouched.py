@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy
@@ -133,30 +134,30 @@ class Untouched:
             elif isinstance(value, dict):
                 self._keep_values(value)
             elif isinstance(value, list):
-                whole = list(value)
-                self._undo.append(
-                    lambda value=value, whole=whole: value.__setitem__(slice(None), whole)
-                )
+                self._undo.append(partial(value.__setitem__, slice(None), list(value)))
 
     def _keep_tensors(self) -> None:
+        """Keeps gradients and contents, and moves the model to where the training is."""
+        moved: dict[int, Any] = {}  # tied weights stay tied
         for weight in self.model.parameters():
-            gradient = weight.grad
-            self._undo.append(
-                lambda weight=weight, gradient=gradient: _set(weight, "grad", gradient)
-            )
+            self._undo.append(partial(setattr, weight, "grad", weight.grad))
             weight.grad = None
-            self._keep_content(weight)
+            if weight.device != self.device:
+                copy = nn.Parameter(weight.detach().to(self.device), weight.requires_grad)
+                moved[id(weight)] = copy
+            elif weight.requires_grad:  # a frozen weight does not change
+                self._copy(weight)
         for buffer in self.model.buffers():
-            self._keep_content(buffer)
-
-    def _keep_content(self, tensor: Tensor) -> None:
-        """Keeps the content of a tensor of the model, and moves it to where the training is."""
-        if tensor.device != self.device:
-            own = tensor.data
-            self._undo.append(lambda: _set(tensor, "data", own))
-            tensor.data = own.to(self.device)
-        elif tensor.requires_grad or not isinstance(tensor, nn.Parameter):
-            self._copy(tensor)  # a frozen weight does not change
+            if buffer.device != self.device:
+                moved[id(buffer)] = buffer.to(self.device)
+            else:
+                self._copy(buffer)
+        # _keep_attributes has seen the tensors that are replaced here.
+        for module in self.model.modules():
+            for part in (module._parameters, module._buffers):
+                part.update(
+                    {name: moved[id(one)] for name, one in part.items() if id(one) in moved}
+                )
 
     def _copy(self, tensor: Tensor) -> None:
         copy = tensor.detach().to("cpu", copy=True)
@@ -178,7 +179,3 @@ def _refill(values: Any) -> Callable[[], None]:
         values.update(kept)
 
     return put_back
-
-
-def _set(thing: Any, name: str, value: Any) -> None:
-    setattr(thing, name, value)
