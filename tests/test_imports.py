@@ -30,7 +30,7 @@ FLOORS = [
     {"run"},
     {"training"},
     {"probe", "verify", "doctor"},
-    {"sweeps"},
+    {"sweeps", "library"},
     {"train", "status"},
     {"resume"},  # which runs the command of train again
 ]

@@ -117,14 +117,17 @@ class MemoryLimit(TrainerCallback):
         self._cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
-def own_device_bytes() -> Callable[[], int | None]:
+def own_device_bytes(index: int = 0) -> Callable[[], int | None]:
     """Makes the reader of what this process has on its GPU; call it before CUDA starts here.
 
     Where NVML does not tell processes apart, that is what was added since, without what it knows to
     be of others.
+
+    Args:
+        index: Of the GPU, as torch counts them.
     """
     try:
-        monitor = nvml.DeviceMonitor(nvml.visible_devices(os.environ)[0].uuid)
+        monitor = nvml.DeviceMonitor(nvml.visible_devices(os.environ)[index].uuid)
     except (nvml.NvmlError, IndexError):
         return lambda: None
 
