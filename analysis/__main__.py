@@ -49,7 +49,8 @@ Analyses the runs of a sweep and writes tables, figures and a report.
                       best_rouge_per_gib or least_energy. Writes its choice as conf/batch/best.yaml,
                       for batch=best
   adopt_anyway        true: also where the data cannot decide. Default: false
-  adopt_dir           where best.yaml is written. Default: conf/batch of this checkout
+  adopt_dir           where best.yaml is written. Default: conf/batch of this checkout or, where
+                      batchopt is installed, batch in the folder that BATCHOPT_CONF names
 
 Exit codes: 0 written; 2 the request was wrong, nothing was written."""
 

@@ -35,6 +35,13 @@ from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
 from batchopt.training.recorder import Recorder
 
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in Seq2SeqTrainingArguments.__dataclass_fields__
+    else "gradient_checkpointing"
+)
+"""The argument of gradient checkpointing, which transformers 5.22 renamed."""
+
 
 class ExactTrainer(Seq2SeqTrainer):
     """Trains on the exact gradient of each optimizer step, in whatever micro-batches."""
@@ -244,7 +251,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
+        **{CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing},
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
