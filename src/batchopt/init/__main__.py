@@ -1,7 +1,7 @@
-"""`python -m batchopt.init [FOLDER]`: a folder with conf/, a Makefile and data in the form to bring.
+"""`python -m batchopt.init [FOLDER]`: writes a folder with conf/, a Makefile and CSV files.
 
-The data are the generated sample as CSV files, so that every command works before the first row of
-one's own is there.
+The CSV files hold the generated sample, so that every command works before the first row of one's
+own is there.
 """
 
 import csv

@@ -67,7 +67,10 @@ def conf_dir() -> Path:
 def choices_of(group: str) -> list[str]:
     """Lists the choices of a group, in order; those of BATCHOPT_CONF too."""
     own = os.environ.get("BATCHOPT_CONF", "")
-    folders = [conf_dir(), *([Path(own.removeprefix("file://"))] if own.startswith("file://") else [])]
+    folders = [
+        conf_dir(),
+        *([Path(own.removeprefix("file://"))] if own.startswith("file://") else []),
+    ]
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 

@@ -151,7 +151,7 @@ _batchopt_complete() {{
         return
     elif (( COMP_CWORD == 1 )); then
         compopt +o nospace
-        COMPREPLY=($(compgen -W "{' '.join(COMMANDS)}" -- "${{COMP_WORDS[1]}}"))
+        COMPREPLY=($(compgen -W "{" ".join(COMMANDS)}" -- "${{COMP_WORDS[1]}}"))
         return
     elif [[ ${{words[1]}} =~ ^(train|probe|verify)$ ]]; then
         train=(train)

@@ -9,6 +9,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import MissingConfigException
@@ -111,6 +112,9 @@ def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> st
         )
     elif path == "batch/divisors":
         hint = "batch=divisors stands alone, without other batches; "
+    elif Path("conf", f"{path}.yaml").is_file():
+        own = shlex.quote(f"file://{Path('conf').resolve()}")
+        hint = f"conf/{path}.yaml of this folder counts after: export BATCHOPT_CONF={own}; "
     elif path == "batch/best":
         hint = "make adopt writes it from a sweep's results; "
     elif group == "data" and looks_like_file:
