@@ -22,6 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
@@ -100,9 +104,11 @@ class ExactTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One item is one optimizer step."""
+        sampler = self.step_sampler()
+        self.add_callback(EpochOrder(sampler))
         loader = DataLoader(
             self.train_rows,
-            batch_sampler=self.step_sampler(),
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             persistent_workers=self.args.dataloader_num_workers > 0,
@@ -213,6 +219,22 @@ class ExactTrainer(Seq2SeqTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """None: flops.py counts once, and the Trainer's own estimate takes time at every step."""
         return 0
+
+
+class EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins.
+
+    Before transformers 5.20 the Trainer does not tell it in the epoch in which a run is resumed.
+    """
+
+    def __init__(self, sampler: StepSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Sets the epoch of the next step."""
+        self.sampler.set_epoch(state.global_step // len(self.sampler))
 
 
 def training_arguments(
