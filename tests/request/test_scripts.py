@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from batchopt.errors import RequestError
 from batchopt.request.compose import compose_run
@@ -85,8 +86,11 @@ def test_a_flag_of_a_script_is_answered_with_the_word_to_type(typed, key):
     assert refusal(*shlex.split(typed)).endswith(f"no such flag; as a key: {key}")
 
 
-@pytest.mark.parametrize("words", [["-m", "batch=05a"], ["--cfg", "job"], ["--multirun"], ["a=b"]])
-def test_words_of_our_own_pass(words):
+FLAGS = [flag for action in get_args_parser()._actions for flag in action.option_strings]
+
+
+@pytest.mark.parametrize("words", [["-m", "batch=05a"], ["a=b"], *([flag, "x"] for flag in FLAGS)])
+def test_words_and_flags_of_our_own_pass(words):
     refuse_script_words(words)
 
 

@@ -18,8 +18,8 @@ from batchopt.request.compose import all_keys, choices_of, compose_run
 from batchopt.request.messages import key_named
 from batchopt.request.quoting import quote
 
-_OWN = frozenset(("auto", "config_name", "kind", "name", "sizes", "source"))
-"""Keys of ours that mean something else in a script."""
+_OWN = frozenset(("auto", "config_name", "kind", "name", "run", "sizes", "source"))
+"""Keys of ours that mean something else in a script, or as a flag of Hydra's."""
 
 
 def refuse_script_words(words: Sequence[str]) -> None:
