@@ -269,6 +269,8 @@ def build_evaluator(
 
 
 def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generation") -> PlanFacts:
+    from batchopt.training.trainer import CHECKPOINTING
+
     config, plan = trainer.config, trainer.plan
     default = asdict(TrainerArguments())
     steps_per_epoch = len(trainer.step_sampler())
@@ -277,7 +279,7 @@ def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generat
         gradient_accumulation_steps=plan.gradient_accumulation_steps,
         effective_batch_size=plan.effective_batch_size,
         packing=config.batch.packing.value,
-        gradient_checkpointing=bool(trainer.args.activation_checkpointing),
+        gradient_checkpointing=bool(getattr(trainer.args, CHECKPOINTING)),
         optimizer_steps=config.training.max_steps
         or steps_per_epoch * config.training.num_train_epochs,
         per_device_eval_batch_size=trainer.evaluator.batch_size,

@@ -22,6 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
@@ -36,6 +40,13 @@ from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
 from batchopt.training.recorder import Recorder
+
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in Seq2SeqTrainingArguments.__dataclass_fields__
+    else "gradient_checkpointing"
+)
+"""The argument of gradient checkpointing, which transformers 5.22 renamed."""
 
 
 class ExactTrainer(Seq2SeqTrainer):
@@ -95,9 +106,11 @@ class ExactTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One item is one optimizer step."""
+        sampler = self.step_sampler()
+        self.add_callback(EpochOrder(sampler))
         loader = DataLoader(
             self.train_rows,
-            batch_sampler=self.step_sampler(),
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             persistent_workers=self.args.dataloader_num_workers > 0,
@@ -223,6 +236,22 @@ class ExactTrainer(Seq2SeqTrainer):
         return 0
 
 
+class EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins.
+
+    Before transformers 5.20 the Trainer does not tell it in the epoch in which a run is resumed.
+    """
+
+    def __init__(self, sampler: StepSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Sets the epoch of the next step."""
+        self.sampler.set_epoch(state.global_step // len(self.sampler))
+
+
 def training_arguments(
     config: Config,
     plan: BatchPlan,
@@ -276,7 +305,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
+        **{CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing},
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
