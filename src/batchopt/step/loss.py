@@ -72,11 +72,11 @@ def exact_loss(
             "the batch needs decoder_input_ids; DataCollatorForSeq2Seq(tokenizer, model=model) "
             "makes them"
         )
-    logits = outputs.logits
     if not hasattr(outputs, "encoder_last_hidden_state"):  # a decoder-only model
-        logits, labels = logits[:, :-1], labels[:, 1:]
+        # Moving the labels copies them; moving the logits would copy the largest tensor of all.
+        labels = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
     tokens = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-    return target_loss_sum(logits, labels, label_smoothing) / tokens
+    return target_loss_sum(outputs.logits, labels, label_smoothing) / tokens
 
 
 def micro_batch_loss(
