@@ -26,7 +26,12 @@ from batchopt.request.config import (
     TinyCausalModelConfig,
     TinyModelConfig,
 )
-from batchopt.step.architecture import ENCODER_DECODER, architecture_of, named_architecture
+from batchopt.step.architecture import (
+    DECODER_ONLY,
+    ENCODER_DECODER,
+    architecture_of,
+    named_architecture,
+)
 from batchopt.training import adapters
 from batchopt.training.model_checks import (
     check_causal,
@@ -63,6 +68,8 @@ def build_model(
     new = sorted({*added, *without_row})
     torch.manual_seed(config.seed)  # the adapter's weights are drawn
     adapted: PreTrainedModel = adapters.adapt(model, config.adapter, name, new)
+    if architecture_of(adapted) is DECODER_ONLY:
+        check_causal(name, adapted)  # now that a pass does quantised weights no harm
     return adapted
 
 
@@ -84,8 +91,6 @@ def _whole(
         label = tokenizer(text_target="a")["input_ids"]
         label = find_ends(model_config, tokenizer).complete_label(label)
         settle_start(name, model, tokenizer, label, generation_settings(model_config))
-    else:
-        check_causal(name, model)
     check_positions(config.data, name, model)
     say_languages(name, model_config, tokenizer)
     return model, without_row
