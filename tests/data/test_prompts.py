@@ -1,6 +1,5 @@
 """Prompts of decoder-only models: whole templates, cut dialogues, an end that is learnt."""
 
-import datetime
 import json
 
 import pytest
@@ -11,6 +10,7 @@ from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.request.compose import compose_run
+from batchopt.request.words import read_words
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content | trim }}"
@@ -21,7 +21,7 @@ NO_SYSTEM = (
     "{% endif %}" + CHATML
 )
 DROPS_SYSTEM = "{% set messages = messages | rejectattr('role', 'equalto', 'system') %}" + CHATML
-DATED = "Today is {{ strftime_now('%d %b %Y') }}.\n" + CHATML
+DATED = "{% if strftime_now is defined %}\nToday: {{ strftime_now('%A %d %b %Y') }}.{% endif %}\n"
 
 
 def folder_of(tmp_path, template=None, **names):
@@ -38,7 +38,8 @@ def config_of(folder, *words):
     named = [f"model.name_or_path={folder}", f"data.train_file={data}"]
     lengths = ["data.max_source_length=90", "data.max_target_length=24"]
     cache = f"cache_dir={folder.parent}/cache"
-    return compose_run(["model=causal", "data=files", *lengths, *named, cache, *words]).config
+    typed = ["model=causal", "data=files", *lengths, *named, cache, *words]
+    return compose_run(read_words(typed)).config
 
 
 def read(folder, *words):
@@ -179,11 +180,10 @@ def test_keys_of_the_other_kind_are_refused(tmp_path):
         config_of(folder, "data.instruction=Go", "data.prompt_template={dialogue}")
 
 
-def test_today_is_the_same_every_day(tmp_path, monkeypatch):
-    folder = folder_of(tmp_path, DATED)
-    data = read(folder, "data.max_source_length=250")
-    assert data.first_example()[0].startswith("Today is 26 Jul 2024.\n")
-    assert datetime.date.today().year > 2024
+def test_today_is_the_same_every_day(tmp_path):
+    folder = folder_of(tmp_path, "\n" + DATED + CHATML)
+    prompt, _ = read(folder, "data.max_source_length=250").first_example()
+    assert prompt.startswith("\nToday: Friday 26 Jul 2024.<|im_start|>system\n")
 
 
 def test_the_cache_knows_the_template_and_the_words(tmp_path):

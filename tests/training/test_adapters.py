@@ -70,7 +70,7 @@ def words(folders):
             *("batch=custom", "batch.per_device_train_batch_size=2", "training.max_steps=4"),
             *("batch.effective_batch_size=4", "training.logging_steps=1", "training.eval_steps=2"),
             *(word.format(two=TWO[model]) for word in KINDS[name]),
-            *(["data.prompt_template={dialogue}="] if model == "Llama" else []),
+            *(['data.prompt_template="{dialogue}="'] if model == "Llama" else []),
             *("training.learning_rate=1e-2", *more),
         ]
 

@@ -56,7 +56,7 @@ def prepared(folder, *words):
         [
             *("model=causal", f"model.name_or_path={folder}", "data=files"),
             *(f"data.train_file={data}", f"cache_dir={folder.parent}/cache"),
-            *("data.prompt_template={dialogue}=", "data.max_source_length=80"),
+            *('data.prompt_template="{dialogue}="', "data.max_source_length=80"),
             *("data.max_target_length=40", *words),
         ]
     ).config

@@ -19,7 +19,7 @@ def words(tmp_path, kind):
     return [
         *("model=causal", f"model.name_or_path={folder}", "data=files", "device.kind=cpu"),
         *(f"data.train_file={data_file(tmp_path)}", f"cache_dir={tmp_path}/cache"),
-        *("data.prompt_template={dialogue}=", "data.max_source_length=80"),
+        *('data.prompt_template="{dialogue}="', "data.max_source_length=80"),
         *("data.max_target_length=40", "batch.effective_batch_size=8"),
     ]
 

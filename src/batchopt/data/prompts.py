@@ -8,7 +8,7 @@ on after the tokens of the prompt.
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from batchopt.data.ends import label_end
@@ -20,7 +20,7 @@ from batchopt.request.config import DataConfig, ModelConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TODAY = date(2024, 7, 26)
+TODAY = datetime(2024, 7, 26)
 """What a chat template gets for today, so that tokens depend on no calendar. Llama 3.2's own
 template falls back to this day."""
 
@@ -156,6 +156,7 @@ class _Chat:
         self.instruction = instruction
         name = getattr(model, "name_or_path", model.source)
         try:
+            self.template = _on_that_day(tokenizer.get_chat_template())
             # Some templates refuse a system's message, others drop it; the user says it then.
             self.apart = bool(system) and self._takes_a_system()
             shown = self.prompt(_MARK)
@@ -205,11 +206,23 @@ class _Chat:
         text: str = self.tokenizer.apply_chat_template(
             messages,
             tokenize=False,
-            strftime_now=TODAY.strftime,
+            chat_template=self.template,
             enable_thinking=False,  # Qwen3 and its kin: a summary has no thoughts before it
             **options,
         )
         return text
+
+
+def _on_that_day(template: str) -> str:
+    """The template with a `strftime_now` of its own, in place of the clock of transformers.
+
+    transformers passes texts to a template and no functions, so it is a macro.
+    """
+    if "strftime_now" not in template:
+        return template
+    parts = "".join(f" | replace('%{code}', '{TODAY:%{code}}')" for code in "aAbBdmyYjHIMSp")
+    # The last sign keeps a line break that the template begins with.
+    return f"{{% macro strftime_now(form) %}}{{{{ form{parts} }}}}{{% endmacro +%}}{template}"
 
 
 def _are_korean(texts: Sequence[str]) -> bool:
