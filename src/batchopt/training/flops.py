@@ -63,7 +63,7 @@ def count_flops(model: Any, micro_batch: dict[str, Tensor], *, sliced: bool = Fa
             for weight in model.parameters()
         }
         empty |= {id(buffer): _like(buffer) for buffer in model.buffers()}
-        twin = copy.deepcopy(model, empty)
+        twin = copy.deepcopy(model, empty).train()  # after a generation it is in evaluation mode
         batch: dict[str, Tensor] = {
             name: fake.from_tensor(tensor.cpu()) for name, tensor in micro_batch.items()
         }
