@@ -1,12 +1,11 @@
 """What a busy neighbour costs a run on the CPU: `make bench-neighbour`.
 
 One run alone, one beside a process of another login session that never waits, one beside such a
-process that comes when the run trains, and two runs side by side. Each is a whole command. `--turns`
-rounds follow one another, so that a drift of the machine favours none. `--before DIR` runs another
-checkout of batchopt in turns with this one. Printed are optimizer steps per second, median and all.
-
-Words after the options are overrides. A run that is too slow is ended after --limit seconds, and its
-steps so far count.
+process that comes when the run trains, and two runs side by side. Each is a whole command.
+`--turns` rounds follow one another, so that a drift of the machine favours none. `--before DIR`
+runs another checkout of batchopt in turns with this one. Printed are optimizer steps per second,
+median and all. Words after the options are overrides. A run that is too slow is ended after
+--limit seconds, and its steps so far count.
 """
 
 import argparse
@@ -43,9 +42,12 @@ class Run:
         environ = {key: value for key, value in os.environ.items() if key not in PINNED}
         environ |= {"PYTHONPATH": f"{top / 'src'}:{top}", "BATCHOPT_LEASE_DIR": str(lease)}
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "batchopt.train", "device.kind=cpu", f"cache_dir={cache}"]
-            + ["training.logging_steps=1", "training.save_checkpoints=false"]
-            + [f"hydra.run.dir={folder}", *words],
+            [
+                *(sys.executable, "-m", "batchopt.train", "device.kind=cpu", f"cache_dir={cache}"),
+                *("training.logging_steps=1", "training.save_checkpoints=false"),
+                f"hydra.run.dir={folder}",
+                *words,
+            ],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -73,6 +75,8 @@ class Run:
         for line in printed.splitlines():
             if re.match(r"threads: |the run has fallen", line):
                 print(f"    {line}", flush=True)
+        if not self.trains():
+            raise SystemExit(f"the run trained nothing:\n{printed}")
         rows = [
             row
             for line in (self.folder / "metrics.jsonl").read_text().splitlines()
@@ -87,6 +91,7 @@ class Run:
 def measure(world, top, folder, words, limit):
     """Steps per second of one world; of two runs, both together."""
     cache = folder.parent / "cache"
+    folder.mkdir()
 
     def start(name):
         return Run(top, folder / name, folder / f"lease-{name}", cache, words)

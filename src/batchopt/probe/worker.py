@@ -15,15 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from batchopt.machine.imports import without_collector
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
-from batchopt.step.batches import Row, StepCollator, pad_batch
-from batchopt.training.build import build_trainer
-from batchopt.training.failures import describe
-from batchopt.training.recorder import Recorder
-from batchopt.training.supervised import add_supervision, be_supervised
-from batchopt.training.worker import train
+
+with without_collector():
+    from batchopt.step.batches import Row, StepCollator, pad_batch
+    from batchopt.training.build import build_trainer
+    from batchopt.training.failures import describe
+    from batchopt.training.recorder import Recorder
+    from batchopt.training.supervised import add_supervision, be_supervised
+    from batchopt.training.worker import train
 
 if TYPE_CHECKING:
     from batchopt.training.trainer import ExactTrainer

@@ -1,11 +1,12 @@
-"""How the threads of torch wait for one another: alone they spin, beside busy neighbours they sleep.
+"""How torch's threads wait for one another: alone they spin, beside busy neighbours they sleep.
 
 At the end of each parallel operation a thread of libgomp spins for some milliseconds before it
 sleeps. That is fastest while every thread has a core. Where another process has one of the cores,
 all spin for the thread that waits for its turn, operation by operation: steps take up to a hundred
 times as long. libgomp spins only for an instant while a process has more of its threads than cores.
 So this module adds teams of threads that do nothing while others use the cores, and takes them
-away afterwards. The training keeps its threads, their share of the work, and so every bit of the result.
+away afterwards. The training keeps its threads and their shares of the work: no bit of the result
+changes.
 
 Source: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
 """

@@ -12,20 +12,21 @@ import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchopt.machine import host_memory
+from batchopt.machine.imports import without_collector
 from batchopt.record.files import TRAIN_LOG
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.read_back import read_run
-from batchopt.training import checkpoints
-from batchopt.training.build import build_trainer
-from batchopt.training.failures import describe
-from batchopt.training.recorder import Recorder, StopRequested
-from batchopt.training.supervised import add_supervision, be_supervised, log_to, logger
 
-if TYPE_CHECKING:
+with without_collector():
+    from batchopt.request.read_back import read_run
+    from batchopt.training import checkpoints
+    from batchopt.training.build import build_trainer
+    from batchopt.training.failures import describe
+    from batchopt.training.recorder import Recorder, StopRequested
+    from batchopt.training.supervised import add_supervision, be_supervised, log_to, logger
     from batchopt.training.trainer import ExactTrainer
 
 
@@ -89,7 +90,7 @@ def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
     return {"status": Status.completed, "cause": f"completed {done} optimizer steps"}
 
 
-def train(trainer: "ExactTrainer") -> None:
+def train(trainer: ExactTrainer) -> None:
     """Trains and evaluates, from the last whole checkpoint if there is one.
 
     Notes the figures of the allocator and the utilisation even if the training fails.
@@ -134,7 +135,7 @@ def train(trainer: "ExactTrainer") -> None:
         }
 
 
-def _flops_per_token(trainer: "ExactTrainer") -> float | None:
+def _flops_per_token(trainer: ExactTrainer) -> float | None:
     """Model FLOPs of one source or target token, in the first micro-batch of the first step."""
     from batchopt.training.flops import count_flops
 

@@ -14,16 +14,15 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.table import Table
-from transformers import __version__ as transformers_version
 
 from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.machine.device import lease_for_run
+from batchopt.machine.imports import without_collector
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
@@ -31,8 +30,13 @@ from batchopt.request.config import DeviceConfig, Packing
 from batchopt.request.paths import check_writable
 from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
-from batchopt.verify.proof import SHORT, Check, prepare, verify
-from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
+
+with without_collector():
+    import torch
+    from transformers import __version__ as transformers_version
+
+    from batchopt.verify.proof import SHORT, Check, prepare, verify
+    from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
 
 
 def main(words: list[str]) -> int:
