@@ -19,6 +19,7 @@ from batchopt.request.config import Adapter, Config, Packing, Precision
 from batchopt.step.batches import Row, StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.training import adapters
+from batchopt.training.build import use_threads
 from batchopt.training.failures import is_out_of_memory
 from batchopt.training.model import build_model
 from batchopt.training.trainer import resolve_precision, use_cuda
@@ -88,6 +89,8 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     config = request.config
     data = tokenized.load(tokenized.prepare(config))
     device = torch.device("cuda" if use_cuda(config) else "cpu")
+    if device.type == "cpu":
+        use_threads(config)
     model = build_model(config, data.tokenizer, data.summary.extra_tokens)
     if not adapters.is_quantised(model):  # which is there already
         model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
