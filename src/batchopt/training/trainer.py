@@ -33,6 +33,7 @@ from batchopt.request.config import Config, DeviceKind, Precision
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
+from batchopt.step.tables import add_rows_in_place
 from batchopt.training.recorder import Recorder
 
 
@@ -85,6 +86,9 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
+        self.in_place = adds_in_place(config)
+        if self.in_place:
+            add_rows_in_place(model)
         if config.training.torch_compile:
             compile_parts(model)
         self.remove_callback(PrinterCallback)
@@ -137,6 +141,7 @@ class ExactTrainer(Seq2SeqTrainer):
                     target_tokens,
                     self.config.training.label_smoothing,
                     sliced=self.sliced,
+                    in_place=self.in_place,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -273,6 +278,11 @@ def training_arguments(
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def adds_in_place(config: Config) -> bool:
+    """Whether gradients of the vocabulary's tables go straight into `.grad`; see `step.tables`."""
+    return not use_cuda(config) and not config.training.torch_compile
 
 
 def loader_workers(config: Config) -> int:
