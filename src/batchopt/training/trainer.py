@@ -39,6 +39,7 @@ from batchopt.request.optimizers import BY_SCORE, optimizer_name
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
+from batchopt.step.tables import add_rows_in_place
 from batchopt.training.recorder import Recorder
 
 CHECKPOINTING = (
@@ -98,6 +99,9 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
+        self.in_place = adds_in_place(config)
+        if self.in_place:
+            add_rows_in_place(model)
         if config.training.torch_compile:
             compile_parts(model)
         self.remove_callback(PrinterCallback)
@@ -154,6 +158,7 @@ class ExactTrainer(Seq2SeqTrainer):
                     target_tokens,
                     self.config.training.label_smoothing,
                     sliced=self.sliced,
+                    in_place=self.in_place,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -346,6 +351,11 @@ def _set(table: dict[str, Any]) -> list[tuple[str, Any]]:
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def adds_in_place(config: Config) -> bool:
+    """Whether gradients of the vocabulary's tables go straight into `.grad`; see `step.tables`."""
+    return not use_cuda(config) and not config.training.torch_compile
 
 
 def loader_workers(config: Config) -> int:
