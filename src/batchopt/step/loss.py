@@ -86,6 +86,7 @@ def micro_batch_loss(
     label_smoothing: float = 0.0,
     *,
     sliced: bool = False,
+    in_place: bool = False,
 ) -> Tensor:
     """The contribution of one micro-batch to the loss of its optimizer step.
 
@@ -95,8 +96,12 @@ def micro_batch_loss(
         step_target_tokens: Target tokens of the whole step, without padding.
         label_smoothing: See `target_loss_sum`.
         sliced: See `loss_sum`.
+        in_place: Add the gradient of a head in slices to its `.grad` already here. For a caller who
+            calls `backward` on the result as it is, without a factor.
     """
-    return loss_sum(model, batch, label_smoothing, sliced=sliced) / step_target_tokens
+    factor = 1 / step_target_tokens if in_place else None
+    loss = loss_sum(model, batch, label_smoothing, sliced=sliced, factor=factor)
+    return loss / step_target_tokens
 
 
 def loss_sum(
@@ -106,6 +111,7 @@ def loss_sum(
     *,
     sliced: bool,
     encoded: Any = None,
+    factor: float | None = None,
 ) -> Tensor:
     """Runs the model with teacher forcing and sums the cross-entropy.
 
@@ -118,6 +124,7 @@ def loss_sum(
             are then called one by one, so a context that wraps `model.forward` (autocast) must be
             entered by the caller.
         encoded: The result of `encode` of the architecture for this batch; None: made here.
+        factor: See `sliced_loss_sum`.
     """
     architecture = architecture_of(model)
     if not sliced:
@@ -132,6 +139,7 @@ def loss_sum(
         find_head(model),
         batch["labels"].flatten().index_select(0, positions),
         label_smoothing,
+        factor,
     )
 
 

@@ -40,6 +40,7 @@ from batchopt.step.architecture import architecture_of
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
+from batchopt.step.tables import add_rows_in_place
 from batchopt.training.recorder import Recorder
 
 CHECKPOINTING = (
@@ -100,6 +101,9 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
+        self.in_place = adds_in_place(config)
+        if self.in_place:
+            add_rows_in_place(model)
         if config.training.torch_compile:
             compile_parts(model)
         self.remove_callback(PrinterCallback)
@@ -141,7 +145,8 @@ class ExactTrainer(Seq2SeqTrainer):
         clock = self.recorder.clock
         model.train()
         # Optimizers without a schedule train on other weights than they evaluate on.
-        self.optimizer.train()
+        optimizer: Any = self.optimizer  # accelerate's, which asks its own
+        optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -156,6 +161,7 @@ class ExactTrainer(Seq2SeqTrainer):
                     target_tokens,
                     self.config.training.label_smoothing,
                     sliced=self.sliced,
+                    in_place=self.in_place,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -186,7 +192,8 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
-        self.optimizer.eval()
+        optimizer: Any = self.optimizer
+        optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -214,7 +221,7 @@ class ExactTrainer(Seq2SeqTrainer):
     ) -> dict[str, float]:
         """Evaluates; a schedule that follows the score sees every evaluation once."""
         skip_scheduler = skip_scheduler or not self._evaluation_is_due()
-        metrics: dict[str, float] = super()._evaluate(  # type: ignore[no-untyped-call]
+        metrics: dict[str, float] = super()._evaluate(
             trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
         )
         return metrics
@@ -284,6 +291,9 @@ def training_arguments(
         )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    checkpointing: dict[str, Any] = {
+        CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing
+    }
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
         # For the Trainer one batch is one optimizer step.
@@ -307,7 +317,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        **{CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing},
+        **checkpointing,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
@@ -348,6 +358,11 @@ def _set(table: dict[str, Any]) -> list[tuple[str, Any]]:
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def adds_in_place(config: Config) -> bool:
+    """Whether gradients of the vocabulary's tables go straight into `.grad`; see `step.tables`."""
+    return not use_cuda(config) and not config.training.torch_compile
 
 
 def loader_workers(config: Config) -> int:
