@@ -138,6 +138,7 @@ def test_a_model_that_reads_in_both_directions_is_refused(tmp_path):
         num_attention_heads=2,
         intermediate_size=16,
     )
+    torch.manual_seed(0)
     folder = save(tmp_path / "model", transformers.BertForMaskedLM(config), tokenizer)
     with pytest.raises(RequestError, match="is a bert that reads in both directions, so it cannot"):
         prepared(folder)
