@@ -23,6 +23,9 @@ quantised = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
     reason="the extra qlora is not installed",
 )
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # peft's
 KINDS = {
     "lora": ["adapter=lora"],
     "dora": ["adapter=lora", "adapter.dora=true"],
@@ -111,7 +114,7 @@ def test_every_preset_and_packing_is_the_same_training(words, name, model, extra
 def test_every_trained_tensor_has_its_gradient_after_an_evaluation(words, name, model):
     """On some CPUs bitsandbytes packs weights in evaluation mode, and the gradient is another."""
     setting = proof.prepare(
-        compose_run(words(name, model, "model.extra_tokens=[#Person1#]")), steps=1
+        compose_run(words(name, model, "model.extra_tokens=['#Person1#']")), steps=1
     )
     collate = StepCollator(
         BatchPlan(8, 8), packing=Packing.none, pad_token_id=setting.tokenizer.pad_token_id
