@@ -6,12 +6,12 @@ import time
 import pytest
 import torch
 from support.models import data_file, make_model, plain_tokenizer, save
+from torch.nn.utils.rnn import pad_sequence
 
 from batchopt.record.files import read_jsonl
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
 from batchopt.request.config import Packing
-from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.training.build import build_trainer
 from batchopt.training.recorder import Recorder
@@ -116,14 +116,16 @@ def test_every_trained_tensor_has_its_gradient_after_an_evaluation(words, name, 
     setting = proof.prepare(
         compose_run(words(name, model, "model.extra_tokens=['#Person1#']")), steps=1
     )
-    collate = StepCollator(
-        BatchPlan(8, 8), packing=Packing.none, pad_token_id=setting.tokenizer.pad_token_id
-    )
-    batch = collate(setting.steps[0])["micro_batches"][0]
+    rows = setting.steps[0]
+    sources, targets = ([torch.tensor(row[key]) for row in rows] for key in ("input_ids", "labels"))
+    inputs = pad_sequence(sources, batch_first=True, padding_value=1)
+    labels = pad_sequence(targets, batch_first=True, padding_value=-100)
+    batch = {"input_ids": inputs, "attention_mask": (inputs != 1).long(), "labels": labels}
 
     def gradient():
         setting.model.zero_grad()
         setting.model.train()
+        torch.manual_seed(0)  # the same dropout
         micro_batch_loss(setting.model, batch, 1).backward()
         return {name: weight.grad.clone() for name, weight in trained(setting.model).items()}
 
