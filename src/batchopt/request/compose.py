@@ -5,6 +5,7 @@ No `DictConfig` leaves them. Nothing here imports torch, so that a wrong request
 fraction of a second.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -74,8 +75,13 @@ def conf_dir() -> Path:
 
 
 def choices_of(group: str) -> list[str]:
-    """Lists the choices of a group, in order."""
-    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    """Lists the choices of a group, in order; those of BATCHOPT_CONF too."""
+    own = os.environ.get("BATCHOPT_CONF", "")
+    folders = [
+        conf_dir(),
+        *([Path(own.removeprefix("file://"))] if own.startswith("file://") else []),
+    ]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def register() -> None:
@@ -242,14 +248,15 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
     if key.rpartition(".")[0] in OPEN_TABLES:
         return f"{key} needs a plus in hydra.sweeper.params: ++{key}: VALUES"
     # keys(): a DictConfig hides its missing values when it is iterated over.
-    return messages.no_such_key(key, [str(name) for name in siblings.keys()], _keys_elsewhere())  # noqa: SIM118
+    return messages.no_such_key(key, [str(name) for name in siblings.keys()], all_keys())  # noqa: SIM118
 
 
-def _keys_elsewhere() -> dict[str, list[str]]:
+def all_keys() -> dict[str, list[str]]:
+    """Lists the keys by where they are: "" for the top level, "training", "data=files data"."""
+    ordered = sorted(SECTIONS, key=lambda section: (bool(section.choice), bool(section.group)))
     return {
         f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in sorted(SECTIONS, key=lambda section: bool(section.choice))
-        if group
+        for group, choice, schema in ordered
     }
 
 
@@ -267,8 +274,9 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
                 return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
     if file := re.match(r"In '([^']+)'", str(error)):
-        unknown = isinstance(cause, ConfigKeyError) and key
-        said = _unknown_override(key, overrides) if unknown else messages.invalid(key, message)
+        if isinstance(cause, ConfigKeyError) and key:
+            return f"{file[1]}.yaml: {_unknown_override(key, overrides)}"
+        said = messages.invalid(key, message)
         return f"{file[1]}.yaml: {said}"
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.

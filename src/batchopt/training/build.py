@@ -200,7 +200,9 @@ def set_up_device(config: Config) -> DeviceFacts:
     cuda = use_cuda(config)
     if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
         _miss_the_gpu(config.device.kind)
-    if config.device.threads is not None:
+    if not cuda:
+        use_threads(config)
+    elif config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     return DeviceFacts(
         device_kind="cuda" if cuda else "cpu",
@@ -208,6 +210,17 @@ def set_up_device(config: Config) -> DeviceFacts:
         threads=torch.get_num_threads(),
         torch_device_name=torch.cuda.get_device_name() if cuda else None,
     )
+
+
+def use_threads(config: Config) -> None:
+    """Sets the threads of torch on the CPU, and has them sleep beside busy neighbours."""
+    import torch
+
+    from batchopt.training.waiting import watch_the_cores
+
+    if config.device.threads is not None:
+        torch.set_num_threads(config.device.threads)
+    watch_the_cores(torch.get_num_threads())
 
 
 def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":
@@ -269,6 +282,8 @@ def build_evaluator(
 
 
 def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generation") -> PlanFacts:
+    from batchopt.training.trainer import CHECKPOINTING
+
     config, plan = trainer.config, trainer.plan
     default = asdict(TrainerArguments())
     steps_per_epoch = len(trainer.step_sampler())
@@ -277,7 +292,7 @@ def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generat
         gradient_accumulation_steps=plan.gradient_accumulation_steps,
         effective_batch_size=plan.effective_batch_size,
         packing=config.batch.packing.value,
-        gradient_checkpointing=bool(trainer.args.activation_checkpointing),
+        gradient_checkpointing=bool(getattr(trainer.args, CHECKPOINTING)),
         optimizer_steps=config.training.max_steps
         or steps_per_epoch * config.training.num_train_epochs,
         per_device_eval_batch_size=trainer.evaluator.batch_size,

@@ -24,6 +24,7 @@ from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.machine.device import lease_for_run
+from batchopt.machine.imports import without_collector
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
@@ -61,9 +62,9 @@ def main(words: list[str]) -> int:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
     adapters.settle_imports(request.config.adapter)
-
-    from batchopt.verify.proof import prepare, verify
-    from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
+    with without_collector():
+        from batchopt.verify.proof import prepare, verify
+        from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
 
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     with leased_device(request.config.device):
@@ -95,8 +96,8 @@ def verify_sweep(directory: Path) -> int:
     requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
     asked = [request.config.adapter for request in requests]
     adapters.settle_imports(next((one for one in asked if one.kind is not Adapter.none), asked[0]))
-
-    from batchopt.verify.proof import SHORT, prepare, verify
+    with without_collector():
+        from batchopt.verify.proof import SHORT, prepare, verify
 
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
