@@ -5,13 +5,15 @@ import time
 
 import pytest
 import torch
+from support.causal_models import make_causal
 from support.models import data_file, make_model, plain_tokenizer, save
-from torch.nn.utils.rnn import pad_sequence
 
 from batchopt.record.files import read_jsonl
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
 from batchopt.request.config import Packing
+from batchopt.step.architecture import architecture_of
+from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.training.build import build_trainer
 from batchopt.training.recorder import Recorder
@@ -35,15 +37,15 @@ KINDS = {
     "int8": ["adapter=qlora", "adapter.quantization=int8"],
     "nf4-dora": ["adapter=qlora", "adapter.dora=true"],
 }
-TWO = {"Bart": "q_proj,v_proj", "T5": "q,v"}
+TWO = {"Bart": "q_proj,v_proj", "T5": "q,v", "Llama": "q_proj,v_proj"}
 PRESETS = {"05a": BatchPlan(2, 8), "05c": BatchPlan(8, 8)}
 
 
-def kinds():
+def kinds(*models):
     return [
         pytest.param(name, model, marks=[quantised] if "adapter=qlora" in words else [])
         for name, words in KINDS.items()
-        for model in ("Bart", "T5")
+        for model in ("Bart", "T5", *models)
     ]
 
 
@@ -56,6 +58,7 @@ def folders(tmp_path_factory):
     for kind in ("Bart", "T5"):
         model = make_model(kind, len(tokenizer))
         save(folder / kind, model, tokenizer)
+    save(folder / "Llama", make_causal("Llama", len(tokenizer)), tokenizer)
     return folder
 
 
@@ -70,6 +73,7 @@ def words(folders):
             *("batch=custom", "batch.per_device_train_batch_size=2", "training.max_steps=4"),
             *("batch.effective_batch_size=4", "training.logging_steps=1", "training.eval_steps=2"),
             *(word.format(two=TWO[model]) for word in KINDS[name]),
+            *(["data.prompt_template={dialogue}="] if model == "Llama" else []),
             *("training.learning_rate=1e-2", *more),
         ]
 
@@ -97,7 +101,7 @@ def trained(model):
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-@pytest.mark.parametrize(("name", "model"), kinds())
+@pytest.mark.parametrize(("name", "model"), kinds("Llama"))
 @pytest.mark.parametrize("extra", [[], ["model.extra_tokens=auto"]], ids=["", "tokens"])
 def test_every_preset_and_packing_is_the_same_training(words, name, model, extra):
     setting = proof.prepare(compose_run(words(name, model, *extra)), steps=2)
@@ -110,17 +114,20 @@ def test_every_preset_and_packing_is_the_same_training(words, name, model, extra
     assert len(checks) == (8 if name == "int8" else 4), "int8 is checked as it trains, too"
 
 
-@pytest.mark.parametrize(("name", "model"), kinds())
+@pytest.mark.parametrize(("name", "model"), kinds("Llama"))
 def test_every_trained_tensor_has_its_gradient_after_an_evaluation(words, name, model):
     """On some CPUs bitsandbytes packs weights in evaluation mode, and the gradient is another."""
     setting = proof.prepare(
         compose_run(words(name, model, "model.extra_tokens=['#Person1#']")), steps=1
     )
-    rows = setting.steps[0]
-    sources, targets = ([torch.tensor(row[key]) for row in rows] for key in ("input_ids", "labels"))
-    inputs = pad_sequence(sources, batch_first=True, padding_value=1)
-    labels = pad_sequence(targets, batch_first=True, padding_value=-100)
-    batch = {"input_ids": inputs, "attention_mask": (inputs != 1).long(), "labels": labels}
+    collate = StepCollator(
+        BatchPlan(8, 8),
+        packing=Packing.none,
+        max_tokens_per_micro_batch=None,
+        pad_token_id=setting.tokenizer.pad_token_id,
+        architecture=architecture_of(setting.model),
+    )
+    batch = collate(setting.steps[0])["micro_batches"][0]
 
     def gradient():
         setting.model.zero_grad()
@@ -153,7 +160,7 @@ def test_a_try_of_slices_leaves_the_model_as_it_is(words, name, model):
     assert torch.equal(tried, fresh)
 
 
-@pytest.mark.parametrize(("name", "model"), kinds())
+@pytest.mark.parametrize(("name", "model"), kinds("Llama"))
 def test_a_run_saves_the_adapter_alone_and_resumes_bit_identically(train, name, model):
     more = ["adapter.dropout=0.1", "model.extra_tokens=auto"]
     more += ["training.gradient_checkpointing=true"]

@@ -117,6 +117,15 @@ def not_empty() -> dict[str, Constraint]:
     return {_KEY: Constraint("not empty", lambda value: value != "")}
 
 
+def once(placeholder: str) -> dict[str, Constraint]:
+    """A text in which a placeholder stands exactly once."""
+
+    def holds(value: str) -> bool:
+        return value.count(placeholder) == 1
+
+    return {_KEY: Constraint(f"a text with {placeholder} in it exactly once", holds)}
+
+
 def one_of(*choices: str) -> dict[str, Constraint]:
     """One of some words."""
     return {_KEY: Constraint(f"one of {', '.join(choices)}", choices.__contains__)}

@@ -13,6 +13,7 @@ from batchopt.request.config import (
     GenerationSettings,
     Packing,
     Quantization,
+    TinyCausalModelConfig,
     TinyModelConfig,
     TrainerArguments,
     TrainingConfig,
@@ -73,6 +74,7 @@ LOOKS_AT_PROMPT: Mapping[str, str] = {
     "repetition_penalty": "",
     "encoder_no_repeat_ngram_size": "",
     "encoder_repetition_penalty": "",
+    "forced_bos_token_id": "",
     "min_length": "; set generation.min_new_tokens",
 }
 """Settings that look at all tokens before the next one, and what to set instead."""
@@ -107,6 +109,25 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             model.d_model,
             f"a multiple of model.attention_heads ({model.attention_heads})",
         )
+    if isinstance(model, TinyCausalModelConfig):
+        if model.d_model // model.attention_heads % 2:
+            yield (
+                "model.d_model",
+                model.d_model,
+                f"an even multiple of model.attention_heads ({model.attention_heads}), since "
+                "rotary positions turn pairs of numbers",
+            )
+        if model.attention_heads % model.key_value_heads:
+            yield (
+                "model.key_value_heads",
+                model.key_value_heads,
+                f"a divisor of model.attention_heads ({model.attention_heads})",
+            )
+    if config.data.prompt_template is not None:
+        for key in ("system_prompt", "instruction"):
+            value = getattr(config.data, key)
+            if value is not None:
+                yield f"data.{key}", value, "null with data.prompt_template, the whole prompt"
     yield from _broken_across_the_adapter(config)
     if config.training.arguments.tf32 and config.device.kind is DeviceKind.cpu:
         yield "training.arguments.tf32", True, "null or false on a CPU, which has no TF32"

@@ -42,8 +42,10 @@ CPU_ATTENTION = {
 }
 
 
-def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
+def count_flops(model: Any, micro_batch: dict[str, Tensor], *, sliced: bool = False) -> int:
     """Counts the operations of forward and backward on one micro-batch, without computing them.
+
+    With `sliced` the head counts at the target tokens alone.
 
     Tensors without content go through a copy of the model that has no content either, so neither
     the memory nor the state of the run changes. A frozen weight has no gradient to count.
@@ -60,7 +62,7 @@ def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
             name: fake.from_tensor(tensor.cpu()) for name, tensor in micro_batch.items()
         }
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-            micro_batch_loss(twin, batch, 1, 0.0).backward()  # type: ignore[no-untyped-call]
+            micro_batch_loss(twin, batch, 1, 0.0, sliced=sliced).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 
 

@@ -44,6 +44,10 @@ def main(words: list[str]) -> int:
     )
     for addition in summary.additions():
         print(f"data: {addition}")
+    if summary.prompt:
+        source, target = data.first_example()
+        print(f"data: the first prompt as the model reads it:\n{source}")
+        print(f"data: and the target that it is to write:\n{target}")
     return 0
 
 

@@ -153,17 +153,19 @@ def _flops_per_token(trainer: "ExactTrainer") -> float | None:
 
     None for quantised weights: their operations read the content of the tensors.
     """
+    from batchopt.step.architecture import architecture_of
     from batchopt.training.flops import count_flops
 
     if adapters.is_quantised(trainer.model):
         return None
 
+    architecture = architecture_of(trainer.model)
     sampler = trainer.step_sampler()
     step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])
     batch = step["micro_batches"][0]
-    tokens = batch["input_ids"].numel() + batch["labels"].numel()
+    sliced = trainer.sliced and architecture.counts_head_at_targets
     try:
-        return count_flops(trainer.model, batch) / float(tokens)
+        return count_flops(trainer.model, batch, sliced=sliced) / float(architecture.tokens(batch))
     except Exception as error:  # a model that needs the content of its tensors has no utilisation
         logger.warning("mfu is not measured: the operations cannot be counted (%s)", error)
         return None
