@@ -12,6 +12,7 @@ from batchopt.record.files import read_jsonl
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
 from batchopt.request.config import Packing
+from batchopt.request.words import read_words
 from batchopt.step.architecture import architecture_of
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss, use_slices
@@ -65,7 +66,7 @@ def folders(tmp_path_factory):
 @pytest.fixture
 def words(folders):
     def make(name, model, *more):
-        return [
+        typed = [
             *("data=files", f"data.train_file={folders}/data.csv", f"cache_dir={folders}/cache"),
             *("model=pretrained", f"model.name_or_path={folders}/{model}", "device.kind=cpu"),
             *("data.max_source_length=60", "data.max_target_length=20", "adapter.rank=4"),
@@ -76,6 +77,7 @@ def words(folders):
             *(["data.prompt_template={dialogue}="] if model == "Llama" else []),
             *("training.learning_rate=1e-2", *more),
         ]
+        return read_words(typed)
 
     return make
 
