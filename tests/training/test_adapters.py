@@ -7,16 +7,19 @@ import pytest
 import torch
 from support.causal_models import make_causal
 from support.models import data_file, make_model, plain_tokenizer, save
+from torch.utils.flop_counter import FlopCounterMode
 
 from batchopt.record.files import read_jsonl
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
-from batchopt.request.config import Packing
+from batchopt.request.config import Adapter, AdapterConfig, Packing, TrainingConfig
 from batchopt.request.words import read_words
 from batchopt.step.architecture import architecture_of
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss, use_slices
+from batchopt.training import adapters
 from batchopt.training.build import build_trainer
+from batchopt.training.flops import count_flops
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import Events
 from batchopt.verify import proof
@@ -179,3 +182,42 @@ def test_a_run_saves_the_adapter_alone_and_resumes_bit_identically(train, name, 
     assert rest == {step: losses[step] for step in (3, 4)}
     one, other = trained(first.model), trained(resumed.model)
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("tokens", [(), (298, 299)], ids=["", "tokens"])
+def test_the_gradients_of_frozen_weights_are_not_counted(tokens):
+    model = make_model("T5", 300)
+    model.set_attn_implementation("eager")
+    batch = {"input_ids": torch.ones(3, 20, dtype=torch.long), "labels": torch.ones(3, 7).long()}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    everything = count_flops(model, batch)
+    adapted = adapters.adapt(model, AdapterConfig(kind=Adapter.lora, rank=1), "a T5", tokens)
+    with FlopCounterMode(display=False) as counter:
+        micro_batch_loss(adapted, batch, 1).backward()
+    assert count_flops(adapted, batch) == counter.get_total_flops()
+    assert tokens or counter.get_total_flops() < 0.8 * everything
+    assert all(weight.grad is None for weight in adapted.parameters() if not weight.requires_grad)
+
+
+def test_a_scaled_embedding_stays_scaled_beside_trained_rows():
+    model = make_model("MBart", 300, scale_embedding=True).eval()
+    rows = torch.tensor([[5, 298, 299, 2]])
+    with torch.no_grad():
+        before = model(input_ids=rows, labels=rows).logits
+        adapted = adapters.adapt(model, AdapterConfig(kind=Adapter.lora), "an mBART", (298, 299))
+        after = adapted.eval()(input_ids=rows, labels=rows).logits
+    assert torch.allclose(before, after, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_a_head_of_lora_is_not_sliced_and_trains(caplog):
+    """Its weight is not all that makes the logits, which a comparison at the start cannot see."""
+    wanted = AdapterConfig(kind=Adapter.lora, target_modules=["q_proj", "lm_head"])
+    adapted = adapters.adapt(make_model("Bart", 300), wanted, "a BART")
+    assert not use_slices(TrainingConfig(learning_rate=1.0), adapted)
+    assert "has no head that can be sliced" in caplog.text
+    adapters.randomise(adapted, 1)
+    batch = {"input_ids": torch.ones(3, 9, dtype=torch.long), "labels": torch.ones(3, 7).long()}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    micro_batch_loss(adapted, batch, 1).backward()
+    assert all(one.grad.abs().sum() > 0 for one in trained(adapted).values())
