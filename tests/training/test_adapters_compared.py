@@ -116,3 +116,13 @@ def test_a_run_of_the_recipe_for_large_models(folder):
     saved = {file.name for file in (folder / "llm" / "checkpoints" / "checkpoint-1").iterdir()}
     assert "adapter_model.safetensors" in saved
     assert "model.safetensors" not in saved
+
+
+def test_a_batch_is_probed_with_the_adapter(folder):
+    words = ["adapter=lora", "batch=auto", "batch.effective_batch_size=8", "hydra.run.dir=auto"]
+    done = call(folder, *command(*words))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(folder / "auto").values()
+    assert record["status"] == "completed"
+    assert record["model"]["adapter"] == "lora"
+    assert record["plan"]["per_device_train_batch_size"] <= 8
