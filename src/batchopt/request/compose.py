@@ -56,7 +56,7 @@ class RunRequest:
     """One run as it was asked for, checked.
 
     `overrides` are the words that made it. `preset` is the choice of the group `batch`; for
-    batch=custom it is the pair, such as "32x2". `plan` is None for batch=auto.
+    batch=custom and batch=pair/1x64 it is the pair, such as "32x2". `plan` is None for batch=auto.
     """
 
     config: Config
@@ -193,7 +193,7 @@ def make_request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) 
     check(config)
     plan = plan_batch(config.batch, {Word.parse(word).key for word in overrides})
     preset = str(composed.hydra.runtime.choices.batch)
-    if preset == "custom" and plan is not None:
+    if (preset == "custom" or "/" in preset) and plan is not None:
         preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
     read_objectives(config.objective)
     try:
