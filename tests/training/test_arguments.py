@@ -165,9 +165,10 @@ def test_the_record_has_what_differs_from_the_defaults(train):
         "adam_beta2": 0.95,
         "lr_scheduler_kwargs": {"num_cycles": 2},
     }
+    own = {"forced_eos_token_id": 2}  # as every BART has
     assert train.facts.plan.generation == {
-        "settings": {"max_new_tokens": 16, "num_beams": 4, "min_length": 3},
-        "taken_over": [],
+        "settings": {"max_new_tokens": 16, "num_beams": 4, "min_length": 3, **own},
+        "taken_over": [*own],
         "left_out": {},
     }
 
