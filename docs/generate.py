@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchopt import commands
 from batchopt.record import metrics
 from batchopt.request import help, optimizers, transformers_names
 from batchopt.request.compose import (
@@ -25,13 +26,7 @@ from batchopt.request.sections import SECTIONS
 TOP = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"
 COMMANDS = {
-    "batchopt.train": "one run, or a sweep",
-    "batchopt.status": "what each run of a sweep is doing now",
-    "batchopt.resume": "finishes a sweep or a run",
-    "batchopt.probe": "what each batch size needs on this device",
-    "batchopt.verify": "proves that the presets are one training",
-    "batchopt.doctor": "what this machine has, and what is in the way",
-    "analysis": "tables, figures and the report",
+    command.module: command.text for name, command in commands.COMMANDS.items() if name != "adopt"
 }
 
 

@@ -5,6 +5,7 @@ No `DictConfig` leaves them. Nothing here imports torch, so that a wrong request
 fraction of a second.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,17 @@ from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
 from batchopt.request.sections import DATA, MODELS, OPEN_TABLES, SECTIONS
 
-GROUPS = ("batch", "data", "model", "training", "metric", "generation", "device", "tracker")
+GROUPS = (
+    "batch",
+    "data",
+    "model",
+    "adapter",
+    "training",
+    "metric",
+    "generation",
+    "device",
+    "tracker",
+)
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
 
@@ -64,8 +75,13 @@ def conf_dir() -> Path:
 
 
 def choices_of(group: str) -> list[str]:
-    """Lists the choices of a group, in order."""
-    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    """Lists the choices of a group, in order; those of BATCHOPT_CONF too."""
+    own = os.environ.get("BATCHOPT_CONF", "")
+    folders = [
+        conf_dir(),
+        *([Path(own.removeprefix("file://"))] if own.startswith("file://") else []),
+    ]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def register() -> None:
@@ -232,14 +248,15 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
     if key.rpartition(".")[0] in OPEN_TABLES:
         return f"{key} needs a plus in hydra.sweeper.params: ++{key}: VALUES"
     # keys(): a DictConfig hides its missing values when it is iterated over.
-    return messages.no_such_key(key, [str(name) for name in siblings.keys()], _keys_elsewhere())  # noqa: SIM118
+    return messages.no_such_key(key, [str(name) for name in siblings.keys()], all_keys())  # noqa: SIM118
 
 
-def _keys_elsewhere() -> dict[str, list[str]]:
+def all_keys() -> dict[str, list[str]]:
+    """Lists the keys by where they are: "" for the top level, "training", "data=files data"."""
+    ordered = sorted(SECTIONS, key=lambda section: (bool(section.choice), bool(section.group)))
     return {
         f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in sorted(SECTIONS, key=lambda section: bool(section.choice))
-        if group
+        for group, choice, schema in ordered
     }
 
 

@@ -30,6 +30,7 @@ from batchopt.request.constraints import (
     share,
     target_modules,
     tokens,
+    words_or,
 )
 from batchopt.request.optimizers import OPTIMIZERS, SCHEDULES, SHORT
 
@@ -75,6 +76,23 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class Adapter(Enum):
+    """What is trained: every weight, or an adapter beside frozen ones."""
+
+    none = "none"
+    lora = "lora"
+    qlora = "qlora"
+
+
+class Quantization(Enum):
+    """How the frozen weights of linear layers are kept."""
+
+    none = "none"
+    nf4 = "nf4"
+    fp4 = "fp4"
+    int8 = "int8"
 
 
 class Loss(Enum):
@@ -255,8 +273,9 @@ class ModelConfig:
     """Set by the choice: tiny or pretrained."""
     learning_rate: float = field(default=MISSING, metadata=positive())
     """Peak learning rate that suits this model; training.learning_rate takes it over."""
-    extra_tokens: list[str] = field(default_factory=list)
-    """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']."""
+    extra_tokens: Any = field(default_factory=list, metadata=words_or("auto", empty=True))
+    """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']; auto:
+    the markers that the training texts hold, such as #Person1#, #@이름# and [NAME]."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -296,6 +315,36 @@ class PretrainedModelConfig(ModelConfig):
     """Language of the summaries, likewise; null: that of the dialogues."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you have read."""
+
+
+@dataclass(kw_only=True, slots=True)
+class AdapterConfig:
+    """LoRA and QLoRA: a small adapter is trained beside the frozen weights of the model."""
+
+    kind: Adapter = Adapter.none
+    """Set by the choice: none, lora or qlora."""
+    rank: int = field(default=16, metadata=at_least(1))
+    """Columns of the two factors of each adapted layer."""
+    alpha: float = field(default=32.0, metadata=positive())
+    """The product of the factors is multiplied by alpha / rank; rslora: by alpha / sqrt(rank)."""
+    dropout: float = field(default=0.0, metadata=share())
+    """Dropout of what goes into the factors."""
+    target_modules: Any = field(default="all-linear", metadata=words_or("all-linear"))
+    """Names of the adapted layers, as in [q_proj,v_proj]; all-linear: every linear layer but the
+    head."""
+    rslora: bool = False
+    """Rank-stabilised LoRA, for large ranks (arXiv:2312.03732)."""
+    dora: bool = False
+    """Train the norms of the weights apart from their directions (DoRA, arXiv:2402.09353)."""
+    quantization: Quantization = Quantization.none
+    """Of the frozen linear layers but the head, with qlora: nf4, fp4 (4 bits) or int8."""
+    double_quantization: bool = True
+    """Quantise the scales of nf4 and fp4 too, which saves 0.4 bits a weight."""
+    compute_dtype: Precision = Precision.auto
+    """Arithmetic of the layers of 4 bits; auto: that of training.precision."""
+    base_dtype: Precision = Precision.fp32
+    """Storage of the frozen weights that are not quantised; auto: as training.precision. fp32 of
+    8 B parameters are 32 GB."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -512,6 +561,7 @@ class Config:
     batch: BatchConfig = field(default_factory=BatchConfig)
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     generation: GenerationSettings = field(default_factory=GenerationSettings)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_KEY, _PATH = "constraint", "path"
+_KEY, _PATH, _WORDS = "constraint", "path", "words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ def is_path(item: "dataclasses.Field[Any]") -> bool:
     return bool(item.metadata.get(_PATH))
 
 
+def is_words(item: "dataclasses.Field[Any]") -> bool:
+    """Whether a field holds a list of words, or one."""
+    return bool(item.metadata.get(_WORDS))
+
+
 def path() -> dict[str, bool]:
     """A path of a file or folder; `~` at its beginning is the home."""
     return {_PATH: True}
@@ -54,6 +59,18 @@ def paths() -> dict[str, Any]:
         _PATH: True,
         _KEY: Constraint("a path, or a list of paths, as in [a.csv,b.csv]", holds),
     }
+
+
+def words_or(other: str, *, empty: bool = False) -> dict[str, Any]:
+    """A list of words (at least one, unless `empty`), or the word `other` alone."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, list):
+            return bool(value == other)
+        return (empty or bool(value)) and all(isinstance(one, str) and one for one in value)
+
+    text = f"a list of words, as in [one,two], or {other}"
+    return {_WORDS: True, _KEY: Constraint(text, holds)}
 
 
 def character(*names: str) -> dict[str, Constraint]:

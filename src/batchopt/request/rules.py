@@ -7,23 +7,32 @@ from typing import Any
 from batchopt.errors import RequestError
 from batchopt.request import messages, optimizers
 from batchopt.request.config import (
+    Adapter,
     Config,
     DeviceKind,
     GenerationSettings,
     Packing,
+    Quantization,
     TinyModelConfig,
     TrainerArguments,
     TrainingConfig,
 )
 from batchopt.request.constraints import constraint_of
 
+ADAPTER_PACKAGES = {
+    Adapter.none: (),
+    Adapter.lora: ("peft",),
+    Adapter.qlora: ("peft", "bitsandbytes"),
+}
+"""The packages that each adapter needs; the extra in pyproject.toml has the name of the adapter."""
+
 
 def check(config: Config) -> None:
     """Checks what a type cannot say; null fulfils every rule.
 
     Raises:
-        RequestError: The first value that breaks a rule, with its key; or an optimizer that cannot
-            be used.
+        RequestError: The first value that breaks a rule, with its key; or an optimizer or an
+            adapter that cannot be used.
     """
     refused = optimizers.REFUSED_OPTIMIZERS.get(config.training.optimizer)
     if refused is not None:
@@ -41,6 +50,7 @@ def check(config: Config) -> None:
     for key, value, rule in broken:
         raise RequestError(f"{key} is {_typed(value)}; it must be {rule}")
     _check_installed(config.training.optimizer)
+    _check_adapter_installed(config.adapter.kind)
 
 
 def check_for_decoder_only(settings: GenerationSettings) -> None:
@@ -97,6 +107,7 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             model.d_model,
             f"a multiple of model.attention_heads ({model.attention_heads})",
         )
+    yield from _broken_across_the_adapter(config)
     if config.training.arguments.tf32 and config.device.kind is DeviceKind.cpu:
         yield "training.arguments.tf32", True, "null or false on a CPU, which has no TF32"
     if config.training.warmup_steps > 1 and not config.training.warmup_steps.is_integer():
@@ -104,6 +115,21 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             "training.warmup_steps",
             config.training.warmup_steps,
             "a whole number of steps, or below 1 as a share of all steps",
+        )
+
+
+def _broken_across_the_adapter(config: Config) -> Iterator[tuple[str, object, str]]:
+    adapter = config.adapter
+    quantised = adapter.quantization is not Quantization.none
+    if quantised and adapter.kind is not Adapter.qlora:
+        yield "adapter.quantization", adapter.quantization.value, "none unless adapter=qlora"
+    if adapter.kind is Adapter.qlora and not quantised:
+        yield "adapter.quantization", "none", "nf4, fp4 or int8 with adapter=qlora"
+    if adapter.kind is Adapter.qlora and isinstance(config.model, TinyModelConfig):
+        yield (
+            "adapter",
+            "qlora",
+            "none or lora with model=tiny: only the weights of a pretrained model are quantised",
         )
 
 
@@ -213,6 +239,20 @@ def _check_installed(name: str) -> None:
             raise RequestError(
                 f"training.optimizer={name}: the package {package} is not installed; "
                 f"pip install {package}"
+            )
+
+
+def _check_adapter_installed(kind: Adapter) -> None:
+    """Checks that the packages of an adapter are there.
+
+    Raises:
+        RequestError: One is not.
+    """
+    for package in ADAPTER_PACKAGES[kind]:
+        if not optimizers.installed(package):
+            raise RequestError(
+                f"adapter={kind.value}: the package {package} is not installed; pip install "
+                f"'batchopt[{kind.value}]' (in a checkout: pip install -e '.[{kind.value}]')"
             )
 
 

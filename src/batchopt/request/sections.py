@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, get_origin, get_type_hints
 
 from batchopt.request.config import (
+    AdapterConfig,
     BatchConfig,
     Config,
     DeviceConfig,
@@ -42,6 +43,7 @@ SECTIONS = (
     Section("batch", "", BatchConfig),
     *(Section("data", choice, schema) for choice, schema in DATA.items()),
     *(Section("model", choice, schema) for choice, schema in MODELS.items()),
+    Section("adapter", "", AdapterConfig),
     Section("training", "", TrainingConfig),
     Section("training.arguments", "", TrainerArguments),
     Section("metric", "", MetricConfig),

@@ -7,6 +7,7 @@ nothing.
 
 import dataclasses
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,13 @@ from batchopt.request.transformers_names import ARGUMENTS, SAME_VALUE
 
 DIVISORS = "batch=divisors"
 
+LONG_NAMES = {
+    "05a_small_batch_high_accum": "05a",
+    "05b_medium_batch_medium_accum": "05b",
+    "05c_large_batch_no_accum": "05c",
+}
+"""Names of the presets in the scripts from which people come."""
+
 
 def read_words(typed: Sequence[str]) -> list[str]:
     """Turns words as typed into words of Hydra's grammar; flags stay as they are.
@@ -33,7 +41,7 @@ def read_words(typed: Sequence[str]) -> list[str]:
     words = [Word.parse(text) for text in typed]
     _refuse_other_bytes(words)
     _refuse_torn_values(words)
-    return _name_divisors([_quote(_read_name(_read_sign(word))) for word in words])
+    return _name_divisors([_quote(_read_name(_read_sign(_shorten(word)))) for word in words])
 
 
 def _refuse_other_bytes(words: Sequence[Word]) -> None:
@@ -64,6 +72,14 @@ def _is_stray(word: Word) -> bool:
     """Whether a word is neither KEY=VALUE nor a flag, and no choice that lacks its group."""
     bare = word.value is None and not word.sign and not word.key.startswith("-")
     return bare and not any(word.text in choices_of(group) for group in GROUPS)
+
+
+def _shorten(word: Word) -> Word:
+    """Turns the long names of presets into the short ones, also in a list of several."""
+    if word.key != "batch" or word.value is None:
+        return word
+    value = re.sub(r"\w+", lambda name: LONG_NAMES.get(name[0], name[0]), word.value)
+    return Word.parse(f"{word.sign}{word.key}={value}")
 
 
 def _quote(word: Word) -> Word:

@@ -12,7 +12,7 @@ from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig, TrainerArguments
 from batchopt.request.optimizers import optimizer_name
-from batchopt.training import trackers
+from batchopt.training import adapters, trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
 
@@ -67,6 +67,10 @@ class ModelFacts:
 
     name: str
     parameters: int
+    """All of them, frozen ones too."""
+    trainable_parameters: int
+    adapter: str
+    quantization: str
     dropout: float
 
 
@@ -120,6 +124,7 @@ def build_trainer(
     from batchopt.data import tokenized
     from batchopt.step.loss import use_slices
     from batchopt.training.allocator import MemoryLimit, own_device_bytes
+    from batchopt.training.memory_split import weight_bytes
     from batchopt.training.model import build_model, largest_dropout
     from batchopt.training.trainer import ExactTrainer
 
@@ -138,12 +143,12 @@ def build_trainer(
     data = tokenized.load(tokenized.prepare(config))
     rouge = start_rouge(config, data)
     recorder.other_metrics["rouge_tokenizer"] = rouge.name
-    model = build_model(config, data.tokenizer)
+    model = build_model(config, data.tokenizer, data.summary.extra_tokens)
     set_seed(config.seed)
     sliced = use_slices(config.training, model)
     generation = choose_generation(config, data, model)
     # `generate` fills gaps from the settings of the model, and checkpoints keep them.
-    model.generation_config = copy.deepcopy(generation.config)
+    adapters.plain(model).generation_config = copy.deepcopy(generation.config)
     evaluator = build_evaluator(config, data, rouge, model, generation.config, sliced=sliced)
     trainer = ExactTrainer(
         config=config,
@@ -161,12 +166,17 @@ def build_trainer(
     )
     if limit is not None:
         trainer.add_callback(limit)
+    every, trained = adapters.count_parameters(model)
+    recorder.other_metrics |= weight_bytes(model)
     facts = Facts(
         plan=_plan_facts(trainer, data, generation),
         data=_data_facts(config, data),
         model=ModelFacts(
             name=getattr(config.model, "name_or_path", config.model.source),
-            parameters=model.num_parameters(),
+            parameters=every,
+            trainable_parameters=trained,
+            adapter=config.adapter.kind.value,
+            quantization=config.adapter.quantization.value,
             dropout=largest_dropout(model),
         ),
         device=device,
@@ -190,7 +200,9 @@ def set_up_device(config: Config) -> DeviceFacts:
     cuda = use_cuda(config)
     if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
         _miss_the_gpu(config.device.kind)
-    if config.device.threads is not None:
+    if not cuda:
+        use_threads(config)
+    elif config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     return DeviceFacts(
         device_kind="cuda" if cuda else "cpu",
@@ -198,6 +210,17 @@ def set_up_device(config: Config) -> DeviceFacts:
         threads=torch.get_num_threads(),
         torch_device_name=torch.cuda.get_device_name() if cuda else None,
     )
+
+
+def use_threads(config: Config) -> None:
+    """Sets the threads of torch on the CPU, and has them sleep beside busy neighbours."""
+    import torch
+
+    from batchopt.training.waiting import watch_the_cores
+
+    if config.device.threads is not None:
+        torch.set_num_threads(config.device.threads)
+    watch_the_cores(torch.get_num_threads())
 
 
 def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":
@@ -259,6 +282,8 @@ def build_evaluator(
 
 
 def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generation") -> PlanFacts:
+    from batchopt.training.trainer import CHECKPOINTING
+
     config, plan = trainer.config, trainer.plan
     default = asdict(TrainerArguments())
     steps_per_epoch = len(trainer.step_sampler())
@@ -267,7 +292,7 @@ def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generat
         gradient_accumulation_steps=plan.gradient_accumulation_steps,
         effective_batch_size=plan.effective_batch_size,
         packing=config.batch.packing.value,
-        gradient_checkpointing=bool(trainer.args.activation_checkpointing),
+        gradient_checkpointing=bool(getattr(trainer.args, CHECKPOINTING)),
         optimizer_steps=config.training.max_steps
         or steps_per_epoch * config.training.num_train_epochs,
         per_device_eval_batch_size=trainer.evaluator.batch_size,

@@ -22,6 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
@@ -35,7 +39,15 @@ from batchopt.request.optimizers import BY_SCORE, optimizer_name
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
+from batchopt.step.tables import add_rows_in_place
 from batchopt.training.recorder import Recorder
+
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in Seq2SeqTrainingArguments.__dataclass_fields__
+    else "gradient_checkpointing"
+)
+"""The argument of gradient checkpointing, which transformers 5.22 renamed."""
 
 
 class ExactTrainer(Seq2SeqTrainer):
@@ -87,6 +99,9 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
+        self.in_place = adds_in_place(config)
+        if self.in_place:
+            add_rows_in_place(model)
         if config.training.torch_compile:
             compile_parts(model)
         self.remove_callback(PrinterCallback)
@@ -95,9 +110,11 @@ class ExactTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One item is one optimizer step."""
+        sampler = self.step_sampler()
+        self.add_callback(EpochOrder(sampler))
         loader = DataLoader(
             self.train_rows,
-            batch_sampler=self.step_sampler(),
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             persistent_workers=self.args.dataloader_num_workers > 0,
@@ -126,7 +143,8 @@ class ExactTrainer(Seq2SeqTrainer):
         clock = self.recorder.clock
         model.train()
         # Optimizers without a schedule train on other weights than they evaluate on.
-        self.optimizer.train()
+        optimizer: Any = self.optimizer  # accelerate's, which asks its own
+        optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -141,6 +159,7 @@ class ExactTrainer(Seq2SeqTrainer):
                     target_tokens,
                     self.config.training.label_smoothing,
                     sliced=self.sliced,
+                    in_place=self.in_place,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -171,7 +190,8 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
-        self.optimizer.eval()
+        optimizer: Any = self.optimizer
+        optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -199,7 +219,7 @@ class ExactTrainer(Seq2SeqTrainer):
     ) -> dict[str, float]:
         """Evaluates; a schedule that follows the score sees every evaluation once."""
         skip_scheduler = skip_scheduler or not self._evaluation_is_due()
-        metrics: dict[str, float] = super()._evaluate(  # type: ignore[no-untyped-call]
+        metrics: dict[str, float] = super()._evaluate(
             trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
         )
         return metrics
@@ -221,6 +241,22 @@ class ExactTrainer(Seq2SeqTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """None: flops.py counts once, and the Trainer's own estimate takes time at every step."""
         return 0
+
+
+class EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins.
+
+    Before transformers 5.20 the Trainer does not tell it in the epoch in which a run is resumed.
+    """
+
+    def __init__(self, sampler: StepSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Sets the epoch of the next step."""
+        self.sampler.set_epoch(state.global_step // len(self.sampler))
 
 
 def training_arguments(
@@ -253,6 +289,9 @@ def training_arguments(
         )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    checkpointing: dict[str, Any] = {
+        CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing
+    }
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
         # For the Trainer one batch is one optimizer step.
@@ -276,7 +315,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
+        **checkpointing,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
@@ -317,6 +356,11 @@ def _set(table: dict[str, Any]) -> list[tuple[str, Any]]:
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def adds_in_place(config: Config) -> bool:
+    """Whether gradients of the vocabulary's tables go straight into `.grad`; see `step.tables`."""
+    return not use_cuda(config) and not config.training.torch_compile
 
 
 def loader_workers(config: Config) -> int:
