@@ -262,8 +262,9 @@ def all_keys() -> dict[str, list[str]]:
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     """Says in one line what Hydra or omegaconf said in several."""
-    inner = error.__cause__ or error.__context__
-    cause = inner if isinstance(inner, OmegaConfBaseException) else error
+    if file := re.match(r"In '([^']+)'", str(error)):
+        return f"{file[1]}.yaml: {_wrong_in_file(error, overrides)}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     missing = re.match(r"Could not override '([^']+)'", str(error))
     if missing:
         return _unknown_override(missing.group(1), overrides)
@@ -273,16 +274,20 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
             if word.key in GROUPS and word.value == "null":
                 return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
-    if file := re.match(r"In '([^']+)'", str(error)):
-        if isinstance(cause, ConfigKeyError) and key:
-            return f"{file[1]}.yaml: {_unknown_override(key, overrides)}"
-        said = messages.invalid(key, message)
-        return f"{file[1]}.yaml: {said}"
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"
     typed = {word.key: word.value for word in map(Word.parse, overrides)}
     return messages.invalid(key, message, plain_text(typed.get(str(key)) or ""))
+
+
+def _wrong_in_file(error: Exception, overrides: Sequence[str]) -> str:
+    """Says what is wrong in a file of the config, of which Hydra tells the name first."""
+    cause, message = error.__context__, str(error).splitlines()[1].strip()
+    key = getattr(cause, "full_key", None)
+    if isinstance(cause, ConfigKeyError) and key:
+        return _unknown_override(key, overrides)
+    return messages.invalid(key, message)
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str:

@@ -29,7 +29,6 @@ from batchopt.request.constraints import (
     paths,
     positive,
     share,
-    target_modules,
     tokens,
     words_or,
 )
@@ -385,8 +384,6 @@ class TrainerArguments:
     optim_args: dict[str, Any] = field(default_factory=dict)
     """What an optimizer takes beside these, each by its name, as in
     training.arguments.optim_args.momentum=0.9 for sgd."""
-    optim_target_modules: Any = field(default=None, metadata=target_modules())
-    """The linear layers that GaLore and APOLLO project."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
     """What a schedule takes beside the number of steps, each by its name, as in
     training.arguments.lr_scheduler_kwargs.num_cycles=3 for cosine_with_restarts."""
