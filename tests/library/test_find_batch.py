@@ -38,7 +38,9 @@ def state(model, optimizer=None):
     """What a training changes: in the process, in the model and in the optimizer."""
     return {
         "python": random.getstate(),
-        "numpy": contents(list(numpy.random.get_state())),
+        "numpy": [
+            part.tolist() if hasattr(part, "tolist") else part for part in numpy.random.get_state()
+        ],
         "torch": contents(torch.get_rng_state()),
         "modes": [module.training for module in model.modules()],
         "weights": {name: contents(weight) for name, weight in model.named_parameters()},
@@ -65,13 +67,14 @@ def trained(kind):
     model.lm_head.eval()
     frozen = next(model.parameters())
     frozen.requires_grad_(False)
-    frozen.data[0] = -0.0  # 0 added to it is another number, bit for bit
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=0.1)
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     batch = DataCollatorForSeq2Seq(somebodys.tokenizer(), model=model)(somebodys.rows(kind, 4))
     for _ in range(2):
         model(**batch).loss.backward()
         optimizer.step()
+    for weight in model.parameters():
+        weight.data.view(-1)[0] = -0.0  # adding 0 makes it another number, bit for bit
     return model, optimizer
 
 

@@ -102,13 +102,13 @@ def forbid(model, most, *, after=0, where="forward"):
 
         @staticmethod
         def backward(ctx, gradient):
-            raise torch.OutOfMemoryError("too many in backward")
+            raise torch.OutOfMemoryError("CUDA out of memory. In backward")
 
     def limited(**inputs):
         sizes.append(len(inputs["input_ids"]))
         fails = sizes[-1] > most and len(sizes) > after
         if fails and where == "forward":
-            raise torch.OutOfMemoryError(f"{sizes[-1]} are too many")
+            raise torch.OutOfMemoryError(f"CUDA out of memory. {sizes[-1]} are too many")
         output = forward(**inputs)
         if fails:
             # The gradient of the head is there before that of the rest fails.
@@ -297,7 +297,9 @@ def test_the_stock_answer_to_out_of_memory_loses_the_product(make, kind):
 def test_one_example_that_does_not_fit_ends_the_training(make, kind):
     model = somebodys.MODELS[kind]()
     forbid(model, 0)
-    with pytest.raises(MemoryError, match="not even one example fits into memory: 1 are too many"):
+    with pytest.raises(
+        MemoryError, match=r"not even one example fits into memory: CUDA out of memory\. 1 are"
+    ):
         make(Surviving, kind, model=model).train()
 
 
