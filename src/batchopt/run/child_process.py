@@ -256,7 +256,9 @@ class _Watch:
             self._news_at = time.monotonic()
             self.told |= message
             if "phase" in message:
-                self.measured.enter(Phase(message["phase"]), message.get("peak_bytes"))
+                self.measured.enter(
+                    Phase(message["phase"]), message.get("peak_bytes"), message.get("began_at")
+                )
             self.on_news(message)
         return unread
 
