@@ -16,10 +16,11 @@ from support.fake_nvml import GIB, card, card_uuid
 from support.processes import wait_for
 
 from batchopt.machine import device, host_memory
+from batchopt.machine.cores import Usage
 from batchopt.machine.nvml import DeviceLost, DeviceMonitor, DeviceNotFound, NvmlError
 from batchopt.machine.processes import Family, descendants
 from batchopt.record.statuses import Phase
-from batchopt.run.measurement import FOREIGN_CORES, Measurement, _ForeignCores, _Usage
+from batchopt.run.measurement import FOREIGN_CORES, Measurement, _ForeignCores
 
 A = card_uuid(0)
 RUN = os.getpid()
@@ -180,7 +181,7 @@ def test_a_busy_host_makes_the_timing_of_a_gpu_untrusted_too(fake, measured, mon
     def read(_):
         wall_s = float(next(times))
         busy_s = used["share"] * cores * wall_s
-        return _Usage(wall_s=wall_s, busy_s=busy_s, own_s=0.0, foreign_s={})
+        return Usage(wall_s=wall_s, busy_s=busy_s, own_s=0.0, foreign_s={})
 
     monkeypatch.setattr(_ForeignCores, "_read", read)
     reasons = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from batchopt.machine.imports import without_collector
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
@@ -83,8 +84,8 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     events = be_supervised(arguments)
     adapters.settle_imports(compose_run(arguments.overrides).config.adapter)
-
-    from batchopt.training.recorder import Recorder
+    with without_collector():
+        from batchopt.training.recorder import Recorder
 
     recorder = Recorder(arguments.run_dir, events, time.monotonic())
     outcome: dict[str, Any] = {}

@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from batchopt.machine import host_memory, nvml
-from batchopt.machine.processes import Family
+from batchopt.machine import cores, host_memory, nvml
+from batchopt.machine.processes import Family, descendants
 from batchopt.record.files import MEMORY, append_jsonl
 from batchopt.record.statuses import Phase
 
@@ -415,15 +413,11 @@ class Measurement:
 
 
 class _ForeignCores:
-    """Measures how much CPU time other processes took while a run trained.
-
-    The kernel's count of busy time includes other users and containers. Some sandboxes have no such
-    count, so the visible processes are added up too; the larger of both counts.
-    """
+    """Measures how many cores other processes used while a run trained."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._since: _Usage | None = None
+        self._since: cores.Usage | None = None
         self._wall_s = self._foreign_s = 0.0
         self._largest: tuple[float, str] = (0.0, "")
 
@@ -431,69 +425,31 @@ class _ForeignCores:
         """Starts or pauses the measurement."""
         now = self._read()
         if not on and self._since is not None and now is not None:
-            since = self._since
-            taken = {
-                pid: used - since.foreign_s.get(pid, used) for pid, used in now.foreign_s.items()
-            }
-            busy = now.busy_s - since.busy_s - (now.own_s - since.own_s)
-            self._wall_s += now.wall_s - since.wall_s
-            self._foreign_s += max(0.0, busy, sum(taken.values()))
-            for pid, used in taken.items():
-                if used > self._largest[0]:
-                    self._largest = used, f"{_name(pid)}, pid {pid}"
+            others = cores.between(self._since, now)
+            self._wall_s += others.wall_s
+            self._foreign_s += others.cores * others.wall_s
+            for most in others.busiest[:1]:
+                used_s = most.cores * others.wall_s
+                if used_s > self._largest[0]:
+                    self._largest = used_s, f"{most.name}, pid {most.pid}"
         self._since = now if on else None
 
     def reasons(self, share: float) -> list[str]:
         """Why the timing is not to be trusted; empty if others used at most this share."""
         self.turn(on=False)
-        cores = psutil.cpu_count() or 1
+        usable = cores.usable()
         # The kernel counts in hundredths of a second: a short time is not measured well.
-        if self._wall_s < 1.0 or self._foreign_s < share * cores * self._wall_s:
+        if self._wall_s < 1.0 or self._foreign_s < share * usable * self._wall_s:
             return []
         used = self._foreign_s / self._wall_s
         most = f" (most of it: {self._largest[1]})" if self._largest[1] else ""
-        return [f"other processes used {used:.1f} of {cores} CPU cores while the run trained{most}"]
+        return [
+            f"other processes used {used:.1f} of {usable} CPU cores while the run trained{most}"
+        ]
 
-    def _read(self) -> "_Usage | None":
-        try:
-            worker = psutil.Process(self._pid)
-            own = {os.getpid(), self._pid, *(child.pid for child in worker.children(True))}
-        except psutil.NoSuchProcess:
-            return None
-        seconds = {
-            process.pid: sum(process.info["cpu_times"][:2])
-            for process in psutil.process_iter(["cpu_times"])
-            if process.info["cpu_times"] is not None
-        }
-        times = psutil.cpu_times()
-        return _Usage(
-            wall_s=time.monotonic(),
-            # `user` includes the time of guests.
-            busy_s=times.user + times.nice + times.system,
-            own_s=sum(used for pid, used in seconds.items() if pid in own),
-            foreign_s={pid: used for pid, used in seconds.items() if pid not in own},
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Usage:
-    """CPU seconds so far: of all processes, of the run and its supervisor, of each other one."""
-
-    wall_s: float
-    busy_s: float
-    own_s: float
-    foreign_s: dict[int, float]
-
-
-def _name(pid: int) -> str:
-    """The name of a process; another run of batchopt is called that."""
-    try:
-        process = psutil.Process(pid)
-        if "batchopt.training.worker" in process.cmdline():
-            return "another batchopt run"
-        return process.name()
-    except psutil.Error:
-        return "a process"
+    def _read(self) -> "cores.Usage | None":
+        found = descendants(self._pid)
+        return None if found is None else cores.read_usage({os.getpid(), self._pid, *found})
 
 
 def open_monitor(

@@ -7,12 +7,15 @@ computed twice: an operation after a sum only scales the gradient of the sum.
 Source: Hsu et al. 2024, Liger Kernel, section 3.2, arXiv:2410.10989.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from batchopt.step import tables
 
 SLICE_BYTES = {"cpu": 2**24}
 """Bytes of the float32 logits of one slice, by device. Smaller slices are slower, larger ones no
@@ -68,7 +71,11 @@ def find_head(model: nn.Module) -> Head:
 
 
 def sliced_loss_sum(
-    states: Tensor, head: Head, targets: Tensor, label_smoothing: float = 0.0
+    states: Tensor,
+    head: Head,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    factor: float | None = None,
 ) -> Tensor:
     """Sums the cross-entropy over positions, each of which has a target.
 
@@ -77,16 +84,20 @@ def sliced_loss_sum(
         head: Turns them into logits.
         targets: (positions).
         label_smoothing: Weight of the uniform distribution over the vocabulary.
+        factor: Of the sum in the loss that `backward` will be called on. Given, the gradient of the
+            weight is added to its `.grad` here, without a copy as large as the weight (`tables`).
 
     Returns:
         A scalar in nats, in float32. Its gradient can be taken once.
     """
+    if not (head.weight.is_leaf and head.weight.requires_grad and torch.is_grad_enabled()):
+        factor = None
     if head.scale != 1:
         states = states * head.scale
     apply: Any = _SlicedCrossEntropy.apply
     # Inside a Function gradients are off, so it must be told.
     wanted = torch.is_grad_enabled()
-    loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted)
+    loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted, factor)
     return loss
 
 
@@ -118,6 +129,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         label_smoothing: float,
         gradient_wanted: bool,
+        factor: float | None,
     ) -> Tensor:
         device = states.device.type
         dtype = weight.dtype
@@ -133,16 +145,16 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         of_states, of_weight, of_bias = None, None, None
         wanted = [gradient_wanted and needed for needed in ctx.needs_input_grad[:3]]
         if wanted[0]:
-            of_states = torch.zeros_like(states)
-        if wanted[1]:
+            of_states = torch.empty_like(states)
+        if wanted[1] and factor is None:
             of_weight = weight.new_zeros(rows, width)
+        elif wanted[1]:
+            of_weight, rows = tables.gradient(weight), vocabulary
         if wanted[2] and bias is not None:
             of_bias = torch.zeros_like(bias)
-        ctx.gradients = (
-            of_states,
-            None if of_weight is None else of_weight[:vocabulary],
-            of_bias,
-        )
+        returned = None if of_weight is None or factor is not None else of_weight[:vocabulary]
+        ctx.gradients = of_states, returned, of_bias
+        ctx.factor = factor
         with torch.autocast(device, enabled=False):
             kernel = _as_kernel(weight, rows, dtype)
             for start in range(0, len(targets), size):
@@ -172,10 +184,11 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                     of_states[part] = error @ kernel
                 if of_weight is None:
                     continue
+                share = 1.0 if factor is None else factor
                 if dtype == of_weight.dtype:
-                    of_weight.addmm_(error.T, inputs)
+                    of_weight.addmm_(error.T, inputs, alpha=share)
                 else:
-                    of_weight += error.T @ inputs
+                    of_weight.add_(error.T @ inputs, alpha=share)
         return loss
 
     @staticmethod
@@ -183,5 +196,10 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         # No reference is kept, so that autograd takes these tensors as gradients without a copy.
         gradients, ctx.gradients = ctx.gradients, None
+        if ctx.factor is not None and not math.isclose(ctx.factor, float(factor), rel_tol=1e-6):
+            raise RuntimeError(
+                f"the loss was multiplied by {float(factor)} and not by {ctx.factor}, with which "
+                "its gradient has been added already"
+            )
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)

@@ -200,7 +200,9 @@ def set_up_device(config: Config) -> DeviceFacts:
     cuda = use_cuda(config)
     if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
         _miss_the_gpu(config.device.kind)
-    if config.device.threads is not None:
+    if not cuda:
+        use_threads(config)
+    elif config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     return DeviceFacts(
         device_kind="cuda" if cuda else "cpu",
@@ -208,6 +210,17 @@ def set_up_device(config: Config) -> DeviceFacts:
         threads=torch.get_num_threads(),
         torch_device_name=torch.cuda.get_device_name() if cuda else None,
     )
+
+
+def use_threads(config: Config) -> None:
+    """Sets the threads of torch on the CPU, and has them sleep beside busy neighbours."""
+    import torch
+
+    from batchopt.training.waiting import watch_the_cores
+
+    if config.device.threads is not None:
+        torch.set_num_threads(config.device.threads)
+    watch_the_cores(torch.get_num_threads())
 
 
 def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":

@@ -39,6 +39,7 @@ from batchopt.request.optimizers import BY_SCORE, optimizer_name
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
+from batchopt.step.tables import add_rows_in_place
 from batchopt.training.recorder import Recorder
 
 CHECKPOINTING = (
@@ -98,6 +99,9 @@ class ExactTrainer(Seq2SeqTrainer):
             ),
             callbacks=[recorder],
         )
+        self.in_place = adds_in_place(config)
+        if self.in_place:
+            add_rows_in_place(model)
         if config.training.torch_compile:
             compile_parts(model)
         self.remove_callback(PrinterCallback)
@@ -139,7 +143,8 @@ class ExactTrainer(Seq2SeqTrainer):
         clock = self.recorder.clock
         model.train()
         # Optimizers without a schedule train on other weights than they evaluate on.
-        self.optimizer.train()
+        optimizer: Any = self.optimizer  # accelerate's, which asks its own
+        optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -154,6 +159,7 @@ class ExactTrainer(Seq2SeqTrainer):
                     target_tokens,
                     self.config.training.label_smoothing,
                     sliced=self.sliced,
+                    in_place=self.in_place,
                 )
             clock.lap("forward_s")
             self.accelerator.backward(loss)
@@ -184,7 +190,8 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
-        self.optimizer.eval()
+        optimizer: Any = self.optimizer
+        optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -212,7 +219,7 @@ class ExactTrainer(Seq2SeqTrainer):
     ) -> dict[str, float]:
         """Evaluates; a schedule that follows the score sees every evaluation once."""
         skip_scheduler = skip_scheduler or not self._evaluation_is_due()
-        metrics: dict[str, float] = super()._evaluate(  # type: ignore[no-untyped-call]
+        metrics: dict[str, float] = super()._evaluate(
             trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
         )
         return metrics
@@ -282,6 +289,9 @@ def training_arguments(
         )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    checkpointing: dict[str, Any] = {
+        CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing
+    }
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
         # For the Trainer one batch is one optimizer step.
@@ -305,7 +315,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        **{CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing},
+        **checkpointing,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
@@ -346,6 +356,11 @@ def _set(table: dict[str, Any]) -> list[tuple[str, Any]]:
 def use_cuda(config: Config) -> bool:
     """Whether the run trains on a GPU."""
     return config.device.kind is not DeviceKind.cpu and torch.cuda.is_available()
+
+
+def adds_in_place(config: Config) -> bool:
+    """Whether gradients of the vocabulary's tables go straight into `.grad`; see `step.tables`."""
+    return not use_cuda(config) and not config.training.torch_compile
 
 
 def loader_workers(config: Config) -> int:

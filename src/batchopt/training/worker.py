@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchopt.errors import RequestError
 from batchopt.machine import host_memory
+from batchopt.machine.imports import without_collector
 from batchopt.record.files import TRAIN_LOG
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
@@ -45,8 +46,8 @@ def main() -> int:
     log_to(arguments.run_dir / TRAIN_LOG, events)
     with suppress(RequestError):  # `run` reads it again, and reports what is wrong
         adapters.settle_imports(read_run(arguments.run_dir).config.adapter)
-
-    from batchopt.training.recorder import Recorder
+    with without_collector():
+        from batchopt.training.recorder import Recorder
 
     started = time.monotonic() - arguments.earlier_s
     recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
@@ -56,8 +57,9 @@ def main() -> int:
 
 def run(recorder: "Recorder", arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains the run and returns its outcome; a failing run does not raise."""
-    from batchopt.training.build import build_trainer
-    from batchopt.training.recorder import StopRequested
+    with without_collector():
+        from batchopt.training.build import build_trainer
+        from batchopt.training.recorder import StopRequested
 
     outcome: dict[str, Any] = {"traceback": None}
     signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())

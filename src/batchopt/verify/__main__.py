@@ -24,6 +24,7 @@ from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.machine.device import lease_for_run
+from batchopt.machine.imports import without_collector
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
@@ -62,11 +63,12 @@ def main(words: list[str]) -> int:
     check_writable("cache_dir", Path(request.config.cache_dir))
     adapters.settle_imports(request.config.adapter)
 
-    from batchopt.verify.proof import prepare, verify
-    from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
-
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     with leased_device(request.config.device):
+        with without_collector():  # not before: peft asks CUDA as it is imported
+            from batchopt.verify.proof import prepare, verify
+            from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
+
         setting = prepare(request, steps=arguments.steps)
         checks = verify(setting, plans, list(Packing))
         exact = exact_gradient(setting, plans)
@@ -96,8 +98,6 @@ def verify_sweep(directory: Path) -> int:
     asked = [request.config.adapter for request in requests]
     adapters.settle_imports(next((one for one in asked if one.kind is not Adapter.none), asked[0]))
 
-    from batchopt.verify.proof import SHORT, prepare, verify
-
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
         # By the pair, since one preset may be swept with several pairs.
@@ -105,6 +105,9 @@ def verify_sweep(directory: Path) -> int:
         packings = dict.fromkeys(request.config.batch.packing for request in group)
         if len(plans) * len(packings) > 1:
             with leased_device(group[0].config.device):
+                with without_collector():
+                    from batchopt.verify.proof import SHORT, prepare, verify
+
                 setting = prepare(group[0], steps=1, longest=SHORT)
                 checks += verify(setting, plans, list(packings))
     write_json(directory / VERIFY, [asdict(check) for check in checks])
@@ -128,7 +131,7 @@ def leased_device(config: DeviceConfig) -> Iterator[None]:
     """Takes a device, waiting where none is free, and shows CUDA that one alone.
 
     Of several GPUs the stock Trainer would make a DataParallel, with another loss and gradient.
-    CUDA reads the variable when it is first used, which no import does.
+    CUDA reads the variable when it is first used, which the imports before this must not do.
 
     Raises:
         RequestError: A GPU is demanded, and there is none.

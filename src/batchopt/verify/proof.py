@@ -18,10 +18,12 @@ from batchopt.request.compose import RunRequest
 from batchopt.request.config import Adapter, Config, Packing, Precision
 from batchopt.step.batches import Row, StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
+from batchopt.step.tables import add_rows_in_place
 from batchopt.training import adapters
+from batchopt.training.build import use_threads
 from batchopt.training.failures import is_out_of_memory
 from batchopt.training.model import build_model
-from batchopt.training.trainer import resolve_precision, use_cuda
+from batchopt.training.trainer import adds_in_place, resolve_precision, use_cuda
 
 TOLERANCE = {Precision.fp32: 1e-4, Precision.bf16: 5e-2, Precision.fp16: 5e-2}
 """Largest relative difference that passes. In fp32 only the order of the additions differs. bf16
@@ -88,6 +90,8 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     config = request.config
     data = tokenized.load(tokenized.prepare(config))
     device = torch.device("cuda" if use_cuda(config) else "cpu")
+    if device.type == "cpu":
+        use_threads(config)
     model = build_model(config, data.tokenizer, data.summary.extra_tokens)
     if not adapters.is_quantised(model):  # which is there already
         model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
@@ -209,6 +213,9 @@ def _trace(
     training = setting.config.training
     frozen = [weight for weight in setting.model.parameters() if not weight.requires_grad]
     model = copy.deepcopy(setting.model, {id(weight): weight for weight in frozen})
+    in_place = sliced and adds_in_place(setting.config)
+    if in_place:
+        add_rows_in_place(model)
     # Plain gradient descent: Adam would turn rounding errors of tiny gradients into whole steps.
     optimizer = torch.optim.SGD(_trainable(model), lr=training.learning_rate)
     losses, gradients, micro_batches = [], [], 0
@@ -220,7 +227,12 @@ def _trace(
             batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
             with _autocast(setting, precision):
                 loss = micro_batch_loss(
-                    model, batch, step["target_tokens"], training.label_smoothing, sliced=sliced
+                    model,
+                    batch,
+                    step["target_tokens"],
+                    training.label_smoothing,
+                    sliced=sliced,
+                    in_place=in_place,
                 )
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
