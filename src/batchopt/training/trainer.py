@@ -287,6 +287,9 @@ def training_arguments(
         )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    checkpointing: dict[str, Any] = {
+        CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing
+    }
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
         # For the Trainer one batch is one optimizer step.
@@ -310,7 +313,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        **{CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing},
+        **checkpointing,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
