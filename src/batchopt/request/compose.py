@@ -243,7 +243,10 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 
 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
-    if (known := transformers_names.answer(key)) is not None:
+    known = transformers_names.answer(key)
+    if known is None and "." not in key and messages.key_named(key, all_keys()) is None:
+        known = transformers_names.answer(f"{transformers_names.ARGUMENTS}.{key}")
+    if known is not None:
         return known
     if key.rpartition(".")[0] in OPEN_TABLES:
         return f"{key} needs a plus in hydra.sweeper.params: ++{key}: VALUES"
@@ -252,12 +255,21 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
 
 
 def all_keys() -> dict[str, list[str]]:
-    """Lists the keys by where they are: "" for the top level, "training", "data=files data"."""
-    ordered = sorted(SECTIONS, key=lambda section: (bool(section.choice), bool(section.group)))
-    return {
-        f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in ordered
-    }
+    """Lists the keys by where they are: "" for the top level, "training", "data=files data".
+
+    A key that every choice of its group has stands under the group alone.
+    """
+    groups: dict[str, list[str]] = {"": messages.field_names(Config)}
+    shared: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
+    for group, choice, schema in SECTIONS:
+        names = messages.field_names(schema)
+        if choice:
+            choices[f"{group}={choice} {group}"] = names
+            shared[group] = [name for name in shared.get(group, names) if name in names]
+        else:
+            groups[group] = names
+    return groups | shared | choices
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
