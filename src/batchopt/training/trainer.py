@@ -143,7 +143,8 @@ class ExactTrainer(Seq2SeqTrainer):
         clock = self.recorder.clock
         model.train()
         # Optimizers without a schedule train on other weights than they evaluate on.
-        self.optimizer.train()
+        optimizer: Any = self.optimizer  # accelerate's, which asks its own
+        optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -189,7 +190,8 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
-        self.optimizer.eval()
+        optimizer: Any = self.optimizer
+        optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -217,7 +219,7 @@ class ExactTrainer(Seq2SeqTrainer):
     ) -> dict[str, float]:
         """Evaluates; a schedule that follows the score sees every evaluation once."""
         skip_scheduler = skip_scheduler or not self._evaluation_is_due()
-        metrics: dict[str, float] = super()._evaluate(  # type: ignore[no-untyped-call]
+        metrics: dict[str, float] = super()._evaluate(
             trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
         )
         return metrics
