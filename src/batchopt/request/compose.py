@@ -274,7 +274,9 @@ def all_keys() -> dict[str, list[str]]:
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     """Says in one line what Hydra or omegaconf said in several."""
-    inner = error.__cause__ or error.__context__
+    # Hydra does not chain what it wraps; omegaconf's own errors know their key themselves.
+    own = isinstance(error, OmegaConfBaseException)
+    inner = error.__cause__ or (None if own else error.__context__)
     cause = inner if isinstance(inner, OmegaConfBaseException) else error
     missing = re.match(r"Could not override '([^']+)'", str(error))
     if missing:
