@@ -243,7 +243,10 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 
 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
-    if (known := transformers_names.answer(key)) is not None:
+    known = transformers_names.answer(key)
+    if known is None and "." not in key and messages.key_named(key, all_keys()) is None:
+        known = transformers_names.answer(f"{transformers_names.ARGUMENTS}.{key}")
+    if known is not None:
         return known
     if key.rpartition(".")[0] in OPEN_TABLES:
         return f"{key} needs a plus in hydra.sweeper.params: ++{key}: VALUES"
@@ -252,19 +255,31 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
 
 
 def all_keys() -> dict[str, list[str]]:
-    """Lists the keys by where they are: "" for the top level, "training", "data=files data"."""
-    ordered = sorted(SECTIONS, key=lambda section: (bool(section.choice), bool(section.group)))
-    return {
-        f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in ordered
-    }
+    """Lists the keys by where they are: "" for the top level, "training", "data=files data".
+
+    A key that every choice of its group has stands under the group alone.
+    """
+    groups: dict[str, list[str]] = {"": messages.field_names(Config)}
+    shared: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
+    for group, choice, schema in SECTIONS:
+        names = messages.field_names(schema)
+        if choice:
+            choices[f"{group}={choice} {group}"] = names
+            shared[group] = [name for name in shared.get(group, names) if name in names]
+        else:
+            groups[group] = names
+    return groups | shared | choices
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     """Says in one line what Hydra or omegaconf said in several."""
     if file := re.match(r"In '([^']+)'", str(error)):
         return f"{file[1]}.yaml: {_wrong_in_file(error, overrides)}"
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    # Hydra does not chain what it wraps; omegaconf's own errors know their key themselves.
+    own = isinstance(error, OmegaConfBaseException)
+    inner = error.__cause__ or (None if own else error.__context__)
+    cause = inner if isinstance(inner, OmegaConfBaseException) else error
     missing = re.match(r"Could not override '([^']+)'", str(error))
     if missing:
         return _unknown_override(missing.group(1), overrides)
