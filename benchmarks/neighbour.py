@@ -114,16 +114,17 @@ def main():
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that a run may take")
     parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, in turns")
-    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=WORLDS)
-    arguments, words = parser.parse_known_args()
-    words = words or ["batch=05a", "training.max_steps=25"]
+    parser.add_argument("--worlds", default=",".join(WORLDS), help="some of %(default)s")
+    parser.add_argument("overrides", nargs="*", default=["batch=05a", "training.max_steps=25"])
+    arguments = parser.parse_args()
+    words, worlds = arguments.overrides, arguments.worlds.split(",")
     sides = {"now": TOP, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    found = {(world, side): [] for world in arguments.worlds for side in sides}
+    found = {(world, side): [] for world in worlds for side in sides}
     with tempfile.TemporaryDirectory() as folder:
         measure("alone", TOP, Path(folder) / "warm", [*words, "training.max_steps=1"], 600.0)
         for turn in range(arguments.turns):
             order = [*sides] if turn % 2 else [*reversed(sides)]
-            for world in arguments.worlds:
+            for world in worlds:
                 for side in order:
                     own = Path(folder) / f"{turn}-{world}-{side}"
                     rate = measure(world, sides[side], own, words, arguments.limit)
