@@ -6,8 +6,10 @@
     done
 
 Nothing of batchopt is in here. The one repair: the loss is divided by the step's target tokens,
-without which 8 x 8 trains with a gradient eight times too large. `Meter` at the end is the
-measuring, which a person would not have.
+without which 8 x 8 trains with a gradient eight times too large. `--strategy` is the Trainer's
+`train_sampling_strategy`; `batch_rebalance` gets what it needs to be at its best: the lengths of
+source and target together, in a column that the Trainer must not remove. `Meter` at the end is
+the measuring, which a person would not have.
 """
 
 import argparse
@@ -42,6 +44,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--max-steps", type=int, default=-1)
+    parser.add_argument("--strategy", default="random", help="random, group_by_length, …")
+    parser.add_argument("--eval-batch", type=int, default=8)
+    parser.add_argument("--only", choices=("train", "evaluate"), help="default: both")
     given = parser.parse_args()
 
     set_seed(given.seed)
@@ -52,7 +58,9 @@ def main() -> None:
         made = tokenizer(rows["dialogue"], max_length=MAX_SOURCE, truncation=True)
         targets = [summaries[0] for summaries in rows["summaries"]]
         labels = tokenizer(text_target=targets, max_length=MAX_TARGET, truncation=True)
-        return {**made, "labels": labels["input_ids"]}
+        both = zip(made["input_ids"], labels["input_ids"], strict=True)
+        lengths = [len(source) + len(target) for source, target in both]
+        return {**made, "labels": labels["input_ids"], "length": lengths}
 
     data = load_dataset("json", data_files={"train": given.train, "validation": given.validation})
     references = data["validation"]["summaries"]
@@ -77,8 +85,20 @@ def main() -> None:
         summed = torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum")
         return summed / num_items_in_batch
 
-    meter = Meter(data["train"])
-    trainer = Seq2SeqTrainer(
+    pad = DataCollatorForSeq2Seq(tokenizer, model=model)
+
+    def collate(rows):
+        names = ("input_ids", "attention_mask", "labels")
+        return pad([{name: row[name] for name in names} for row in rows])
+
+    meter = Meter()
+
+    class Trainer(Seq2SeqTrainer):
+        def training_step(self, model, inputs, num_items_in_batch=None):
+            meter.count(inputs)
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    trainer = Trainer(
         model=model,
         args=Seq2SeqTrainingArguments(
             output_dir=given.out,
@@ -86,7 +106,11 @@ def main() -> None:
             gradient_accumulation_steps=given.accumulation,
             learning_rate=given.learning_rate,
             num_train_epochs=given.epochs,
-            eval_strategy="epoch",
+            max_steps=given.max_steps,
+            train_sampling_strategy=given.strategy,
+            remove_unused_columns=False,
+            per_device_eval_batch_size=given.eval_batch,
+            eval_strategy="no" if given.only else "epoch",
             save_strategy="no",
             logging_steps=5,
             predict_with_generate=True,
@@ -97,19 +121,27 @@ def main() -> None:
         ),
         train_dataset=data["train"],
         eval_dataset=data["validation"],
-        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        data_collator=collate,
         processing_class=tokenizer,
         compute_loss_func=loss,
         compute_metrics=rouge,
         callbacks=[meter],
     )
-    trainer.train()
+    if given.only == "evaluate":
+        meter.begin()
+        trainer.evaluate()
+        result = {"peak_memory_bytes": meter.peak(), "baseline_memory_bytes": meter.before}
+    else:
+        trainer.train()
+        result = meter.result()
     evaluations = [row for row in trainer.state.log_history if "eval_runtime" in row]
-    result = meter.result() | {
-        "eval_time_s": evaluations[-1]["eval_runtime"],
-        "eval_loss": evaluations[-1]["eval_loss"],
-        "rougeL_f1": evaluations[-1]["eval_rougeL"],
-    }
+    if evaluations:
+        result |= {
+            "eval_time_s": evaluations[-1]["eval_runtime"],
+            "eval_loss": evaluations[-1]["eval_loss"],
+            "rougeL_f1": evaluations[-1]["eval_rougeL"],
+        }
+    Path(given.out).mkdir(parents=True, exist_ok=True)
     (Path(given.out) / "result.json").write_text(json.dumps(result))
 
 
@@ -120,34 +152,46 @@ class Meter(TrainerCallback):
     Memory: resident and anonymous, the kernel's high-water mark while training.
     """
 
-    def __init__(self, rows):
-        self.tokens = sum(len(row["input_ids"]) + len(row["labels"]) for row in rows)
+    def __init__(self):
+        self.tokens = [0]
         self.seconds = []
+
+    def count(self, inputs):
+        """The tokens of the examples of a micro-batch, without padding."""
+        self.tokens[-1] += int(inputs["attention_mask"].sum() + (inputs["labels"] >= 0).sum())
+
+    def begin(self):
+        """Starts the high-water mark of memory anew."""
+        self.before = memory()["RssAnon"]
+        Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self):
+        now = memory()
+        return now["VmHWM"] - now["RssFile"] - now["RssShmem"]
 
     def on_train_begin(self, args, state, control, **_):
         self.steps_per_epoch = state.max_steps / args.num_train_epochs
-        self.before = memory()["RssAnon"]
-        Path("/proc/self/clear_refs").write_text("5")
+        self.begin()
         self.mark = time.perf_counter()
 
     def on_step_end(self, args, state, control, **_):
         self.seconds.append(time.perf_counter() - self.mark)
         if state.global_step <= self.steps_per_epoch:
-            now = memory()  # before the first evaluation, which is not training
-            self.peak = now["VmHWM"] - now["RssFile"] - now["RssShmem"]
+            self.trained = self.peak()  # before the first evaluation, which is not training
+        self.tokens.append(0)
         self.mark = time.perf_counter()
 
     def on_evaluate(self, args, state, control, **_):
         self.mark = time.perf_counter()
 
     def result(self):
-        steady = self.seconds[min(10, len(self.seconds) // 5) :]
-        rate = len(steady) / sum(steady)
+        first = min(10, len(self.seconds) // 5)
+        seconds = sum(self.seconds[first:])
         return {
-            "steps_per_second": rate,
-            "tokens_per_second": rate * self.tokens / self.steps_per_epoch,
+            "steps_per_second": len(self.seconds[first:]) / seconds,
+            "tokens_per_second": sum(self.tokens[first:]) / seconds,
             "baseline_memory_bytes": self.before,
-            "peak_memory_bytes": self.peak,
+            "peak_memory_bytes": self.trained,
         }
 
 

@@ -65,6 +65,21 @@ def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
     assert max(row["memory_bytes"] for row in rows(tmp_path)) == 9 * GIB
 
 
+def test_a_reading_of_the_evaluation_is_none_of_the_training_though_the_news_is_late(
+    fake, measured
+):
+    """The run has gone on to evaluate; the supervisor reads of it after another sample."""
+    measured.enter(Phase.train)
+    fake.set({"gpu0.processes": f"{RUN}:{4 * GIB}", "gpu0.used": 5 * GIB})
+    measured.sample()
+    moved_on = time.monotonic()
+    fake.set({"gpu0.processes": f"{RUN}:{8 * GIB}", "gpu0.used": 9 * GIB})
+    measured.sample()
+    measured.enter(Phase.evaluate, began_at=moved_on)
+    assert measured.metrics(on_device=True)["peak_memory_bytes"] == 4 * GIB
+    assert measured.metrics(on_device=True)["mean_memory_bytes"] == 4 * GIB
+
+
 def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake, measured):
     measured.enter(Phase.train)
     fake.set({"gpu0.used": 6 * GIB})

@@ -259,7 +259,9 @@ class _Watch:
             self.told |= message
             self._pace.take(message, self._news_at)
             if "phase" in message:
-                self.measured.enter(Phase(message["phase"]), message.get("peak_bytes"))
+                self.measured.enter(
+                    Phase(message["phase"]), message.get("peak_bytes"), message.get("began_at")
+                )
             self.on_news(message)
         return unread
 

@@ -8,7 +8,7 @@ training phase; memory.jsonl holds the samples of the whole run.
 import os
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -34,6 +34,10 @@ cores share one: above this share it waits for its turn, and the GPU for it."""
 
 SILENCE_S = 1.0
 """Seconds without an answer from NVML from which on nobody watches the device."""
+
+HELD_S = 1.0
+"""Seconds for which a reading of the device waits for the news that the run had moved on to another
+phase before it was taken: the supervisor may be late in reading them."""
 
 GIB = 1 << 30
 
@@ -63,6 +67,15 @@ class Tally:
     def mean(self) -> float | None:
         """The mean of the values."""
         return self.total / self.count if self.count else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A reading of the device, and when it was asked and answered by `time.monotonic`."""
+
+    sample: nvml.DeviceSample
+    asked_at: float
+    answered_at: float
 
 
 @dataclass(slots=True)
@@ -144,6 +157,8 @@ class Measurement:
         self.last_host_bytes: int | None = None
         """Resident anonymous memory at the last sample."""
         self._disturbances: Counter[str] = Counter()
+        self._held: deque[_Reading] = deque()
+        """Readings that are in no figure yet, the oldest first."""
         self._readings = 0
         """Readings of the device while the run trained."""
         self._foreign_cores = _ForeignCores(pid)
@@ -172,6 +187,7 @@ class Measurement:
         # A driver that hangs must not delay the record.
         self._thread.join(timeout=SILENCE_S)
         with self._lock:
+            self._settle(time.monotonic())
             self._count_phase(time.monotonic())
             if self._failing or self._thread.is_alive():
                 self.energy_j = None  # what came after the last reading is not in it
@@ -183,13 +199,17 @@ class Measurement:
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
-    def enter(self, phase: Phase, peak_bytes: int | None = None) -> None:
+    def enter(
+        self, phase: Phase, peak_bytes: int | None = None, began_at: float | None = None
+    ) -> None:
         """Begins another phase of the run. Does not wait for NVML.
 
         Args:
             phase: The phase that begins.
             peak_bytes: The kernel's high-water mark of anonymous memory in the phase that ended.
                 The run reads it at the boundary; samples alone could miss it.
+            began_at: When the run began it, by `time.monotonic`, which is one clock for all
+                processes; None: now. A reading that was taken across that moment is in no phase.
         """
         with self._lock:
             self._sample_host()
@@ -197,6 +217,8 @@ class Measurement:
             if peak_bytes is not None:
                 host.peak = max(host.peak or 0, peak_bytes)
             if phase != self.phase:
+                self._settle(time.monotonic() if began_at is None else began_at)
+                self._held.clear()
                 self._count_phase(time.monotonic())
                 self._write_window()
                 if Phase.train in (phase, self.phase):
@@ -211,19 +233,20 @@ class Measurement:
         """
         with self._lock:
             lives = self._sample_host()
-            phase = self.phase
         if not lives or self.monitor is None:
             return
         pids = self._family.pids()
-        began = self._asked_at = time.monotonic()
+        asked_at = self._asked_at = time.monotonic()
         try:
-            reading = self.monitor.sample(pids)
+            sample = self.monitor.sample(pids)
         finally:
             self._asked_at = None
+        answered_at = time.monotonic()
         with self._lock:
             # A reading during which the phase changed belongs to neither.
-            if not self._stop.is_set() and phase is self.phase:
-                self._take(self.monitor, reading, took_s=time.monotonic() - began)
+            if not self._stop.is_set() and asked_at >= self._entered_at:
+                self._held.append(_Reading(sample, asked_at, answered_at))
+            self._settle(answered_at - HELD_S)
 
     def _sample_host(self) -> bool:
         """Reads the memory of the process; returns whether it lives."""
@@ -237,6 +260,11 @@ class Measurement:
         if self.monitor is None:
             self._extend_window({"memory_bytes": host.anonymous_bytes})
         return True
+
+    def _settle(self, until: float) -> None:
+        """Adds the readings that were answered by then to the figures of the phase."""
+        while self._held and self._held[0].answered_at <= until:
+            self._take(self._held.popleft())
 
     def _count_phase(self, now: float) -> None:
         """Adds the time of the phase that ends, and what of it nobody watched."""
@@ -253,6 +281,8 @@ class Measurement:
             on_device: Whether the run used the monitored GPU; torch may not be able to use it.
             reserved_bytes: The most that torch's allocator had in the training, by its own count.
         """
+        with self._lock:
+            self._settle(time.monotonic())
         train, evaluate = self.phases[Phase.train], self.phases[Phase.evaluate]
         monitor = self.monitor if on_device else None
         if monitor is None:
@@ -301,12 +331,11 @@ class Measurement:
             if self._stop.wait(max(self.interval_s, 20 * took)):
                 return
 
-    def _take(
-        self, monitor: nvml.DeviceMonitor, reading: nvml.DeviceSample, *, took_s: float
-    ) -> None:
+    def _take(self, held: _Reading) -> None:
         """Adds one reading of the device to the figures of the phase."""
-        phase, now = self.phases[self.phase], time.monotonic()
-        was_watched = took_s <= SILENCE_S and not self._failing
+        assert self.monitor is not None
+        phase, reading, now = self.phases[self.phase], held.sample, held.answered_at
+        was_watched = now - held.asked_at <= SILENCE_S and not self._failing
         can_read = (reading.process_used_bytes, reading.device_used_bytes) != (None, None)
         # A card without such readings does not fail; one that had them does.
         self._could_read |= can_read
@@ -318,10 +347,10 @@ class Measurement:
         above = None
         if (
             reading.device_used_bytes is not None
-            and monitor.baseline_used_bytes is not None
+            and self.monitor.baseline_used_bytes is not None
             and reading.others_added_bytes is not None
         ):
-            added = reading.device_used_bytes - monitor.baseline_used_bytes
+            added = reading.device_used_bytes - self.monitor.baseline_used_bytes
             # If a neighbour whom NVML does not list leaves, the device falls below its baseline.
             above = max(0, added - reading.others_added_bytes)
         phase.by_process.add(reading.process_used_bytes)
@@ -345,7 +374,8 @@ class Measurement:
                 "power_w": reading.power_w,
                 "temperature_c": reading.temperature_c,
                 "energy_j": reading.energy_j,
-            }
+            },
+            at=now,
         )
 
     def _device_reasons(self, train: PhaseMemory) -> list[str]:
@@ -361,8 +391,9 @@ class Measurement:
             )
         return reasons
 
-    def _extend_window(self, row: dict[str, Any]) -> None:
-        now_s = time.monotonic() - self.started
+    def _extend_window(self, row: dict[str, Any], at: float | None = None) -> None:
+        """Adds a row, read at a time of `time.monotonic`, or now."""
+        now_s = (time.monotonic() if at is None else at) - self.started
         if self._window is None:
             self._window_ends_s = now_s + max(0.25, now_s / 400)
         highest = (self._window or {}).get("memory_bytes")

@@ -83,6 +83,7 @@ def micro_batch_loss(
     label_smoothing: float = 0.0,
     *,
     sliced: bool = False,
+    in_place: bool = False,
 ) -> Tensor:
     """The contribution of one micro-batch to the loss of its optimizer step.
 
@@ -92,8 +93,12 @@ def micro_batch_loss(
         step_target_tokens: Target tokens of the whole step, without padding.
         label_smoothing: See `target_loss_sum`.
         sliced: See `loss_sum`.
+        in_place: Add the gradient of a head in slices to its `.grad` already here. For a caller who
+            calls `backward` on the result as it is, without a factor.
     """
-    return loss_sum(model, batch, label_smoothing, sliced=sliced) / step_target_tokens
+    factor = 1 / step_target_tokens if in_place else None
+    loss = loss_sum(model, batch, label_smoothing, sliced=sliced, factor=factor)
+    return loss / step_target_tokens
 
 
 def loss_sum(
@@ -103,6 +108,7 @@ def loss_sum(
     *,
     sliced: bool,
     encoder_outputs: Any = None,
+    factor: float | None = None,
 ) -> Tensor:
     """Runs encoder and decoder with teacher forcing and sums the cross-entropy.
 
@@ -115,6 +121,7 @@ def loss_sum(
             are then called one by one, so a context that wraps `model.forward` (autocast) must be
             entered by the caller.
         encoder_outputs: The result of `encode` for this batch; None: made here.
+        factor: See `sliced_loss_sum`.
     """
     if not sliced:
         logits = forward(model, batch, encoder_outputs)
@@ -130,6 +137,7 @@ def loss_sum(
         find_head(model),
         batch["labels"].flatten().index_select(0, positions),
         label_smoothing,
+        factor,
     )
 
 

@@ -7,12 +7,15 @@ computed twice: an operation after a sum only scales the gradient of the sum.
 Source: Hsu et al. 2024, Liger Kernel, section 3.2, arXiv:2410.10989.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from batchopt.step import tables
 
 SLICE_BYTES = {"cpu": 2**24}
 """Bytes of the float32 logits of one slice, by device. Smaller slices are slower, larger ones no
@@ -45,17 +48,22 @@ class Head:
 def find_head(model: nn.Module) -> Head:
     """Finds the head of an encoder-decoder model of transformers.
 
+    A layer of LoRA around the head is refused: its weight is not all that makes the logits, and at
+    first, with one factor zero, a comparison of the logits would not show it. The weight of peft's
+    wrapper for new tokens is all, made of the frozen and of the trained rows, with a gradient.
+
     Raises:
         TypeError: The head is not a linear layer.
     """
     unknown: Any = model
     linear = unknown.get_output_embeddings()
-    if not isinstance(linear, nn.Linear):
-        raise TypeError(f"the head is {type(linear).__name__}, not a linear layer")
+    name = type(linear).__name__
+    if not isinstance(linear, nn.Linear) and name != "TrainableTokensWrapper":
+        raise TypeError(f"the head is {name}, not a linear layer")
     # Models like BART add a buffer to the logits; models like T5 scale the states if weights are
     # tied.
     added: Tensor | None = getattr(model, "final_logits_bias", None)
-    bias: Tensor | None = linear.bias
+    bias: Tensor | None = getattr(linear, "original_module", linear).bias
     if added is not None:
         bias = added.flatten() if bias is None else bias + added.flatten()
     scaled = getattr(unknown.config, "scale_decoder_outputs", False)
@@ -63,7 +71,11 @@ def find_head(model: nn.Module) -> Head:
 
 
 def sliced_loss_sum(
-    states: Tensor, head: Head, targets: Tensor, label_smoothing: float = 0.0
+    states: Tensor,
+    head: Head,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    factor: float | None = None,
 ) -> Tensor:
     """Sums the cross-entropy over positions, each of which has a target.
 
@@ -72,16 +84,20 @@ def sliced_loss_sum(
         head: Turns them into logits.
         targets: (positions).
         label_smoothing: Weight of the uniform distribution over the vocabulary.
+        factor: Of the sum in the loss that `backward` will be called on. Given, the gradient of the
+            weight is added to its `.grad` here, without a copy as large as the weight (`tables`).
 
     Returns:
         A scalar in nats, in float32. Its gradient can be taken once.
     """
+    if not (head.weight.is_leaf and head.weight.requires_grad and torch.is_grad_enabled()):
+        factor = None
     if head.scale != 1:
         states = states * head.scale
     apply: Any = _SlicedCrossEntropy.apply
     # Inside a Function gradients are off, so it must be told.
     wanted = torch.is_grad_enabled()
-    loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted)
+    loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted, factor)
     return loss
 
 
@@ -105,7 +121,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     """Computes the gradient while the logits exist; `backward` only scales it."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - one loop; autograd passes them by position
+    def forward(  # noqa: PLR0912, PLR0917 - one loop; autograd passes them by position
         ctx: Any,
         states: Tensor,
         weight: Tensor,
@@ -113,6 +129,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         label_smoothing: float,
         gradient_wanted: bool,
+        factor: float | None,
     ) -> Tensor:
         device = states.device.type
         dtype = weight.dtype
@@ -124,10 +141,20 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         if device != "cpu" and dtype != weight.dtype:  # the weight is copied all the same
             rows = -(-vocabulary // ALIGNED) * ALIGNED
         loss = torch.zeros((), device=states.device)
-        if gradient_wanted:
-            of_states, of_weight = torch.zeros_like(states), weight.new_zeros(rows, width)
-            of_bias = None if bias is None else torch.zeros_like(bias)
-            ctx.gradients = of_states, of_weight[:vocabulary], of_bias
+        # A frozen head (an adapter's, BART's buffer) needs no gradient: a third of the products.
+        of_states, of_weight, of_bias = None, None, None
+        wanted = [gradient_wanted and needed for needed in ctx.needs_input_grad[:3]]
+        if wanted[0]:
+            of_states = torch.empty_like(states)
+        if wanted[1] and factor is None:
+            of_weight = weight.new_zeros(rows, width)
+        elif wanted[1]:
+            of_weight, rows = tables.gradient(weight), vocabulary
+        if wanted[2] and bias is not None:
+            of_bias = torch.zeros_like(bias)
+        returned = None if of_weight is None or factor is not None else of_weight[:vocabulary]
+        ctx.gradients = of_states, returned, of_bias
+        ctx.factor = factor
         with torch.autocast(device, enabled=False):
             kernel = _as_kernel(weight, rows, dtype)
             for start in range(0, len(targets), size):
@@ -143,7 +170,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:
                     loss -= label_smoothing * log_p[:, :vocabulary].mean(1).sum()
-                if not gradient_wanted:
+                if not any(wanted):
                     continue
                 # d loss / d logits = p - q, where q is the target's smoothed distribution
                 error = log_p.exp_()
@@ -153,11 +180,15 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if of_bias is not None:
                     of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
-                of_states[part] = error @ kernel
+                if of_states is not None:
+                    of_states[part] = error @ kernel
+                if of_weight is None:
+                    continue
+                share = 1.0 if factor is None else factor
                 if dtype == of_weight.dtype:
-                    of_weight.addmm_(error.T, inputs)
+                    of_weight.addmm_(error.T, inputs, alpha=share)
                 else:
-                    of_weight += error.T @ inputs
+                    of_weight.add_(error.T @ inputs, alpha=share)
         return loss
 
     @staticmethod
@@ -165,5 +196,10 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         # No reference is kept, so that autograd takes these tensors as gradients without a copy.
         gradients, ctx.gradients = ctx.gradients, None
+        if ctx.factor is not None and not math.isclose(ctx.factor, float(factor), rel_tol=1e-6):
+            raise RuntimeError(
+                f"the loss was multiplied by {float(factor)} and not by {ctx.factor}, with which "
+                "its gradient has been added already"
+            )
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)

@@ -15,6 +15,7 @@ from batchopt.machine.device import find_device
 from batchopt.machine.environment import code_hash
 from batchopt.machine.nvml import NvmlError
 from batchopt.machine.threads import Threads, Watch, again, choose
+from batchopt.machine.torch_build import why_unused
 from batchopt.record.files import RECORD, SWEEP, VERIFY
 from batchopt.record.read import read_plan, read_planned_run, read_sweep
 from batchopt.request.compose import RunRequest, compose_run, conf_dir, register
@@ -153,9 +154,21 @@ def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) ->
     lease.check()
     for kind in dict.fromkeys(request.config.device.kind.value for request in requests):
         try:
-            find_device(kind)
+            device = find_device(kind)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
+        if device is None and any(one.config.training.arguments.tf32 for one in requests):
+            raise RequestError(
+                "training.arguments.tf32 is true, and this machine has no GPU; leave it out"
+            )
+        if device is None or (why := why_unused(device)) is None:
+            continue
+        remedy = "python -m batchopt.doctor prints how to install the right build"
+        if kind == "cuda":
+            raise RequestError(f"device.kind is cuda, and {why}; {remedy}")
+        print(f"note: the {device.name} is not used: {why}.", flush=True)
+        print("      Runs train on the CPU.", flush=True)
+        print(f"      {remedy}", flush=True)
 
 
 def _check_cluster(sweep: Sweep) -> None:

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
@@ -26,17 +28,15 @@ from batchopt.machine.imports import without_collector
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import DeviceConfig, Packing
+from batchopt.request.config import Adapter, DeviceConfig, Packing
 from batchopt.request.paths import check_writable
 from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
+from batchopt.training import adapters
 
-with without_collector():
-    import torch
-    from transformers import __version__ as transformers_version
-
-    from batchopt.verify.proof import SHORT, Check, prepare, verify
-    from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
+if TYPE_CHECKING:
+    from batchopt.verify.proof import Check
+    from batchopt.verify.stock_trainer import Stock
 
 
 def main(words: list[str]) -> int:
@@ -61,6 +61,11 @@ def main(words: list[str]) -> int:
     if presets.left_out:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
+    adapters.settle_imports(request.config.adapter)
+    with without_collector():
+        from batchopt.verify.proof import prepare, verify
+        from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
+
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     with leased_device(request.config.device):
         setting = prepare(request, steps=arguments.steps)
@@ -73,8 +78,8 @@ def main(words: list[str]) -> int:
         write_json(
             arguments.json,
             {
-                "transformers": transformers_version,
-                "torch": torch.__version__,
+                "transformers": version("transformers"),
+                "torch": version("torch"),
                 "checks": [asdict(check) for check in checks],
                 "stock": [asdict(row) for row in stock],
             },
@@ -89,6 +94,11 @@ def verify_sweep(directory: Path) -> int:
     """
     plan = read_json(directory / SWEEP)
     requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
+    asked = [request.config.adapter for request in requests]
+    adapters.settle_imports(next((one for one in asked if one.kind is not Adapter.none), asked[0]))
+    with without_collector():
+        from batchopt.verify.proof import SHORT, prepare, verify
+
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
         # By the pair, since one preset may be swept with several pairs.
@@ -137,11 +147,13 @@ def _same_but_for_batch_and_seed(requests: Sequence[RunRequest]) -> list[list[Ru
     groups: dict[str, list[RunRequest]] = {}
     for request in requests:
         config = request.config
-        groups.setdefault(repr((config.data, config.model, config.training)), []).append(request)
+        groups.setdefault(
+            repr((config.data, config.model, config.adapter, config.training)), []
+        ).append(request)
     return list(groups.values())
 
 
-def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
+def print_tables(checks: Sequence["Check"], stock: Sequence["Stock"]) -> None:
     """Prints both tables."""
     console = screen()
     for precision in dict.fromkeys(check.precision for check in checks):
@@ -169,7 +181,7 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
     if not stock:
         return
     console.print()
-    table = Table(title=f"the stock Trainer of transformers {transformers_version}")
+    table = Table(title=f"the stock Trainer of transformers {version('transformers')}")
     table.box, table.show_edge = box.SIMPLE_HEAD, False
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.add_column("preset", no_wrap=True)
@@ -191,7 +203,7 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
 _WORDS = {True: "[green]same[/]", False: "[red]differs[/]", None: "[yellow]no memory[/]"}
 
 
-def verdict(checks: Sequence[Check]) -> str:
+def verdict(checks: Sequence["Check"]) -> str:
     """The answer in a sentence: whether all are one training, and how large a difference is."""
     differing = [check for check in checks if check.passed is False]
     unknown = sum(check.passed is None for check in checks)
