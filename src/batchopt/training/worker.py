@@ -143,6 +143,7 @@ def train(trainer: ExactTrainer) -> None:
         recorder.other_metrics |= {
             "peak_flops_per_second": peak,
             "flops_per_token": per_token,
+            "passive_wait_s": None if cuda else waiting.slept_s(),
             "optimizer_bytes": optimizer_bytes(trainer.optimizer),
             "mfu": speed * per_token / peak if speed and per_token else None,
         }
