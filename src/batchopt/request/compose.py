@@ -274,8 +274,9 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
                 return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
     if file := re.match(r"In '([^']+)'", str(error)):
-        unknown = isinstance(cause, ConfigKeyError) and key
-        said = _unknown_override(key, overrides) if unknown else messages.invalid(key, message)
+        if isinstance(cause, ConfigKeyError) and key:
+            return f"{file[1]}.yaml: {_unknown_override(key, overrides)}"
+        said = messages.invalid(key, message)
         return f"{file[1]}.yaml: {said}"
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.

@@ -78,7 +78,7 @@ class Pace:
         if before is None or now - before.wall_s < WINDOW_S:
             return None
         usage = self._read(self._pid)
-        others = usage and cores.between(before, usage)
+        others = None if usage is None else cores.between(before, usage)
         if others is None or others.cores < cores.NOTICED_CORES:
             return "no other process uses the CPU cores"
         return f"{others}. It goes on, and its speed will be marked as disturbed"

@@ -143,7 +143,8 @@ class ExactTrainer(Seq2SeqTrainer):
         clock = self.recorder.clock
         model.train()
         # Optimizers without a schedule train on other weights than they evaluate on.
-        self.optimizer.train()
+        optimizer: Any = self.optimizer  # accelerate's, which asks its own
+        optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -189,7 +190,8 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
-        self.optimizer.eval()
+        optimizer: Any = self.optimizer
+        optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -287,6 +289,9 @@ def training_arguments(
         )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    checkpointing: dict[str, Any] = {
+        CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing
+    }
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
         # For the Trainer one batch is one optimizer step.
@@ -310,7 +315,7 @@ def training_arguments(
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        **{CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing},
+        **checkpointing,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.

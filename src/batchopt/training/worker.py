@@ -101,7 +101,7 @@ def _ended(recorder: "Recorder", planned: int) -> dict[str, Any]:
     return {"status": Status.completed, "cause": f"completed {done} optimizer steps"}
 
 
-def train(trainer: ExactTrainer) -> None:
+def train(trainer: "ExactTrainer") -> None:
     """Trains and evaluates, from the last whole checkpoint if there is one.
 
     Notes the figures of the allocator and the utilisation even if the training fails.
