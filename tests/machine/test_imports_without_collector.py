@@ -7,15 +7,8 @@ import pytest
 from batchopt.machine.imports import without_collector
 
 
-@pytest.fixture
-def thawed():
-    """What a test freezes must not stay so in the process of all tests."""
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.parametrize("enabled", [True, False])
-def test_nothing_is_collected_meanwhile_and_everything_later(thawed, enabled):
+def test_nothing_is_collected_meanwhile_and_everything_later(enabled):
     if not enabled:
         gc.disable()
     try:
@@ -31,7 +24,7 @@ def test_nothing_is_collected_meanwhile_and_everything_later(thawed, enabled):
         gc.enable()
 
 
-def test_an_import_that_fails_leaves_the_collector_on(thawed):
+def test_an_import_that_fails_leaves_the_collector_on():
     with pytest.raises(ImportError), without_collector():
         raise ImportError
     assert gc.isenabled()
