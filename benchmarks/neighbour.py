@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,9 @@ def measure(world, top, folder, words, limit):
     folder.mkdir()
 
     def start(name):
-        return Run(top, folder / name, folder / f"lease-{name}", cache, words)
+        run = Run(top, folder / name, folder / f"lease-{name}", cache, words)
+        stack.callback(run.child.terminate)
+        return run
 
     with ExitStack() as stack:
         if world == "beside":
@@ -110,6 +113,7 @@ def measure(world, top, folder, words, limit):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no run and no neighbour stays behind
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that a run may take")
