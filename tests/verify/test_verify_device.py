@@ -82,7 +82,10 @@ def test_no_import_asks_cuda_before_the_device_is_chosen():
         "def asked(*_, **__): raise AssertionError('CUDA was asked')\n"
         "for name in ('is_available', 'device_count', 'init', '_lazy_init', 'current_device'):\n"
         "    setattr(torch.cuda, name, asked)\n"
-        "import batchopt.verify.__main__, batchopt.verify.stock_trainer, accelerate\n"
+        "from batchopt.request.config import AdapterConfig\n"
+        "import batchopt.verify.__main__, batchopt.training.adapters as adapters\n"
+        "adapters.settle_imports(AdapterConfig())\n"  # without one; peft is imported later
+        "import batchopt.verify.stock_trainer, accelerate\n"
         "import transformers.trainer_seq2seq\n"
     )
     words = [sys.executable, "-c", code]

@@ -219,7 +219,7 @@ class ExactTrainer(Seq2SeqTrainer):
     ) -> dict[str, float]:
         """Evaluates; a schedule that follows the score sees every evaluation once."""
         skip_scheduler = skip_scheduler or not self._evaluation_is_due()
-        metrics: dict[str, float] = super()._evaluate(  # type: ignore[no-untyped-call]
+        metrics: dict[str, float] = super()._evaluate(
             trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
         )
         return metrics

@@ -62,12 +62,13 @@ def main(words: list[str]) -> int:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
     adapters.settle_imports(request.config.adapter)
-    with without_collector():
-        from batchopt.verify.proof import prepare, verify
-        from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
 
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     with leased_device(request.config.device):
+        with without_collector():  # not before: peft asks CUDA as it is imported
+            from batchopt.verify.proof import prepare, verify
+            from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
+
         setting = prepare(request, steps=arguments.steps)
         checks = verify(setting, plans, list(Packing))
         exact = exact_gradient(setting, plans)
@@ -96,8 +97,6 @@ def verify_sweep(directory: Path) -> int:
     requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
     asked = [request.config.adapter for request in requests]
     adapters.settle_imports(next((one for one in asked if one.kind is not Adapter.none), asked[0]))
-    with without_collector():
-        from batchopt.verify.proof import SHORT, prepare, verify
 
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
@@ -106,6 +105,9 @@ def verify_sweep(directory: Path) -> int:
         packings = dict.fromkeys(request.config.batch.packing for request in group)
         if len(plans) * len(packings) > 1:
             with leased_device(group[0].config.device):
+                with without_collector():
+                    from batchopt.verify.proof import SHORT, prepare, verify
+
                 setting = prepare(group[0], steps=1, longest=SHORT)
                 checks += verify(setting, plans, list(packings))
     write_json(directory / VERIFY, [asdict(check) for check in checks])
@@ -129,7 +131,7 @@ def leased_device(config: DeviceConfig) -> Iterator[None]:
     """Takes a device, waiting where none is free, and shows CUDA that one alone.
 
     Of several GPUs the stock Trainer would make a DataParallel, with another loss and gradient.
-    CUDA reads the variable when it is first used, which no import does.
+    CUDA reads the variable when it is first used, which the imports before this must not do.
 
     Raises:
         RequestError: A GPU is demanded, and there is none.
