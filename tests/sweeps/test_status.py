@@ -521,10 +521,13 @@ def test_where_the_window_is_too_small_the_runs_that_go_on_are_shown(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path):
+def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path, cache):
     words = [*SMALL, "data.train_examples=640", "training.max_steps=4000", "training.eval_steps=20"]
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "batchopt.train", "-m", "batch=05a,05b", *words, "verify=false"],
+        [
+            *(sys.executable, "-m", "batchopt.train", "-m", "batch=05a,05b", *words),
+            *("verify=false", f"cache_dir={cache}"),
+        ],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
