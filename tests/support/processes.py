@@ -34,8 +34,8 @@ def kill(pids: list[int], number: int = signal.SIGKILL) -> None:
             os.kill(pid, number)
 
 
-QUIET_S = 1.3
-"""Seconds of `import batchopt.train` on the slowest machine on which the limits were set."""
+QUIET_S = 0.4
+"""Seconds of `import batchopt.train` on the quiet machine for which the limits were set."""
 
 
 def slowness() -> float:
