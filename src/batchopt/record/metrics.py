@@ -108,6 +108,9 @@ METRICS = {
     "timing_untrusted": Metric(
         "", _NEITHER, "Reasons not to trust the times; an empty list: none."
     ),
+    "passive_wait_s": Metric(
+        "s", _LOWER, "CPU: time in which torch's threads slept, not spun, since others used cores."
+    ),
     "mfu": Metric("", _HIGHER, "Achieved of peak FLOP/s; the peak is measured where unknown."),
     "peak_flops_per_second": Metric("1/s", _NEITHER, "The peak that mfu is of."),
     "flops_per_token": Metric("FLOP", _NEITHER, "Model FLOPs of one source or target token."),
