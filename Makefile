@@ -1,7 +1,7 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test smoke test-gpu test-slurm test-faults check format submit resume analyze adopt \
-	bench bench-packing bench-monitor docs docs-reference clean
+.PHONY: help setup demo test smoke test-gpu gpu-day test-slurm test-faults check format submit resume analyze adopt \
+	bench bench-packing bench-monitor docs docs-reference clean package test-oldest
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,7 +41,11 @@ smoke: setup ## run every command of the READMEs and docs/ as a person types it:
 	$(PY) tests/smoke/run.py
 
 test-gpu: setup ## what only an NVIDIA GPU can show (docs/gpu-checklist.md)
-	$(PY) -m pytest -m gpu -s
+	$(PY) -m pytest -m gpu -s tests/gpu
+
+gpu-day: setup ## the first day on a GPU: the doctor, all of test-gpu, figures in pairs: 25 minutes
+	$(PY) -m batchopt.doctor
+	$(PY) -m pytest -m "gpu or gpu_day" -s tests/gpu
 
 test-slurm: setup ## bring a SLURM up on this machine (as root), run sweeps on it, take it down
 	$(PY) -m pytest tests/cluster
@@ -88,8 +92,27 @@ bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_
 bench-monitor: setup ## what sampling costs a training, as a ratio
 	$(PY) benchmarks/monitor.py
 
+DIST := dist
+
+package: setup ## build the sdist and the wheel into dist/ and check them; TAG=v0.1.0 must be the version
+	@version=$$($(PY) -c 'import batchopt; print(batchopt.__version__)'); \
+	case "$(TAG)" in ""|"v$$version") ;; *) echo "TAG is $(TAG); it must be v$$version, the version in src/batchopt/__init__.py"; exit 2;; esac
+	rm -rf $(DIST)
+	$(PY) -m build --no-isolation --outdir $(DIST)
+	$(PY) -m twine check --strict $(DIST)/*
+	$(VENV)/bin/check-wheel-contents $(DIST)/*.whl
+
+OLDEST := .venv-oldest
+CORE := tests/step/test_exactness.py tests/training/test_trainer.py tests/sweeps/test_resume.py tests/verify/test_verify.py
+
+test-oldest: ## the core tests with the oldest versions that pyproject.toml allows; TORCH_INDEX=URL
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --editable '.[ko,test]'
+	$(OLDEST)/bin/python -m pytest --numprocesses=auto --dist=loadfile $(CORE)
+
 clean: ## remove .venv and what was cached; runs and reports stay
-	rm -rf $(VENV) outputs/cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) dist outputs/cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src analysis tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 comma := ,

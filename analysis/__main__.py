@@ -31,11 +31,11 @@ FORMATS = ("png", "svg", "pdf")
 HELP = f"""\
 Analyses the runs of a sweep and writes tables, figures and a report.
 
-  python -m analysis [sweep=PATH[,PATH...]] [output=DIR] [KEY=VALUE...]
+  python -m analysis [PATH...] [sweep=PATH[,PATH...]] [output=DIR] [KEY=VALUE...]
 
-  sweep               a sweep (a directory with sweep.json), a single run (with record.json), or a
-                      directory that holds some; several with commas. Default: the newest sweep
-                      under {MULTIRUN}/
+  PATH, sweep         a sweep (a directory with sweep.json), a single run (with record.json), or a
+                      directory that holds some, such as outputs/runs/DATE. Several are compared
+                      like the runs of one sweep. Default: the newest sweep under {MULTIRUN}/
   output              where to write. Default: {OUTPUT}
   language            of the report: en or ko. Default: en
   figures             formats: {", ".join(FORMATS)}; several with commas. Default: png
@@ -49,7 +49,8 @@ Analyses the runs of a sweep and writes tables, figures and a report.
                       best_rouge_per_gib or least_energy. Writes its choice as conf/batch/best.yaml,
                       for batch=best
   adopt_anyway        true: also where the data cannot decide. Default: false
-  adopt_dir           where best.yaml is written. Default: conf/batch of this checkout
+  adopt_dir           where best.yaml is written. Default: conf/batch of this checkout or, where
+                      batchopt is installed, batch in the folder that BATCHOPT_CONF names
 
 Exit codes: 0 written; 2 the request was wrong, nothing was written."""
 
@@ -58,7 +59,8 @@ Exit codes: 0 written; 2 the request was wrong, nothing was written."""
 class Request:
     """What was asked for."""
 
-    sweep: str | None = None
+    sweep: tuple[Path, ...] = ()
+    """The paths to read; none: the newest sweep."""
     output: str = OUTPUT
     language: Language = "en"
     figures: tuple[str, ...] = ("png",)
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         request = parse_arguments(arguments)
-        analysis = find(_named_paths(request.sweep), request)
+        analysis = find(request.sweep or [_newest()], request)
         # Refused before anything is drawn or written.
         preset = adopt(analysis, request)
         output = Path(request.output)
@@ -96,29 +98,48 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse_arguments(arguments: Sequence[str]) -> Request:
-    """Reads key=value words.
+    """Reads key=value words, and paths.
 
     Raises:
-        RequestError: A word that is no key=value, a key that does not exist, or a wrong value.
+        RequestError: A word that is neither, a key that does not exist, or a wrong value.
     """
     options: dict[str, Any] = {}
+    named: list[Path] = []
     keys = [field.name for field in fields(Request)]
     for argument in arguments:
+        if Path(argument).exists():  # also a run's directory with "=" in its name
+            named.append(Path(argument))
+            continue
         word = Word.parse(argument)
         key, value = f"{word.sign}{word.key}", word.value
         if not value:
             raise RequestError(
-                f"{argument!r} is not an option with a value; the options are sweep=PATH[,PATH] "
-                f"and, likewise, {', '.join(keys[1:])}"
+                f"{argument!r} is no path that is there and no option with a value; the options "
+                f"are sweep=PATH[,PATH] and, likewise, {', '.join(keys[1:])}"
             )
         if key not in keys:
             raise RequestError(f"{key} is not an option; the options are {', '.join(keys)}")
         options[key] = _READ.get(key, _read_text)(key, value)
+    if named:
+        options["sweep"] = (*named, *options.get("sweep", ()))
     return Request(**options)
 
 
 def _read_text(_: str, value: str) -> str:
     return value
+
+
+def _read_paths(_: str, value: str) -> tuple[Path, ...]:
+    """Splits at commas; Hydra puts some into the names of run directories."""
+    if value.startswith("[") and value.endswith("]"):
+        value = value[1:-1]
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    paths: list[Path] = []
+    while parts:
+        joined = (Path(",".join(parts[:count])) for count in range(len(parts), 0, -1))
+        paths.append(next((path for path in joined if path.exists()), Path(parts[0])))
+        del parts[: paths[-1].as_posix().count(",") + 1]
+    return tuple(paths)
 
 
 def _read_language(key: str, value: str) -> str:
@@ -158,6 +179,7 @@ def _read_truth(key: str, value: str) -> bool:
 
 
 _READ: Mapping[str, Callable[[str, str], Any]] = {
+    "sweep": _read_paths,
     "language": _read_language,
     "figures": _read_formats,
     "equivalence_margin": _read_positive,
@@ -288,15 +310,10 @@ def write_files(directory: Path, contents: Mapping[str, bytes], key: str = "outp
             path.unlink(missing_ok=True)
 
 
-def _named_paths(value: str | None) -> list[Path]:
+def _newest() -> Path:
     from analysis.reading.runs import newest_sweep
 
-    if value is None:
-        return [newest_sweep(Path(MULTIRUN))]
-    # Hydra puts commas into the names of run directories.
-    if Path(value).exists():
-        return [Path(value)]
-    return [Path(part.strip()) for part in value.split(",") if part.strip()]
+    return newest_sweep(Path(MULTIRUN))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import bench
+
 from batchopt.request.config import Packing
 
 STOCK = ("random", "group_by_length", "batch_rebalance")
@@ -100,8 +101,8 @@ def evaluate(side, size, folder, data, given):
         found = json.loads((folder / "stock" / "result.json").read_text())
         above = found["peak_memory_bytes"] - found["baseline_memory_bytes"]
         return {"eval_s": found["eval_time_s"], "peak_bytes": above}
-    import evaluation  # noqa: PLC0415 - it and what it imports are not needed for the rest
-    import own_process  # noqa: PLC0415
+    import evaluation
+    import own_process
 
     words = [f"--size={size}", *our_words(folder, data)]
     return own_process.measure(evaluation.__file__, *words, env=environment(given.threads))

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchopt import commands
 from batchopt.record import metrics
-from batchopt.request import help
+from batchopt.request import help, optimizers, transformers_names
 from batchopt.request.compose import (
     EXPERIMENT,
     GROUPS,
@@ -25,13 +26,7 @@ from batchopt.request.sections import SECTIONS
 TOP = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"
 COMMANDS = {
-    "batchopt.train": "one run, or a sweep",
-    "batchopt.status": "what each run of a sweep is doing now",
-    "batchopt.resume": "finishes a sweep or a run",
-    "batchopt.probe": "what each batch size needs on this device",
-    "batchopt.verify": "proves that the presets are one training",
-    "batchopt.doctor": "what this machine has, and what is in the way",
-    "analysis": "tables, figures and the report",
+    command.module: command.text for name, command in commands.COMMANDS.items() if name != "adopt"
 }
 
 
@@ -40,6 +35,7 @@ def pages() -> dict[Path, str]:
     reference = TOP / "docs" / "reference"
     return {
         reference / "config.md": NOTE + "\n".join(config_page()) + "\n",
+        reference / "arguments.md": NOTE + "\n".join(arguments_page()) + "\n",
         reference / "commands.md": NOTE + "\n".join(commands_page()) + "\n",
         reference / "record.md": NOTE + "\n".join(record_page()) + "\n",
         reference / "columns.md": NOTE + "\n".join(columns_page()) + "\n",
@@ -63,6 +59,40 @@ def config_page() -> Iterator[str]:
         yield "| key | default | |\n|---|---|---|"
         for key in help.keys_of(section):
             yield f"| `{key.name}` | `{key.default}` | {cell(key.text)} |"
+
+
+def arguments_page() -> Iterator[str]:
+    """Yields what becomes of each name of transformers: arguments, optimizers, schedules."""
+    yield "# The words of transformers\n"
+    yield "What becomes of each argument of transformers' Trainer and of each generation setting,"
+    yield "those of older recipes too. *allowed*: a key of batchopt has its name. *ours*: a word"
+    yield "of batchopt says it. *refused*: with the reason."
+    for heading, names in (
+        ("Arguments of the Trainer", transformers_names.arguments()),
+        ("Generation settings", transformers_names.generation_settings()),
+    ):
+        yield f"\n## {heading}\n"
+        yield "| name | | |\n|---|---|---|"
+        for one in sorted(names):
+            text = f"`{one.text}`" if one.kind == "allowed" else cell(one.text)
+            yield f"| `{one.name}` | {one.kind} | {text} |"
+    yield "\n## Optimizers\n"
+    yield "`training.optimizer=NAME`; `adamw` is `adamw_torch_fused`, `lion` is `lion_32bit`.\n"
+    yield "| name | packages | keys of `training.arguments` | keys of its table `optim_args` |"
+    yield "|---|---|---|---|"
+    for name, optimizer in optimizers.OPTIMIZERS.items():
+        packages = [optimizers.PACKAGES.get(module, module) for module in optimizer.modules]
+        lists = (packages, optimizer.reads, optimizer.takes)
+        yield f"| `{name}` | {' | '.join(', '.join(f'`{one}`' for one in own) for own in lists)} |"
+    yield "\nRefused:\n"
+    for name, reason in optimizers.REFUSED_OPTIMIZERS.items():
+        yield f"- `{name}`: {reason}."
+    yield "\n## Schedules\n"
+    yield "`training.lr_scheduler_type=NAME`\n"
+    yield "| name | keys of `training.arguments.lr_scheduler_kwargs` |\n|---|---|"
+    for name, takes in optimizers.SCHEDULES.items():
+        texts = (f"`{key}`: {rule.text}" for key, rule in takes.items())
+        yield f"| `{name}` | {cell('; '.join(texts))} |"
 
 
 def commands_page() -> Iterator[str]:
@@ -113,6 +143,8 @@ def record_page() -> Iterator[str]:
         ("preset, seed, overrides", "what was asked for"),
         ("sequence", "the place in the order of the sweep, from 0; null for a single run"),
         ("plan", "the pair, the packing, the steps; `requested` where the run changed it"),
+        ("plan.optimizer, plan.arguments", "by the names of transformers; only what was changed"),
+        ("plan.generation", "its `settings`; `taken_over` from the checkpoint, and `left_out`"),
         ("metrics", "the table below"),
         ("attempts", "one for each go: resumed, halved after an out-of-memory"),
         ("environment", "versions, device and driver, host, git commit, SLURM job"),

@@ -82,6 +82,16 @@ def test_steps_may_be_planned_in_ones_own_trainer(example):
     assert all(3 < loss < 5 for loss in losses), "nats per token, not eight times as many"
 
 
+def test_ones_own_trainer_takes_what_find_batch_found(example):
+    choice, trainer = example("own_trainer").main()
+    assert trainer.state.global_step == 2
+    size = trainer.args.per_device_train_batch_size
+    assert size == choice.per_device_train_batch_size
+    assert size * trainer.args.gradient_accumulation_steps == 64
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert all(3 < loss < 5 for loss in losses), "nats per token"
+
+
 def test_the_metric_alone_scores_in_the_stock_trainer(example):
     metrics = example("korean_rouge").main()
     assert metrics["eval_rouge1_f1"] == 1, "the model repeats the reference"

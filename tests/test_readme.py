@@ -10,6 +10,7 @@ import subprocess
 import pytest
 from support import TOP, pages
 
+from batchopt.commands import COMMANDS
 from batchopt.request.compose import compose_run, conf_dir
 from batchopt.request.sweep import compose_sweep
 from batchopt.request.words import read_words
@@ -60,6 +61,8 @@ def test_another_command_is_one_of_ours(command):
         folder = TOP if words[2] in ("analysis", "pytest") else TOP / "src"
         name = words[2].replace(".", "/")
         assert words[2] == "pytest" or list(folder.glob(f"{name}*")), command
+    elif words[0] == "batchopt":
+        assert words[1] in COMMANDS, command
     else:
         assert words[0] in {".", "pip", "scancel", "squeue", "export", "sbatch", "srun"}, command
 

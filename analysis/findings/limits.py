@@ -51,6 +51,7 @@ _MACHINE: Mapping[str, Callable[[Run], Any]] = {
     "device_kind": lambda run: run.environment.get("device_kind"),
     "machine": _on_cpu("hostname"),
     "cpu_count": _on_cpu("cpu_count"),
+    "threads": _on_cpu("threads"),
     "precision": lambda run: run.environment.get("precision"),
     "driver": lambda run: run.environment.get("driver_version"),
     "python": lambda run: run.environment.get("python"),

@@ -99,8 +99,8 @@ def newest_sweep(root: Path) -> Path:
     if newest is None:
         raise RequestError(
             f"sweep: no sweep under {_shown(root)} in {Path.cwd()}; a sweep is a directory with a "
-            "sweep.json. Make one with: python -m batchopt.train -m batch=05a,05b,05c, or name one "
-            "with sweep=PATH"
+            "sweep.json. Make one with: python -m batchopt.train -m batch=05a,05b,05c, or name "
+            "one, or single runs, with sweep=PATH[,PATH]"
         )
     return newest
 

@@ -1,5 +1,6 @@
 """Writes the chosen pair as conf/batch/best.yaml, so that later experiments say batch=best."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def write_preset(
 
 
 def preset_directory(named: str | None) -> Path:
-    """Where presets are: the named directory, or conf/batch of this checkout.
+    """Where presets are: the named directory, conf/batch of this checkout, or BATCHOPT_CONF/batch.
 
     Raises:
         RequestError: batchopt is installed, and its own files are not to be written.
@@ -89,9 +90,12 @@ def preset_directory(named: str | None) -> Path:
         return Path(named)
     checkout = Path(__file__).resolve().parents[2]
     directory = checkout / "conf" / "batch"
-    if not (directory.is_dir() and (checkout / "pyproject.toml").is_file()):
-        raise RequestError(
-            "adopt: batchopt is installed and not a checkout; name a directory to write "
-            f"{NAME} into with adopt_dir=DIR"
-        )
-    return directory
+    if directory.is_dir() and (checkout / "pyproject.toml").is_file():
+        return directory
+    own = os.environ.get("BATCHOPT_CONF", "")
+    if own.startswith("file://"):
+        return Path(own.removeprefix("file://")) / "batch"
+    raise RequestError(
+        "adopt: batchopt is installed and not a checkout; name a directory to write "
+        f"{NAME} into with adopt_dir=DIR"
+    )

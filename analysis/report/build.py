@@ -31,7 +31,7 @@ from analysis.report.document import (
     Table,
     Text,
 )
-from analysis.report.table import build_runs, build_settings
+from analysis.report.table import build_parts, build_runs, build_settings
 from analysis.words import texts
 from analysis.words.language import WORDS
 from analysis.words.numbers import number
@@ -280,7 +280,8 @@ def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Se
     batches = _list(comparison.reference_batch for comparison in findings.comparisons)
     if batches:
         sentences.append(texts.SAME_BATCH.say(language, batch=batches))
-    return [Bullets(tuple(sentences))]
+    parts = build_parts(_shown(findings), runs, language)
+    return [Bullets(tuple(sentences)), *([parts] if parts is not None else [])]
 
 
 def _next_commands(
@@ -383,9 +384,14 @@ def _commit(environment: Any, language: Language) -> str | None:
 
 def _model(run: Run, language: Language) -> str | None:
     name, parameters = run.model.get("name"), run.model.get("parameters")
-    return name and (
-        f"{name}, {texts.PARAMETERS.say(language, count=f'{parameters:,}')}" if parameters else name
-    )
+    trained = run.model.get("trainable_parameters")
+    if not name or not parameters:
+        return name
+    said = texts.PARAMETERS.say(language, count=f"{parameters:,}")
+    if trained and trained != parameters:
+        of_them = texts.TRAINED_PARAMETERS.say(language, count=f"{trained:,}")
+        said = f"{said}, {of_them} ({run.model.get('adapter')})"
+    return f"{name}, {said}"
 
 
 def _data(run: Run, language: Language) -> str | None:

@@ -20,6 +20,7 @@ from analysis.words import texts
 from analysis.words.language import WORDS
 from analysis.words.numbers import number
 from analysis.words.texts import Label, Language
+from batchopt.record.metrics import GIB
 from batchopt.record.statuses import Status
 
 
@@ -134,6 +135,52 @@ def build_settings(comparison: Comparison, tokenizer: str, language: Language) -
         numeric=frozenset(range(2, len(shown))),
         title=WORDS[language].facets(comparison),
         summary=True,
+    )
+
+
+PARTS = ("frozen_weights_bytes", "trained_weights_bytes", "gradients_bytes", "optimizer_bytes")
+"""Metrics of what a training keeps in memory; the rest of the peak is activations and caches."""
+
+
+def build_parts(
+    comparisons: Sequence[Comparison], runs: Sequence[Run], language: Language
+) -> Table | None:
+    """Makes the table of what the memory is made of, one row a setting of each comparison.
+
+    Of the first completed run of a setting: the parts are the same in each. On a GPU they are parts
+    of what its allocator gave out, on a CPU of the process.
+
+    Returns:
+        None where no run trains an adapter, or nothing was recorded.
+    """
+    rows = []
+    for comparison in comparisons:
+        facets = WORDS[language].facets(comparison)
+        for row in comparison.rows:
+            run = next((runs[place] for place in row.places if runs[place].completed), None)
+            if run is None or any(run.metrics.get(name) is None for name in PARTS):
+                continue
+            parts = [float(run.metrics[name]) for name in PARTS]
+            allocated = run.metrics.get("peak_allocated_bytes")
+            libraries = 0.0 if allocated else float(run.metrics.get("imports_memory_bytes") or 0)
+            peak = float(allocated or run.metrics.get("peak_memory_bytes") or math.nan)
+            rest = peak - libraries - sum(parts)
+            counts = [run.model.get("trainable_parameters"), run.model.get("parameters")]
+            rows.append(
+                (
+                    f"{row.label}, {facets}" if facets else row.label,
+                    *(f"{count:,}" if count else "" for count in counts),
+                    *(_known(value / GIB) for value in (*parts, libraries, rest, peak)),
+                )
+            )
+    if not rows or all(run.model.get("adapter", "none") == "none" for run in runs):
+        return None
+    headings = (texts.HEAD_SETTING, *texts.PART_HEADS)
+    return Table(
+        headings=tuple(heading.say(language) for heading in headings),
+        rows=tuple(rows),
+        numeric=frozenset(range(1, len(headings))),
+        title=texts.PARTS_TITLE.say(language),
     )
 
 

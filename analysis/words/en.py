@@ -66,6 +66,7 @@ FACTS = {
     "device_kind": "kind of device",
     "machine": "machine",
     "cpu_count": "number of CPU cores",
+    "threads": "number of threads",
     "precision": "precision",
     "driver": "driver",
     "python": "Python",

@@ -70,6 +70,7 @@ FACTS = {
     "device_kind": "장치 종류",
     "machine": "컴퓨터",
     "cpu_count": "CPU 코어 수",
+    "threads": "스레드 수",
     "precision": "정밀도",
     "driver": "드라이버",
     "python": "Python 버전",

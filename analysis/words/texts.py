@@ -85,6 +85,18 @@ HEAD_SEED = Label("seed", "시드")
 HEAD_STATUS = Label("status", "상태")
 HEAD_PEAK_MEMORY = Label("peak memory\n(GiB)", "최대 메모리\n(GiB)")
 HEAD_PEAK_ALLOCATED = Label("peak allocated\n(GiB)", "최대 할당량\n(GiB)")
+PARTS_TITLE = Label("What the peak memory is made of (GiB)", "최대 메모리의 구성 (GiB)")
+PART_HEADS = (
+    Label("trained\nparameters", "학습\n파라미터"),
+    Label("all\nparameters", "전체\n파라미터"),
+    Label("frozen\nweights", "고정\n가중치"),
+    Label("trained\nweights", "학습\n가중치"),
+    Label("gradients", "그래디언트"),
+    Label("optimizer", "옵티마이저"),
+    Label("libraries", "라이브러리"),
+    Label("activations\nand rest", "활성값과\n나머지"),
+    Label("peak", "최대"),
+)
 HEAD_STEPS = Label("optimizer\nsteps/s", "옵티마이저\n스텝/초")
 HEAD_TOKENS = Label("tokens/s", "토큰/초")
 HEAD_PADDING = Label("padding\n(%)", "패딩\n(%)")
@@ -157,6 +169,7 @@ FACT_SEEDS = Label("seeds", "시드")
 PLANNED = Label("{count} planned: {listed}", "계획 {count}개: {listed}")
 DIRTY = Label(" with changes", " (커밋되지 않은 변경 있음)")
 PARAMETERS = Label("{count} parameters", "파라미터 {count}개")
+TRAINED_PARAMETERS = Label("{count} of them trained", "그중 {count}개 학습")
 DATA_KEYS = (
     "train_examples",
     "validation_examples",

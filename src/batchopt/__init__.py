@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchopt.evaluation.rouge_metric import Rouge
+    from batchopt.library.choice import BatchCandidate, BatchChoice
+    from batchopt.library.exact_trainer import ExactSeq2SeqTrainer
+    from batchopt.library.find_batch import find_batch
+    from batchopt.library.keep_effective_batch import KeepEffectiveBatch
     from batchopt.machine.nvml import (
         DeviceInfo,
         DeviceMonitor,
@@ -26,10 +30,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchCandidate",
+    "BatchChoice",
     "BatchPlan",
     "DeviceInfo",
     "DeviceMonitor",
     "DeviceSample",
+    "ExactSeq2SeqTrainer",
+    "KeepEffectiveBatch",
     "NvmlError",
     "Packing",
     "Padding",
@@ -38,6 +46,7 @@ __all__ = [
     "StepCollator",
     "StepSampler",
     "exact_loss",
+    "find_batch",
     "micro_batch_loss",
     "padding",
     "plan_micro_batches",
@@ -48,6 +57,10 @@ __all__ = [
 
 _MODULES = {
     "evaluation.rouge_metric": ("Rouge",),
+    "library.choice": ("BatchCandidate", "BatchChoice"),
+    "library.exact_trainer": ("ExactSeq2SeqTrainer",),
+    "library.find_batch": ("find_batch",),
+    "library.keep_effective_batch": ("KeepEffectiveBatch",),
     "machine.nvml": (
         "DeviceInfo",
         "DeviceMonitor",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -525,6 +526,27 @@ def test_sweeps_runs_and_trees_can_be_named(tmp_path: Path) -> None:
     assert table["preset"].tolist() == ["05b"]
     assert main([f"sweep={first},{second}", f"output={tmp_path / 'out'}"]) == 0
     assert len(pd.read_csv(tmp_path / "out/batch_optimization_results.csv")) == 4
+
+
+def test_single_runs_named_together_are_compared_like_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they lie in outputs/runs, with commas and "=" in their names; named in every way."""
+    sweep = make_sweep(tmp_path, THREE)
+    runs = tmp_path / "outputs/runs/2026-11-26"
+    for run in sorted(path for path in sweep.iterdir() if path.is_dir()):
+        shutil.copytree(run, runs / f"10-0{run.name[0]}-00_{run.name[2:]}")
+    monkeypatch.chdir(tmp_path)
+    names = sorted(str(path.relative_to(tmp_path)) for path in runs.iterdir())
+    assert any("," in name and "=" in name for name in names)
+    planned, expected = read(sweep)
+    for words in (names, [f"sweep={','.join(names)}"], [f"sweep=[{','.join(names)}]"], [str(runs)]):
+        found, frame = read(*parse_arguments(words).sweep)
+        assert label_settings(found) == label_settings(planned)
+        same = ["preset", "seed", "steps_per_second", "peak_memory_gib", "best_rouge_f1"]
+        pd.testing.assert_frame_equal(frame[same], expected[same])
+        assert len(find(found, frame, label_settings(found)).comparisons) == 1
+    assert main([*names, f"output={tmp_path / 'out'}"]) == 0
 
 
 def test_help_imports_nothing_heavy() -> None:

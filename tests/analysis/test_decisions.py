@@ -463,6 +463,35 @@ def test_other_swept_keys_are_facets(tmp_path: Path, config: bool) -> None:
     assert en.facets(found.comparisons[0]) == "training.learning_rate = 0.0001"
 
 
+@pytest.mark.parametrize("config", [True, False], ids=["configs", "overrides alone"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "training.optimizer",
+        "training.arguments.adam_beta2",
+        "training.arguments.lr_scheduler_kwargs.num_cycles",
+        "generation.num_beams",
+    ],
+)
+def test_an_argument_of_transformers_that_differs_is_named(
+    tmp_path: Path, key: str, config: bool
+) -> None:
+    """A key of an open table has a plus, and only the runs that were asked for it have the key."""
+    plus = "++" if "kwargs" in key else ""
+    planned = []
+    for value in ("", "3"):
+        table: dict[str, Any] = {key.rpartition(".")[2]: 3} if value else {}
+        for part in reversed(key.split(".")[:-1]):
+            table = {part: table}
+        for job in jobs():
+            words = [f"batch={job['preset']}", f"seed={job['seed']}"]
+            words += [f"{plus}{key}=3"] if value else []
+            planned.append(job | {"overrides": words, "config": table if config else None})
+    found = findings(make_sweep(tmp_path, planned))
+    assert [part.facets for part in found.comparisons] == [((key, "default"),), ((key, "3"),)]
+    assert en.facets(found.comparisons[1]) == f"{key} = 3"
+
+
 def test_a_default_and_the_same_value_named_are_one_comparison(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, rates("2e-3", "", config=True))
     assert len(findings(sweep).comparisons) == 1

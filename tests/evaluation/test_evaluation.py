@@ -34,6 +34,7 @@ from batchopt.evaluation.generation import plan_generation
 from batchopt.evaluation.rouge import Scorer, make_tokenizer, mean_scores
 from batchopt.evaluation.rouge_process import RougeProcess
 from batchopt.request.compose import compose_run
+from batchopt.request.config import GenerationSettings
 from batchopt.step.batches import pad_batch
 from batchopt.step.loss import IGNORED, forward, target_loss_sum
 from batchopt.training.model import build_model
@@ -193,7 +194,8 @@ def test_the_training_process_holds_no_scorer():
 def plan(model, max_new_tokens, num_beams):
     """The settings of an evaluation of this model."""
     own = model.generation_config.to_dict()
-    return plan_generation(model, own, max_new_tokens=max_new_tokens, num_beams=num_beams).config
+    asked = GenerationSettings(num_beams=num_beams)
+    return plan_generation(model, own, max_new_tokens=max_new_tokens, asked=asked).config
 
 
 @pytest.fixture(scope="module")

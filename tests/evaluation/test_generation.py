@@ -6,9 +6,16 @@ import shutil
 
 import pytest
 from support.pretrained import SIZES, TEXTS, edit, make_tokenizer, save
-from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 from batchopt.data.pretrained import generation_settings
+from batchopt.errors import RequestError
 from batchopt.evaluation.evaluator import Evaluator
 from batchopt.evaluation.generation import (
     TAKEN_OVER,
@@ -18,6 +25,7 @@ from batchopt.evaluation.generation import (
 )
 from batchopt.evaluation.rouge_process import RougeProcess
 from batchopt.request.compose import compose_run
+from batchopt.request.config import GenerationSettings
 from batchopt.training.model import build_model
 
 LEFT_OUT = [
@@ -76,7 +84,7 @@ def rouge():
     return RougeProcess("whitespace")
 
 
-def evaluate(folder, rouge, num_beams, longest=6):
+def evaluate(folder, rouge, num_beams, longest=6, **asked):
     """Builds the model as a run does, evaluates it, and saves it as a checkpoint does."""
     config = compose_run(["model=pretrained", f"model.name_or_path={folder}"]).config
     tokenizer = make_tokenizer()
@@ -85,7 +93,7 @@ def evaluate(folder, rouge, num_beams, longest=6):
         model,
         generation_settings(config.model),
         max_new_tokens=longest,
-        num_beams=num_beams,
+        asked=GenerationSettings(num_beams=num_beams, **asked),
         end_token_id=2,
     )
     model.generation_config = copy.deepcopy(plan.config)
@@ -142,6 +150,72 @@ def test_what_is_left_out_and_what_is_taken_over_is_said(tmp_path, rouge):
     assert "leaves out max_length=99, num_beams=4" in str(beams)
 
 
+OF_A_CHECKPOINT = {"no_repeat_ngram_size": 3, "num_beams": 4, "length_penalty": 2.0}
+
+
+def test_what_the_request_names_goes_before_the_checkpoint(tmp_path, rouge):
+    folder = save(tmp_path / "model", make_tokenizer(), fixed(), OF_A_CHECKPOINT)
+    asked = {"no_repeat_ngram_size": 0, "min_length": 5, "forced_eos_token_id": 2}
+    plan, predictions = evaluate(folder, rouge, 3, 9, **asked)
+    assert plan.facts() == {
+        "settings": {"max_new_tokens": 9, "num_beams": 3, "length_penalty": 2.0, **asked},
+        "taken_over": ["length_penalty"],
+        "left_out": {"no_repeat_ngram_size": 3, "num_beams": 4},
+    }
+    again = BartForConditionalGeneration.from_pretrained(folder / "checkpoint")
+    kept = again.generation_config.to_dict()
+    assert kept.items() >= plan.facts()["settings"].items()
+    rows = [make_tokenizer()(text, return_tensors="pt")["input_ids"] for text in TEXTS]
+    alone = [decode(make_tokenizer(), again.generate(row), plan.config)[0] for row in rows]
+    assert alone == predictions, "a kept model generates as it was evaluated"
+
+
+def test_a_recipe_of_a_checkpoint_is_taken_over_as_a_whole(tmp_path, rouge):
+    settings = {**OF_A_CHECKPOINT, "min_length": 4, "max_length": 99, "do_sample": True}
+    folder = save(tmp_path / "model", make_tokenizer(), fixed(), settings)
+    plan, _ = evaluate(folder, rouge, None, 9, checkpoint=True)
+    assert plan.config.num_beams == 4
+    assert plan.config.min_length == 4
+    assert plan.left == {"max_length": 99, "do_sample": True}
+    assert "takes over forced_eos_token_id=2, length_penalty=2.0, min_length=4" in str(plan)
+    short, _ = evaluate(folder, rouge, 1, 3, checkpoint=True)
+    assert short.config.num_beams == 1
+    assert short.config.length_penalty is None
+    assert not short.config.min_length, "longer than a summary may be"
+    named, _ = evaluate(folder, rouge, None, 9, checkpoint=True, min_new_tokens=2)
+    assert (named.config.min_length, named.config.min_new_tokens) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"suppress_tokens": [5, 99999]}, {"forced_bos_token_id": 99999}], ids=str
+)
+def test_a_token_beyond_the_vocabulary_is_refused_with_its_key(asked):
+    model = BartForConditionalGeneration(fixed())
+    settings = GenerationSettings(**asked)
+    with pytest.raises(RequestError, match=f"generation.{next(iter(asked))} is .*99999"):
+        plan_generation(model, {}, max_new_tokens=9, asked=settings)
+
+
+def test_a_setting_of_a_beam_search_is_refused_where_the_checkpoint_has_one_beam():
+    model = BartForConditionalGeneration(fixed())
+    settings = GenerationSettings(checkpoint=True, length_penalty=2.0)
+    plan = plan_generation(model, {"num_beams": 2}, max_new_tokens=9, asked=settings)
+    assert plan.config.length_penalty == 2.0
+    with pytest.raises(RequestError, match=r"length_penalty is 2.0, and the checkpoint has one"):
+        plan_generation(model, {}, max_new_tokens=9, asked=settings)
+
+
+def test_a_decoder_only_model_takes_nothing_over_that_looks_at_the_prompt():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=8, n_layer=1, n_head=1))
+    settings = {"no_repeat_ngram_size": 3, "repetition_penalty": 1.2, "suppress_tokens": [7]}
+    plan = plan_generation(model, settings, max_new_tokens=9, asked=GenerationSettings())
+    assert plan.taken == {"suppress_tokens": [7]}
+    assert plan.left == {"no_repeat_ngram_size": 3, "repetition_penalty": 1.2}
+    asked = GenerationSettings(no_repeat_ngram_size=3)
+    with pytest.raises(RequestError, match=r"no_repeat_ngram_size is 3; with a decoder-only model"):
+        plan_generation(model, {}, max_new_tokens=9, asked=asked)
+
+
 def test_settings_of_an_older_checkpoint_are_in_its_config(tmp_path, rouge):
     folder = save(tmp_path / "model", make_tokenizer(), fixed())
     (folder / "generation_config.json").unlink()
@@ -161,7 +235,7 @@ def test_every_setting_on_the_list_is_one_of_transformers():
 def test_the_end_of_the_labels_ends_a_generation_too(tmp_path):
     model = BartForConditionalGeneration(fixed())
     own = {"eos_token_id": 9}
-    plan = plan_generation(model, own, max_new_tokens=9, num_beams=1, end_token_id=2)
+    plan = plan_generation(model, own, max_new_tokens=9, asked=GenerationSettings(), end_token_id=2)
     assert plan.config.eos_token_id == [9, 2]
     model.final_logits_bias[:, 2] = 100.0
     model.generation_config = copy.deepcopy(plan.config)

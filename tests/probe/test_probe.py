@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from support.runs import SMALL, records, train
 
-from batchopt.probe.choose import _fastest, _fitting, fit_line
+from batchopt.probe.choose import fastest, fit_line, fitting
 from batchopt.probe.measure import Probe
 from batchopt.request.batch_plan import BatchPlan
 
@@ -49,17 +49,17 @@ def test_evaluation_needs_the_same_whatever_the_training():
     assert line.at(6400) == pytest.approx(8 * GIB)
 
 
-def test_the_fastest_that_fits_is_chosen_and_of_equals_the_smaller():
+def test_thefastest_that_fits_is_chosen_and_of_equals_the_smaller():
     probes = [probe(8, 2, 1.0), probe(16, 3, 0.99), probe(64, 9, 0.5)]
-    assert _fastest(_fitting(probes, 8 * GIB), 8 * GIB, 0.1)[0] == BatchPlan(8, 64)
-    chosen, reason = _fastest(_fitting(probes, 10 * GIB), 10 * GIB, 0.1)
+    assert fastest(fitting(probes, 8 * GIB), 8 * GIB, 0.1)[0] == BatchPlan(8, 64)
+    chosen, reason = fastest(fitting(probes, 10 * GIB), 10 * GIB, 0.1)
     assert chosen == BatchPlan(64, 64)
     assert "0.5 s per step" in reason
     assert "8 x 8: 1 s" in reason
 
 
 def test_what_failed_or_is_too_large_does_not_fit():
-    assert _fitting([probe(8, 2), probe(16, 3), probe(64, 0, fits=False)], 2.5 * GIB) == [
+    assert fitting([probe(8, 2), probe(16, 3), probe(64, 0, fits=False)], 2.5 * GIB) == [
         probe(8, 2)
     ]
 

@@ -1,14 +1,12 @@
-"""What answers without training: help, the config, from a checkout and from a wheel."""
+"""What answers without training: help and the config."""
 
-import os
 import subprocess
 import sys
 
 import pytest
-from support import TOP
 
 
-def run(*words, cwd, env=None):
+def run(*words, cwd):
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=cwd,
@@ -16,7 +14,6 @@ def run(*words, cwd, env=None):
         text=True,
         timeout=60,
         check=False,
-        env=env,
     )
 
 
@@ -34,18 +31,3 @@ def test_cfg_job_shows_the_config_and_writes_nothing(form, tmp_path):
     assert done.returncode == 0
     assert "per_device_train_batch_size: 8" in done.stdout
     assert not list(tmp_path.iterdir())
-
-
-def test_an_installed_wheel_finds_its_conf_and_its_analysis(tmp_path):
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*build, "-w", str(tmp_path), str(TOP)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", str(site)]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
-    env = os.environ | {"PYTHONPATH": str(site)}
-    where = run("batchopt.train", "--info", "searchpath", cwd=tmp_path, env=env)
-    assert f"{site}/batchopt/conf" in where.stdout
-    done = run("batchopt.train", "--cfg", "job", "batch=05c", cwd=tmp_path, env=env)
-    assert "per_device_train_batch_size: 64" in done.stdout, done.stderr
-    assert "sweep=" in run("analysis", "--help", cwd=tmp_path, env=env).stdout

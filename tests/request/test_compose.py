@@ -115,3 +115,74 @@ def test_an_experiment_brings_what_it_sweeps_and_own_words_go_before(monkeypatch
     own = compose_sweep([*words, "training.learning_rate=1e-3", "seed=1,2"]).jobs
     assert len(own) == 8
     assert {job.request.config.training.learning_rate for job in own} == {1e-3}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bf16: true", "training.arguments.bf16: use training.precision=bf16"),
+        ("adam_bet2: 0.9", "adam_bet2: no such key; did you mean training.arguments.adam_beta2?"),
+        ("tf32: maybe", "training.arguments.tf32 is maybe; it must be true or false"),
+        ("lr_scheduler_kwargs: {num_cycle: 3}", "num_cycle: no such key; did you mean training."),
+    ],
+)
+def test_a_recipe_in_a_file_is_answered_like_the_words(tmp_path, monkeypatch, line, said):
+    (tmp_path / "experiment").mkdir()
+    start = "# @package _global_\ntraining:\n  lr_scheduler_type: cosine\n  arguments:\n    "
+    (tmp_path / "experiment" / "mine.yaml").write_text(start + line)
+    monkeypatch.setenv("BATCHOPT_CONF", f"file://{tmp_path}")
+    with pytest.raises(RequestError) as refusal:
+        compose_run(["+experiment=mine"])
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_recipe_in_a_file_is_a_request_like_any_other(tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /generation: beam]\ntraining:\n"
+        "  lr_scheduler_type: cosine_with_restarts\n  warmup_steps: 0.02\n  arguments:\n"
+        "    adam_beta2: 0.95\n    lr_scheduler_kwargs: {num_cycles: 5}\n"
+        "generation: {num_beams: 10, min_length: 28, length_penalty: 0.75}\n"
+    )
+    monkeypatch.setenv("BATCHOPT_CONF", f"file://{tmp_path}")
+    mine = compose_run(["+experiment=mine"])
+    words = [
+        *("training.lr_scheduler_type=cosine_with_restarts", "training.warmup_steps=0.02"),
+        *("training.arguments.adam_beta2=0.95", "generation=beam", "generation.num_beams=10"),
+        "training.arguments.lr_scheduler_kwargs.num_cycles=5",
+        *("generation.min_length=28", "generation.length_penalty=0.75"),
+    ]
+    typed = compose_run(read_words(words))
+    assert mine.config == typed.config
+    assert config_hash(mine.config) == config_hash(typed.config)
+
+
+def test_a_file_that_sweeps_a_key_of_an_open_table_is_told_of_the_plus(tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    key = "training.arguments.lr_scheduler_kwargs.num_cycles"
+    start = "# @package _global_\ntraining: {lr_scheduler_type: cosine}\nhydra:\n  sweeper:\n"
+    file = tmp_path / "experiment" / "mine.yaml"
+    monkeypatch.setenv("BATCHOPT_CONF", f"file://{tmp_path}")
+    file.write_text(f"{start}    params:\n      {key}: 1,2\n")
+    with pytest.raises(RequestError, match=r"in hydra.sweeper.params: \+\+training.arguments"):
+        compose_sweep(["+experiment=mine"])
+    file.write_text(f"{start}    params:\n      ++{key}: 1,2\n")
+    assert len(compose_sweep(["+experiment=mine"]).jobs) == 2
+
+
+def test_a_key_of_an_open_table_is_swept_and_names_its_folder():
+    sweep = compose_sweep(
+        read_words(
+            [
+                *("batch=05a", "training.lr_scheduler_type=cosine"),
+                "training.arguments.lr_scheduler_kwargs.num_cycles=1,2",
+            ]
+        )
+    )
+    cycles = [job.request.config.training.arguments.lr_scheduler_kwargs for job in sweep.jobs]
+    assert cycles == [{"num_cycles": 1}, {"num_cycles": 2}]
+    assert sweep.jobs[1].run_dir == (
+        "1_training.arguments.lr_scheduler_kwargs.num_cycles=2,batch=05a"
+    )
+    assert len({config_hash(job.request.config) for job in sweep.jobs}) == 2

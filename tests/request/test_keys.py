@@ -62,7 +62,7 @@ def test_a_key_that_changes_no_number_leaves_the_hash(key):
 def test_every_other_key_is_one_that_may_change_a_number():
     others = {item.name for item in dataclasses.fields(Config)} - set(CHANGES_NO_NUMBER)
     assert others == {*("batch", "data", "model", "training", "metric", "device")} | {
-        *("probe", "on_oom", "seed")
+        *("adapter", "generation", "probe", "on_oom", "seed")
     }
     assert not any(changes_no_number(key) for key in (*others, "runner", "verify_all", "device"))
 

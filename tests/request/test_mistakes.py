@@ -24,7 +24,10 @@ MISTAKES = [
     ("train batch:05b", "'batch:05b' is no key=value; no spaces"),
     ("train --batch=05b", "--batch=05b: no such flag; as a key: batch=05b"),
     ("train -seed=2", "-seed=2: no such flag; as a key: seed=2"),
-    ("train --batch 05b", "unrecognized arguments: --batch; --help shows what there is"),
+    ("train --batch 05b", "--batch: no such flag; as a key: batch=05b"),
+    ("train --btach 05b", "unrecognized arguments: --btach; --help shows what there is"),
+    ("train --gradient_checkpointing true", "as a key: training.gradient_checkpointing=true"),
+    ("train --config a.yaml", "a.yaml: batchopt takes words, not a file of settings; type them"),
     ("train --multi-run batch=05a", "unrecognized arguments: --multi-run"),
     ("train =05b", "=05b"),
     ("train --config-name=mine", "--config-name=mine: there is one config; groups and keys say"),
@@ -108,10 +111,15 @@ MISTAKES = [
     ("train tracker=wandbb", "tracker=wandbb: no such choice; did you mean tracker=wandb?"),
     ("train foo/bar=1", "foo/bar: no such group; the groups are: batch, data, model,"),
     # Keys
-    ("train modle=tiny", "modle: no such key; did you mean model? the keys are: batch, "),
+    ("train modle=tiny", "modle: no such key; did you mean model? the keys are: adapter, batch, "),
     ("train sed=3", "sed: no such key; did you mean seed?"),
     ("train +sed=3", "sed: no such key; did you mean seed?"),
     ("train per_device_train_batch_size=8", "did you mean batch.per_device_train_batch_size?"),
+    ("train training.per_device_train_batch_size=8", "mean batch.per_device_train_batch_size?"),
+    ("train training.num_beams=4", "did you mean metric.num_beams? training has: "),
+    ("train training.seed=4", "did you mean seed? training has: "),
+    ("train gradient_checkpointing=true", "did you mean training.gradient_checkpointing?"),
+    ("train +dataloader_num_workers=8", "did you mean training.dataloader_num_workers?"),
     ("train batch_size=8", "did you mean batch.per_device_train_batch_size?"),
     ("train learning_rate=1e-4", "learning_rate: no such key; did you mean training.learning_rate"),
     ("train lr=1e-4", "lr: no such key; did you mean training.learning_rate?"),
@@ -142,6 +150,90 @@ MISTAKES = [
     ("train 'sweep.retry=[faild]'", "sweep.retry is faild; it must be a list of stale,"),
     (f"train {COLUMNS} data.summary_columns=b", "must be a list, as in 'data.summary_columns=[b]'"),
     ("train objective=rouge", "objective is rouge; did you mean rouge"),
+    # The words of transformers
+    ("train training.arguments.adam_bet2=0.9", "did you mean training.arguments.adam_beta2?"),
+    ("train training.adam_beta2=0.9", "no such key; did you mean training.arguments.adam_beta2?"),
+    ("train training.warmup_ratio=0.1", "no such key; did you mean training.warmup_steps?"),
+    ("train training.arguments.adam_beta2=low", "adam_beta2 is low; it must be a number"),
+    ("train training.arguments.adam_beta2=1", "adam_beta2 is 1.0; it must be from 0 up to, not in"),
+    ("train training.arguments.tf32=maybe", "tf32 is maybe; it must be true or false"),
+    (
+        "train -m training.arguments.adam_beta2=0.9,2",
+        "adam_beta2 is 2.0; it must be from 0 up to",
+    ),
+    ("train training.arguments.bf16=true", "arguments.bf16: use training.precision=bf16"),
+    (
+        "train training.arguments.group_by_length=true",
+        "use batch.packing=sorted or balanced, wh",
+    ),
+    (
+        "train training.arguments.save_only_model=true",
+        "training.arguments.save_only_model cannot be set: a checkpoint without the optimizer "
+        "cannot be resumed",
+    ),
+    ("train training.arguments=3", "training.arguments is a table; set training.arguments.NAME=VA"),
+    ("train training.arguments.optim=lomo", "training.optimizer=lomo is refused: it changes"),
+    (
+        "train training.optimizer=adam",
+        "training.optimizer is adam; it must be one of adamw, lion, ",
+    ),
+    (
+        "train training.optimizer=sgd training.arguments.adam_beta2=0.9",
+        "adam_beta2 is 0.9; it must be 0.999 with training.optimizer=sgd, which does not read it",
+    ),
+    (
+        "train training.optimizer=sgd training.arguments.optim_args.momentun=0.9",
+        "no such key; did you mean training.arguments.optim_args.momentum? sgd takes: momentum, "
+        "dampening, nesterov",
+    ),
+    ("train training.arguments.optim_args.momentum=0.9", "no such key; adamw takes: nothing"),
+    ("train training.arguments.optim_args=0.9", "optim_args is a table; set training.arguments.op"),
+    (
+        "train training.lr_scheduler_type=cosine "
+        "training.arguments.lr_scheduler_kwargs.num_cycles=x",
+        "lr_scheduler_kwargs.num_cycles is x; it must be a number greater than 0",
+    ),
+    (
+        "train training.lr_scheduler_type=cosine_with_min_lr",
+        "is {}; it must be a table with min_lr or min_lr_rate (one of them) for training.lr_sched",
+    ),
+    (
+        "train training.lr_scheduler_type=polynomial "
+        "training.arguments.lr_scheduler_kwargs.lr_end=1",
+        "lr_end is 1; it must be less than training.learning_rate (",
+    ),
+    (
+        "train training.lr_scheduler_type=reduce_lr_on_plateau "
+        "training.arguments.lr_scheduler_kwargs.mode=min",
+        "lr_scheduler_kwargs.mode is min; it must be one of max",
+    ),
+    (
+        "train training.warmup_steps=1.5",
+        "is 1.5; it must be a whole number of steps, or below",
+    ),
+    (
+        "train training.optimizer=schedule_free_adamw",
+        "training.lr_scheduler_type is linear; it must be constant with training.optimizer=sched",
+    ),
+    (
+        "train training.optimizer=galore_adamw",
+        "optim_target_modules is null; it must be given for training.optimizer=galore_adamw, as in",
+    ),
+    ("train training.arguments.tf32=true device=cpu", "must be null or false on a CPU, which has"),
+    ("train generation.num_beam=4", "no such key; did you mean generation.num_beams? generation h"),
+    ("train generation.num_beams=0", "generation.num_beams is 0; it must be 1 or more"),
+    (
+        "train generation.do_sample=true",
+        "do_sample cannot be set: summaries are not sampled,",
+    ),
+    ("train generation.max_length=99", "use data.max_target_length=TOKENS, which cuts the refere"),
+    ("train generation.length_penalty=2", "length_penalty is 2.0; it must be null with one beam,"),
+    ("train generation.early_stopping=soon", "is soon; it must be one of true, false, never"),
+    ("train generation.suppress_tokens=5", "it must be a list of ids of tokens, as in [5,6]"),
+    ("train 'generation.bad_words_ids=[5]'", "it must be a list of lists of ids of tokens, as in"),
+    ("train generation.min_length=999", "is 999; it must be at most data.max_target_length (128)"),
+    ("train generation=beam metric.num_beams=2", "left out where generation.num_beams (4) is chos"),
+    ("train generation=beams", "generation=beams: no such choice; did you mean generation=beam?"),
     # The batch
     (
         "train batch.per_device_train_batch_size=7",
@@ -210,6 +302,18 @@ def test_a_mistake_is_answered_in_one_line(command, expected, folder, monkeypatc
     assert line.startswith("batchopt: ")
     assert expected in line
     assert sorted(folder.rglob("*")) == before, "a refused request writes nothing"
+
+
+@pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit", "lion", "stable_adamw"])
+def test_an_optimizer_without_its_package_is_answered_with_the_remedy(name, monkeypatch, capsys):
+    monkeypatch.setattr("batchopt.request.optimizers.installed", lambda module: False)
+    monkeypatch.setattr(sys, "argv", ["train", f"training.optimizer={name}"])
+    assert answer(importlib.import_module("batchopt.train").main) == 2
+    package = "torch-optimi" if name == "stable_adamw" else "bitsandbytes"
+    assert capsys.readouterr().err == (
+        f"batchopt: training.optimizer={name}: the package {package} is not installed; "
+        f"pip install {package}\n"
+    )
 
 
 def test_the_same_through_the_real_command_line(folder):

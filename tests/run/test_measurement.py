@@ -16,10 +16,11 @@ from support.fake_nvml import GIB, card, card_uuid
 from support.processes import wait_for
 
 from batchopt.machine import device, host_memory
+from batchopt.machine.cores import Usage
 from batchopt.machine.nvml import DeviceLost, DeviceMonitor, DeviceNotFound, NvmlError
 from batchopt.machine.processes import Family, descendants
 from batchopt.record.statuses import Phase
-from batchopt.run.measurement import FOREIGN_CORES, Measurement, _ForeignCores, _Usage
+from batchopt.run.measurement import FOREIGN_CORES, Measurement, _ForeignCores
 
 A = card_uuid(0)
 RUN = os.getpid()
@@ -62,6 +63,21 @@ def test_a_gpu_run_is_measured_by_its_processes_while_it_trains(fake, tmp_path):
     assert metrics["baseline_memory_bytes"] == GIB
     assert {row["phase"] for row in rows(tmp_path)} == {"load", "train", "evaluate"}
     assert max(row["memory_bytes"] for row in rows(tmp_path)) == 9 * GIB
+
+
+def test_a_reading_of_the_evaluation_is_none_of_the_training_though_the_news_is_late(
+    fake, measured
+):
+    """The run has gone on to evaluate; the supervisor reads of it after another sample."""
+    measured.enter(Phase.train)
+    fake.set({"gpu0.processes": f"{RUN}:{4 * GIB}", "gpu0.used": 5 * GIB})
+    measured.sample()
+    moved_on = time.monotonic()
+    fake.set({"gpu0.processes": f"{RUN}:{8 * GIB}", "gpu0.used": 9 * GIB})
+    measured.sample()
+    measured.enter(Phase.evaluate, began_at=moved_on)
+    assert measured.metrics(on_device=True)["peak_memory_bytes"] == 4 * GIB
+    assert measured.metrics(on_device=True)["mean_memory_bytes"] == 4 * GIB
 
 
 def test_where_nvml_knows_no_processes_the_device_above_its_baseline_counts(fake, measured):
@@ -165,7 +181,7 @@ def test_a_busy_host_makes_the_timing_of_a_gpu_untrusted_too(fake, measured, mon
     def read(_):
         wall_s = float(next(times))
         busy_s = used["share"] * cores * wall_s
-        return _Usage(wall_s=wall_s, busy_s=busy_s, own_s=0.0, foreign_s={})
+        return Usage(wall_s=wall_s, busy_s=busy_s, own_s=0.0, foreign_s={})
 
     monkeypatch.setattr(_ForeignCores, "_read", read)
     reasons = {}

@@ -160,23 +160,41 @@ def test_a_bug_is_recorded_with_its_traceback_and_the_sweep_exits_1(tmp_path, ca
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
-@pytest.mark.parametrize(("kind", "status"), [("cuda", "failed"), ("auto", "completed")])
-def test_a_gpu_that_torch_cannot_use_is_no_silent_training_on_the_cpu(
-    kind, status, tmp_path, cache, library
-):
-    """NVML sees a card, and torch is a build for the CPU: it is said, or refused where demanded."""
+def test_a_gpu_that_torch_cannot_use_is_said_on_the_first_screen(tmp_path, cache, library):
+    """NVML sees a card, and torch is a build for the CPU."""
     library.reset()
     library.set(card(0))
     done = train(
-        *("batch=05a", f"device.kind={kind}", "training.max_steps=1", "hydra.run.dir=run"),
+        *("batch=05a", "device.kind=auto", "training.max_steps=1", "hydra.run.dir=run"),
         cwd=tmp_path,
         cache=cache,
         env=os.environ | library.environ,
     )
     (record,) = records(tmp_path).values()
-    assert record["status"] == status, done.stdout + done.stderr
-    said = "a GPU is there, and torch"
-    assert (record["cause"] if kind == "cuda" else done.stdout + done.stderr).count(said) == 1
+    assert record["status"] == "completed", done.stdout + done.stderr
+    plan, run = done.stdout.split("data:", 1)
+    assert plan.count("build without CUDA") == 1
+    assert "batchopt.doctor" in plan
+    assert (run + done.stderr).count("a GPU is there, and torch") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
+def test_a_gpu_that_is_demanded_and_torch_cannot_use_is_refused_before_anything(
+    tmp_path, cache, library
+):
+    library.reset()
+    library.set(card(0))
+    done = train(
+        *("-m", "batch=05a,05b", "device.kind=cuda"),
+        cwd=tmp_path,
+        cache=cache,
+        env=os.environ | library.environ,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert "device.kind is cuda, and torch" in line
+    assert "batchopt.doctor" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

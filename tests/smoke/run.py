@@ -74,7 +74,9 @@ NOT_HERE = [
     Lack(r"DATE/TIME", "the name of a sweep; the command without it takes the newest"),
     Lack(r"^make (setup|demo)\b", "a bare machine; the two commands of demo run one by one"),
     Lack(r"^make (test|check|docs|docs-reference|smoke)$", "nothing: .ci/run and the tests run it"),
-    Lack(r"^make (test-gpu|test-slurm|test-faults|endings)$", "a GPU, root, or many minutes"),
+    Lack(
+        r"^make (test-gpu|gpu-day|test-slurm|test-faults|endings)$", "a GPU, root, or many minutes"
+    ),
     Lack(r"^make bench", "a quiet machine for hours; tests/test_benchmarks.py runs the parts"),
 ]
 if not importlib.util.find_spec("optuna"):

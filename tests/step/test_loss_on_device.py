@@ -39,7 +39,9 @@ def build(name, *, checkpointing=False):
             )
         )
     if checkpointing:
-        model.activation_checkpointing_enable()
+        # transformers 5.22 renamed it.
+        renamed = getattr(model, "activation_checkpointing_enable", None)
+        (renamed or model.gradient_checkpointing_enable)()
     return model.train()
 
 

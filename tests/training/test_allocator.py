@@ -128,6 +128,19 @@ def test_where_processes_are_hidden_it_is_what_was_added_since_cuda_started(
     assert cuda.share == pytest.approx((8 - 1) / 40)
 
 
+def test_where_the_run_is_hidden_and_a_neighbour_grows_the_limit_does_not_shrink(
+    fake: FakeNvml,
+) -> None:
+    """The neighbour is listed and the run is not: in a container, or under another user."""
+    fake.set(card(0, used=10 * GIB, processes=f"777:{10 * GIB}"))
+    cuda = Cuda()
+    limit = MemoryLimit(8 * GIB, cuda, own_device_bytes())
+    cuda.use(GIB, GIB)
+    fake.set(card(0, used=17 * GIB, processes=f"777:{15 * GIB}"))
+    step_ends(limit)
+    assert cuda.share == pytest.approx((8 - 1) / 40)
+
+
 def test_a_first_step_beyond_the_limit_is_out_of_memory():
     cuda = Cuda()
     limit = MemoryLimit(3 * GIB, cuda, lambda: 2 * GIB)

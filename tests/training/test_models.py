@@ -580,10 +580,10 @@ def test_the_command_that_prepares_refuses_and_says(sound, tmp_path, monkeypatch
     assert answer(prepare.main) == 0
     assert "data: data.csv: read as UTF-8, separated by comma" in capsys.readouterr().out
     config = compose_run(words).config
-    assert prepare.parameters(config) > 0
+    assert prepare.trainable_parameters(config) > 0
     cut(folder)  # after it was prepared: nothing is remembered of it
     with pytest.raises(TypeError):
-        prepare.parameters(config)
+        prepare.trainable_parameters(config)
 
 
 @pytest.mark.parametrize(

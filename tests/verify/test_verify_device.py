@@ -10,6 +10,7 @@ from support.fake_nvml import card, card_uuid
 from batchopt.errors import RequestError
 from batchopt.machine import lease
 from batchopt.verify import __main__ as command
+from batchopt.verify import proof
 
 A, B = card_uuid(0), card_uuid(1)
 
@@ -28,7 +29,7 @@ def seen(fake, monkeypatch, tmp_path):
         found["taken"] = {name for name in (A, B, "cpu") if not is_free(name)}
         raise RequestError("enough seen")
 
-    monkeypatch.setattr(command, "prepare", prepare)
+    monkeypatch.setattr(proof, "prepare", prepare)
     return found
 
 
@@ -81,7 +82,11 @@ def test_no_import_asks_cuda_before_the_device_is_chosen():
         "def asked(*_, **__): raise AssertionError('CUDA was asked')\n"
         "for name in ('is_available', 'device_count', 'init', '_lazy_init', 'current_device'):\n"
         "    setattr(torch.cuda, name, asked)\n"
-        "import batchopt.verify.__main__, accelerate, transformers.trainer_seq2seq\n"
+        "from batchopt.request.config import AdapterConfig\n"
+        "import batchopt.verify.__main__, batchopt.training.adapters as adapters\n"
+        "adapters.settle_imports(AdapterConfig())\n"  # without one; peft is imported later
+        "import batchopt.verify.stock_trainer, accelerate\n"
+        "import transformers.trainer_seq2seq\n"
     )
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

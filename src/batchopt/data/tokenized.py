@@ -25,6 +25,7 @@ from filelock import FileLock
 from batchopt.data import Corpus, Example
 from batchopt.data.ends import Ends, find_ends
 from batchopt.data.load import load_corpus
+from batchopt.data.markers import Marker, find_markers
 from batchopt.data.pretrained import load_tokenizer
 from batchopt.record.files import read_json, write_json
 from batchopt.request.config import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 5
+FORMAT = 6
 """Version of the content of a folder; part of its name."""
 
 BATCH = 1000
@@ -69,6 +70,10 @@ class TokenizedSummary:
     """The tokens around every source, such as `<s> … </s>`."""
     complete_sources: int
     """Sources that had them from the tokenizer; they were added to the others."""
+    extra_tokens: list[str]
+    """Tokens that were added to the vocabulary."""
+    markers: list[str] | None
+    """What model.extra_tokens=auto found, a clause each; None: the tokens were named."""
 
     def additions(self) -> list[str]:
         """Says in a clause each how files were read, and what was added to the tokens."""
@@ -83,6 +88,9 @@ class TokenizedSummary:
                 f"{self.complete_sources} of {rows} dialogues had the ends {self.source_ends} that "
                 "the encoder expects; added"
             )
+        if self.markers is not None:
+            found = ", ".join(self.markers) or "no marker that the tokenizer does not know"
+            said.append(f"model.extra_tokens=auto found {found}")
         return said
 
 
@@ -218,6 +226,7 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
     import pyarrow
 
     tokenizer = _tokenizer(config.model, corpus.train)
+    extra, markers = _add_tokens(tokenizer, config.model, corpus.train)
     ends = find_ends(config.model, tokenizer)
     prefix = getattr(config.model, "source_prefix", "")
     longest = {"input_ids": 0, "labels": 0}
@@ -288,6 +297,8 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         ended_labels=complete["labels"],
         source_ends=_shown(ends, tokenizer),
         complete_sources=complete["input_ids"],
+        extra_tokens=extra,
+        markers=None if markers is None else [str(marker) for marker in markers],
     )
     write_json(folder / "summary.json", asdict(summary))
 
@@ -327,12 +338,27 @@ def _shown(ends: Ends, tokenizer: "PreTrainedTokenizerBase") -> str:
 
 def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedTokenizerBase":
     if isinstance(model, TinyModelConfig):
-        tokenizer = _train_tokenizer(model, train)
-    else:
-        assert isinstance(model, PretrainedModelConfig)
-        tokenizer = load_tokenizer(model)
-    tokenizer.add_tokens(model.extra_tokens)
-    return tokenizer
+        return _train_tokenizer(model, train)
+    assert isinstance(model, PretrainedModelConfig)
+    return load_tokenizer(model)
+
+
+def _add_tokens(
+    tokenizer: "PreTrainedTokenizerBase", model: ModelConfig, train: Sequence[Example]
+) -> tuple[list[str], list[Marker] | None]:
+    """Adds model.extra_tokens to the vocabulary.
+
+    Returns:
+        The tokens that are new, and the markers that `auto` has found; None where they were named.
+    """
+    known = tokenizer.get_vocab()
+    markers = None
+    asked: list[str] = model.extra_tokens
+    if model.extra_tokens == "auto":
+        markers = find_markers(train, tokenizer.tokenize, known)
+        asked = [marker.text for marker in markers]
+    tokenizer.add_tokens(asked)
+    return [token for token in dict.fromkeys(asked) if token not in known], markers
 
 
 def _train_tokenizer(model: TinyModelConfig, train: Sequence[Example]) -> "PreTrainedTokenizerBase":

@@ -25,6 +25,7 @@ from batchopt.doctor import torch_facts
 from batchopt.machine import nvml
 from batchopt.machine.cgroup import cpu_quota, memory_limit, read_text
 from batchopt.machine.environment import describe_environment
+from batchopt.machine.torch_build import DRIVER_FOR_CUDA_13, OLDEST_DRIVER
 from batchopt.request.config import Config
 from batchopt.slurm import jobs as slurm
 
@@ -32,9 +33,6 @@ GIB = 2**30
 
 
 HUB_TIMEOUT_S = 3.0
-
-OLDEST_DRIVER, DRIVER_FOR_CUDA_13 = 525, 580
-"""Drivers (Linux) that run builds of torch for CUDA 12.6 and 13."""
 
 LITTLE_DISK_BYTES = 10 * GIB
 """Two checkpoints of a model of 250 M parameters, with AdamW's state, take 6 GiB a run."""

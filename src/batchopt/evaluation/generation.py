@@ -2,17 +2,22 @@
 
 A checkpoint carries settings of its own: some belong to the model (its special tokens, what it must
 not repeat), others to the task that it was published for (lengths, sampling, several answers).
-`TAKEN_OVER` lists the first kind. Everything else is left out, and so is a value that does not fit,
-so that no setting of a checkpoint can make an evaluation fail.
+`TAKEN_OVER` lists the first kind. Of the second, generation=checkpoint takes over what is in
+`OF_THE_TASK`. Everything else is left out, and so is a value that does not fit, so that no setting
+of a checkpoint can make an evaluation fail. Settings of the request go before the checkpoint's.
 """
 
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from batchopt.errors import RequestError
+from batchopt.request.config import GenerationSettings
+from batchopt.request.rules import LOOKS_AT_PROMPT, check_for_decoder_only
 
 Rule = Callable[[Any, int], bool]
 """Whether a value fits, given the number of tokens in the vocabulary."""
@@ -90,7 +95,31 @@ TAKEN_OVER_WITH_BEAMS: Mapping[str, Rule] = {
     "length_penalty": _is_number,
     "early_stopping": _is_flag_or_never,
 }
-"""Also taken over where metric.num_beams is 2 or more; a greedy search does not use them."""
+"""Also taken over in a search with 2 beams or more; a greedy search does not use them."""
+
+
+def _is_decay(value: Any, vocabulary: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and _is_count(value[0], vocabulary)
+        and _is_positive(value[1], vocabulary)
+    )
+
+
+OF_THE_TASK: Mapping[str, Rule] = {
+    "num_beams": lambda value, _: type(value) is int and value >= 1,
+    "min_length": _is_count,
+    "min_new_tokens": _is_count,
+    "exponential_decay_length_penalty": _is_decay,
+}
+"""Also taken over with generation=checkpoint."""
+
+_OF_TOKENS = (
+    *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    *("forced_bos_token_id", "forced_eos_token_id"),
+)
+"""Settings that name tokens; the request does not know the vocabulary yet."""
 
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}|__[a-z]{2,3}__")
 
@@ -101,11 +130,12 @@ _NO_SETTINGS = {"transformers_version", "use_cache"}
 class Generation:
     """How summaries are generated.
 
-    `taken` and `left` are the settings of the model that differ from the defaults of transformers,
-    but for its special tokens.
+    `asked` are the settings of the request. `taken` and `left` are the settings of the model that
+    differ from the defaults of transformers, but for its special tokens.
     """
 
     config: GenerationConfig
+    asked: Mapping[str, Any]
     taken: Mapping[str, Any]
     left: Mapping[str, Any]
 
@@ -120,36 +150,63 @@ class Generation:
             return ""
         return f"of the model's own generation settings it {' and '.join(said)}"
 
+    def facts(self) -> dict[str, Any]:
+        """The part of the record: what summaries are generated with, and what the model had."""
+        length = {"max_new_tokens": self.config.max_new_tokens, "num_beams": self.config.num_beams}
+        return {
+            "settings": {**length, **self.asked, **self.taken},
+            "taken_over": sorted(self.taken),
+            "left_out": dict(self.left),
+        }
+
 
 def plan_generation(
     model: Any,
     settings: Mapping[str, Any],
     *,
     max_new_tokens: int,
-    num_beams: int,
+    asked: GenerationSettings,
     end_token_id: int | None = None,
 ) -> Generation:
     """Chooses the settings of an evaluation.
 
     Args:
-        model: A sequence-to-sequence model.
+        model: A model that generates.
         settings: The generation settings of its checkpoint, unchecked.
         max_new_tokens: The longest summary.
-        num_beams: 1: greedy.
+        asked: The settings of the request, which go before those of the checkpoint.
         end_token_id: The token that ends the labels; it ends a generation too. None: the tokens of
             the model alone.
+
+    Raises:
+        RequestError: A setting that was asked for names a token that the model does not have,
+            looks at the prompt of a decoder-only model, or needs beams.
     """
     vocabulary = len(model.get_output_embeddings().weight)
-    rules = {**TAKEN_OVER, **(TAKEN_OVER_WITH_BEAMS if num_beams > 1 else {})}
+    named = _named(asked, vocabulary)
     own = {name: value for name, value in settings.items() if value is not None}
+    rules = {**TAKEN_OVER, **(OF_THE_TASK if asked.checkpoint else {})}
+    if not model.config.is_encoder_decoder:
+        check_for_decoder_only(asked)
+        rules = {name: rule for name, rule in rules.items() if name not in LOOKS_AT_PROMPT}
     found = {name: getattr(model.config, name, None) for name in TOKENS} | own
-    taken = {
-        name: found[name]
-        for name, rule in rules.items()
-        if name in found and rule(found[name], vocabulary)
-    }
+    if "min_length" in named or "min_new_tokens" in named:  # of which only one may be set
+        rules = {name: rule for name, rule in rules.items() if not name.startswith("min_")}
+    taken = _fitting(rules, found, vocabulary) | named
+    taken.setdefault("num_beams", 1)
+    if taken["num_beams"] > 1:
+        taken = _fitting(TAKEN_OVER_WITH_BEAMS, found, vocabulary) | taken
+    elif idle := named.keys() & TAKEN_OVER_WITH_BEAMS:
+        name = min(idle)
+        raise RequestError(
+            f"generation.{name} is {named[name]}, and the checkpoint has one beam; set "
+            "generation.num_beams"
+        )
+    for name in ("min_length", "min_new_tokens"):
+        if name not in named and taken.get(name, 0) > max_new_tokens:
+            del taken[name]
     suppressed = set(_ids(taken.get("suppress_tokens")))
-    if any(
+    if "suppress_tokens" not in named and any(
         name in taken and suppressed.issuperset(_ids(taken[name]))
         for name in ("forced_bos_token_id", "forced_eos_token_id")
     ):
@@ -158,7 +215,7 @@ def plan_generation(
     if end_token_id is not None and end_token_id not in ends:
         taken["eos_token_id"] = [*ends, end_token_id]
     config = GenerationConfig(  # type: ignore[no-untyped-call]
-        **taken, max_new_tokens=max_new_tokens, num_beams=num_beams, do_sample=False
+        **taken, max_new_tokens=max_new_tokens, do_sample=False
     )
     # What transformers fills in where a setting is None.
     defaults = GenerationConfig._get_default_generation_params()
@@ -172,9 +229,35 @@ def plan_generation(
     }
     return Generation(
         config,
-        taken={name: value for name, value in unusual.items() if name in taken},
-        left={name: value for name, value in unusual.items() if name not in taken},
+        asked=named,
+        taken={
+            name: value for name, value in unusual.items() if name in taken and name not in named
+        },
+        left={name: value for name, value in unusual.items() if taken.get(name) != value},
     )
+
+
+def _named(asked: GenerationSettings, vocabulary: int) -> dict[str, Any]:
+    """The settings of the request that are not null."""
+    named = {name: value for name, value in asdict(asked).items() if value is not None}
+    del named["checkpoint"]
+    for name in _OF_TOKENS:
+        if name in named and not TAKEN_OVER[name](named[name], vocabulary):
+            raise RequestError(
+                f"generation.{name} is {named[name]}; its tokens must be below {vocabulary}, the "
+                "number of tokens that the model has"
+            )
+    return named
+
+
+def _fitting(
+    rules: Mapping[str, Rule], found: Mapping[str, Any], vocabulary: int
+) -> dict[str, Any]:
+    return {
+        name: found[name]
+        for name, rule in rules.items()
+        if name in found and rule(found[name], vocabulary)
+    }
 
 
 def decode(

@@ -17,7 +17,6 @@ Source: Lin 2004, https://aclanthology.org/W04-1013/
 
 import functools
 import importlib.util
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -26,19 +25,8 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from batchopt.data.markers import MASK
 from batchopt.errors import RequestError
-
-MASK = re.compile(
-    r"#@시스템#\w+#"
-    r"|#@?\w+#"
-    r"|\[[A-Z][A-Z0-9_ -]*\]"
-    r"|<[A-Z][A-Z0-9_ -]*>"
-    r"|\{\w[\w-]*\}"
-    r"|(?<!\w)&[a-z][a-z-]*[0-9]*&"
-)
-"""A speaker, place or other name that the corpus has masked: `#Person1#` (DialogSum), `#@이름#` and
-`#@시스템#사진#` (AI Hub), `&name1&` (NIKL), `[NAME]`, `<PERSON>`, `{이름}`. Brackets around small
-letters or Hangul are punctuation: `[laughs]`, a film's `<기생충>`."""
 
 Spans = list[tuple[int, int]]
 """Begin and end of each mask in a text."""

@@ -144,6 +144,19 @@ def inherited(devices: Sequence[str], run: str) -> Lease | None:
     return Lease(device, descriptor)
 
 
+def holder(device: str) -> int | None:
+    """The process that has leased a device, by what it wrote there; None: nobody has."""
+    directory = _Directory()
+    try:
+        with directory.gate():
+            descriptor, locked = directory.lock(_file_of(device))
+            pid = None if locked else _read(descriptor).get("pid")
+            os.close(descriptor)
+    finally:
+        directory.close()
+    return pid if isinstance(pid, int) else None
+
+
 class Ticket:
     """A place in the line for one of several devices; a context manager.
 

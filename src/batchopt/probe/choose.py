@@ -78,10 +78,10 @@ def choose(request: RunRequest, device: DeviceInfo | None, stop: Stop) -> Choice
     probes = probe_all(
         request, [BatchPlan(size, effective) for size in (*doubling, effective)], device, stop
     )
-    fitting = _fitting(probes, room)
+    fits = fitting(probes, room)
     line = fit_line(probes)
-    if fitting and line is not None and line.per_token_bytes > 0 and len(fitting) < len(probes):
-        largest = fitting[-1]
+    if fits and line is not None and line.per_token_bytes > 0 and len(fits) < len(probes):
+        largest = fits[-1]
         assert largest.tokens is not None
         each = largest.tokens / largest.plan.per_device_train_batch_size
         most = int((room - line.fixed_bytes) / line.per_token_bytes / each)
@@ -89,31 +89,33 @@ def choose(request: RunRequest, device: DeviceInfo | None, stop: Stop) -> Choice
         if largest.plan.per_device_train_batch_size < between < effective:
             probes.append(probe_one(request, BatchPlan(between, effective), device, stop))
     size = 4
-    while not _fitting(probes, room) and size:
+    while not fitting(probes, room) and size:
         probes.append(probe_one(request, BatchPlan(min(size, effective), effective), device, stop))
         size //= 2
-    fitting = _fitting(probes, room)
-    if not fitting:
+    fits = fitting(probes, room)
+    if not fits:
         raise RequestError(
             f"batch=auto: not even one example at a time fits into {budget / 2**30:.1f} GiB with "
             f"probe.memory_margin={config.probe.memory_margin:g}; shorten data.max_source_length, "
             "set training.gradient_checkpointing=true or take a smaller model"
         )
-    plan, reason = _fastest(fitting, budget, config.probe.memory_margin)
+    plan, reason = fastest(fits, budget, config.probe.memory_margin)
     return Choice(plan, reason, [asdict(probe) for probe in probes])
 
 
-def _fitting(probes: Sequence[Probe], room: float) -> list[Probe]:
+def fitting(probes: Sequence[Probe], room: float) -> list[Probe]:
+    """The probes that stay within `room` bytes, the smallest size first."""
     return sorted(
         (probe for probe in probes if probe.fits and (probe.peak_bytes or 0) <= room),
         key=lambda probe: probe.plan.per_device_train_batch_size,
     )
 
 
-def _fastest(fitting: Sequence[Probe], budget: int, margin: float) -> tuple[BatchPlan, str]:
-    timed = [probe for probe in fitting if probe.seconds_per_step]
+def fastest(fits: Sequence[Probe], budget: int, margin: float) -> tuple[BatchPlan, str]:
+    """The fastest of the probes that fit, the smaller of equals, and the reason as a sentence."""
+    timed = [probe for probe in fits if probe.seconds_per_step]
     if not timed:
-        return fitting[-1].plan, "the largest that fits; no step could be timed"
+        return fits[-1].plan, "the largest that fits; no step could be timed"
     best = min(probe.seconds_per_step or 0.0 for probe in timed)
     chosen = next(probe for probe in timed if (probe.seconds_per_step or 0.0) <= CLOSE * best)
     others = ", ".join(

@@ -15,17 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from batchopt.machine.imports import without_collector
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
 from batchopt.step.batches import Row, StepCollator, pad_batch
-from batchopt.training.build import build_trainer
+from batchopt.training import adapters
 from batchopt.training.failures import describe
-from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import add_supervision, be_supervised
 from batchopt.training.worker import train
 
 if TYPE_CHECKING:
+    from batchopt.training.recorder import Recorder
     from batchopt.training.trainer import ExactTrainer
 
 WORST_STEPS = 3
@@ -82,6 +83,10 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
     events = be_supervised(arguments)
+    adapters.settle_imports(compose_run(arguments.overrides).config.adapter)
+    with without_collector():
+        from batchopt.training.recorder import Recorder
+
     recorder = Recorder(arguments.run_dir, events, time.monotonic())
     outcome: dict[str, Any] = {}
     try:
@@ -101,8 +106,10 @@ def main() -> int:
     return 0
 
 
-def build_probe(arguments: argparse.Namespace, recorder: Recorder) -> tuple["ExactTrainer", Row]:
+def build_probe(arguments: argparse.Namespace, recorder: "Recorder") -> tuple["ExactTrainer", Row]:
     """Builds a trainer that meets the worst case first; returns it with the longest row."""
+    from batchopt.training.build import build_trainer
+
     request = compose_run(arguments.overrides)
     config = request.config
     config.training.max_steps = WORST_STEPS + TYPICAL_STEPS
@@ -124,7 +131,7 @@ def build_probe(arguments: argparse.Namespace, recorder: Recorder) -> tuple["Exa
     return trainer, worst
 
 
-def typical_s(recorder: Recorder) -> float | None:
+def typical_s(recorder: "Recorder") -> float | None:
     """The median time of the steps after the worst ones and their successor."""
     typical = recorder.steps[WORST_STEPS + 1 :]
     return median(step.duration_s for step in typical) if typical else None

@@ -96,6 +96,8 @@ class Running:
     device_uuid: str | None = None
     device_name: str | None = None
     optimizer_steps: int | None = None
+    threads: int | None = None
+    """Of torch, on the CPU: a run that goes on computes with as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,8 @@ class SweepPlan:
 
     The runs of a search are unknown before they start: `search` holds those that were checked, and
     `jobs` grows. `order` is sweep.order; None in sweeps from before there was one, which ran as
-    typed. `kept` names the runs that a resumed sweep leaves as they are.
+    typed. `threads` is what was chosen for all runs on the CPU of this machine, and why. `kept`
+    names the runs that a resumed sweep leaves as they are.
     """
 
     schema_version: int = SWEEP_VERSION
@@ -139,6 +142,7 @@ class SweepPlan:
     hostname: str | None = None
     launched_at: str | None = None
     order: str | None = None
+    threads: Mapping[str, Any] | None = None
     search: tuple[PlannedRun, ...] | None = None
     jobs: tuple[PlannedRun, ...]
     kept: tuple[str, ...] = ()

@@ -55,6 +55,10 @@ METRICS = {
         "", _LOWER, "Times that the allocator had to free its cache and try again."
     ),
     "num_ooms": Metric("", _LOWER, "Times that the allocator found nothing at all."),
+    "frozen_weights_bytes": Metric("B", _LOWER, "Weights that are not trained, with their scales."),
+    "trained_weights_bytes": Metric("B", _LOWER, "Weights that are trained: all, or an adapter's."),
+    "gradients_bytes": Metric("B", _LOWER, "Their gradients."),
+    "optimizer_bytes": Metric("B", _LOWER, "What the optimizer keeps of each of them."),
     "steps_per_second": Metric("1/s", _HIGHER, "Optimizer steps in the steady state."),
     "samples_per_second": Metric("1/s", _HIGHER, "Examples in the steady state."),
     "tokens_per_second": Metric(

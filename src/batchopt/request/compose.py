@@ -5,6 +5,7 @@ No `DictConfig` leaves them. Nothing here imports torch, so that a wrong request
 fraction of a second.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from batchopt.errors import RequestError
 from batchopt.record.keys import Word, plain_text
-from batchopt.request import messages
+from batchopt.request import messages, transformers_names
 from batchopt.request.batch_plan import BatchPlan, plan_batch
 from batchopt.request.config import Config
 from batchopt.request.hydra_section import check_hydra_section, read_hydra_path, refuse_foreign_code
@@ -33,9 +34,19 @@ from batchopt.request.objective import read_objectives
 from batchopt.request.paths import expand_homes, folder_name
 from batchopt.request.quoting import as_one_value
 from batchopt.request.rules import check
-from batchopt.request.sections import DATA, MODELS, SECTIONS
+from batchopt.request.sections import DATA, MODELS, OPEN_TABLES, SECTIONS
 
-GROUPS = ("batch", "data", "model", "training", "metric", "device", "tracker")
+GROUPS = (
+    "batch",
+    "data",
+    "model",
+    "adapter",
+    "training",
+    "metric",
+    "generation",
+    "device",
+    "tracker",
+)
 EXPERIMENT = "experiment"
 """Group of files that set several keys at once; it has no key of its own."""
 
@@ -64,8 +75,13 @@ def conf_dir() -> Path:
 
 
 def choices_of(group: str) -> list[str]:
-    """Lists the choices of a group, in order."""
-    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    """Lists the choices of a group, in order; those of BATCHOPT_CONF too."""
+    own = os.environ.get("BATCHOPT_CONF", "")
+    folders = [
+        conf_dir(),
+        *([Path(own.removeprefix("file://"))] if own.startswith("file://") else []),
+    ]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def register() -> None:
@@ -218,7 +234,8 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
     for key, value in plain.items():
         if key not in list(schema.keys()):
             raise RequestError(_no_such_key(".".join((*path, str(key))), schema))
-        if isinstance(value, dict):
+        own = ".".join((*path, str(key)))
+        if isinstance(value, dict) and own not in OPEN_TABLES:
             _refuse_unknown_keys(value, schema[key], (*path, str(key)))
     for key in schema.keys():  # noqa: SIM118 - a DictConfig hides its missing values
         if key not in plain:
@@ -226,21 +243,27 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 
 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
+    if (known := transformers_names.answer(key)) is not None:
+        return known
+    if key.rpartition(".")[0] in OPEN_TABLES:
+        return f"{key} needs a plus in hydra.sweeper.params: ++{key}: VALUES"
     # keys(): a DictConfig hides its missing values when it is iterated over.
-    return messages.no_such_key(key, [str(name) for name in siblings.keys()], _keys_elsewhere())  # noqa: SIM118
+    return messages.no_such_key(key, [str(name) for name in siblings.keys()], all_keys())  # noqa: SIM118
 
 
-def _keys_elsewhere() -> dict[str, list[str]]:
+def all_keys() -> dict[str, list[str]]:
+    """Lists the keys by where they are: "" for the top level, "training", "data=files data"."""
+    ordered = sorted(SECTIONS, key=lambda section: (bool(section.choice), bool(section.group)))
     return {
         f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in sorted(SECTIONS, key=lambda section: bool(section.choice))
-        if group
+        for group, choice, schema in ordered
     }
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     """Says in one line what Hydra or omegaconf said in several."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    inner = error.__cause__ or error.__context__
+    cause = inner if isinstance(inner, OmegaConfBaseException) else error
     missing = re.match(r"Could not override '([^']+)'", str(error))
     if missing:
         return _unknown_override(missing.group(1), overrides)
@@ -250,6 +273,11 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
             if word.key in GROUPS and word.value == "null":
                 return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
+    if file := re.match(r"In '([^']+)'", str(error)):
+        if isinstance(cause, ConfigKeyError) and key:
+            return f"{file[1]}.yaml: {_unknown_override(key, overrides)}"
+        said = messages.invalid(key, message)
+        return f"{file[1]}.yaml: {said}"
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"

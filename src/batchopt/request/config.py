@@ -18,25 +18,21 @@ from batchopt.record.statuses import Status
 from batchopt.request.constraints import (
     at_least,
     character,
+    decay_of_length,
     encoding,
     list_of,
     not_empty,
     one_of,
+    one_of_or_flag,
     path,
     paths,
     positive,
     share,
+    target_modules,
+    tokens,
+    words_or,
 )
-
-SCHEDULES = (
-    "linear",
-    "cosine",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-)
-"""Schedules of the installed transformers that need nothing but the number of steps."""
+from batchopt.request.optimizers import OPTIMIZERS, SCHEDULES, SHORT
 
 RETRY = ("stale", *(status for status in Status if status is not Status.running))
 """Why a run of a sweep may be run again."""
@@ -80,6 +76,23 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class Adapter(Enum):
+    """What is trained: every weight, or an adapter beside frozen ones."""
+
+    none = "none"
+    lora = "lora"
+    qlora = "qlora"
+
+
+class Quantization(Enum):
+    """How the frozen weights of linear layers are kept."""
+
+    none = "none"
+    nf4 = "nf4"
+    fp4 = "fp4"
+    int8 = "int8"
 
 
 class Loss(Enum):
@@ -260,8 +273,9 @@ class ModelConfig:
     """Set by the choice: tiny or pretrained."""
     learning_rate: float = field(default=MISSING, metadata=positive())
     """Peak learning rate that suits this model; training.learning_rate takes it over."""
-    extra_tokens: list[str] = field(default_factory=list)
-    """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']."""
+    extra_tokens: Any = field(default_factory=list, metadata=words_or("auto", empty=True))
+    """Words to add to the vocabulary as they stand, such as speaker markers ['#Person1#']; auto:
+    the markers that the training texts hold, such as #Person1#, #@이름# and [NAME]."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -304,17 +318,75 @@ class PretrainedModelConfig(ModelConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class AdapterConfig:
+    """LoRA and QLoRA: a small adapter is trained beside the frozen weights of the model."""
+
+    kind: Adapter = Adapter.none
+    """Set by the choice: none, lora or qlora."""
+    rank: int = field(default=16, metadata=at_least(1))
+    """Columns of the two factors of each adapted layer."""
+    alpha: float = field(default=32.0, metadata=positive())
+    """The product of the factors is multiplied by alpha / rank; rslora: by alpha / sqrt(rank)."""
+    dropout: float = field(default=0.0, metadata=share())
+    """Dropout of what goes into the factors."""
+    target_modules: Any = field(default="all-linear", metadata=words_or("all-linear"))
+    """Names of the adapted layers, as in [q_proj,v_proj]; all-linear: every linear layer but the
+    head."""
+    rslora: bool = False
+    """Rank-stabilised LoRA, for large ranks (arXiv:2312.03732)."""
+    dora: bool = False
+    """Train the norms of the weights apart from their directions (DoRA, arXiv:2402.09353)."""
+    quantization: Quantization = Quantization.none
+    """Of the frozen linear layers but the head, with qlora: nf4, fp4 (4 bits) or int8."""
+    double_quantization: bool = True
+    """Quantise the scales of nf4 and fp4 too, which saves 0.4 bits a weight."""
+    compute_dtype: Precision = Precision.auto
+    """Arithmetic of the layers of 4 bits; auto: that of training.precision."""
+    base_dtype: Precision = Precision.fp32
+    """Storage of the frozen weights that are not quantised; auto: as training.precision. fp32 of
+    8 B parameters are 32 GB."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerArguments:
+    """Further arguments of transformers' Trainer, by its names and with its defaults."""
+
+    adam_beta1: float = field(default=0.9, metadata=share())
+    """Decay of the mean of the gradients, in the optimizers of the Adam and Lion families."""
+    adam_beta2: float = field(default=0.999, metadata=share())
+    """Decay of the mean of their squares in the Adam family, or of the momentum in Lion's."""
+    adam_epsilon: float = field(default=1e-8, metadata=positive())
+    """Added to the root of the mean square, in the Adam family."""
+    optim_args: dict[str, Any] = field(default_factory=dict)
+    """What an optimizer takes beside these, each by its name, as in
+    training.arguments.optim_args.momentum=0.9 for sgd."""
+    optim_target_modules: Any = field(default=None, metadata=target_modules())
+    """The linear layers that GaLore and APOLLO project."""
+    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
+    """What a schedule takes beside the number of steps, each by its name, as in
+    training.arguments.lr_scheduler_kwargs.num_cycles=3 for cosine_with_restarts."""
+    tf32: bool | None = None
+    """TF32 arithmetic in the fp32 matrix products of a GPU that has it; null: as torch does."""
+    full_determinism: bool = False
+    """Deterministic algorithms alone: slower, and the same numbers every time on a GPU too."""
+
+
+@dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How to train, the same for every preset."""
 
     learning_rate: float = field(default=MISSING, metadata=positive())
-    """Peak learning rate of AdamW; taken from the model's choice unless named."""
+    """Peak learning rate; taken from the model's choice unless named."""
+    optimizer: str = field(default="adamw", metadata=one_of(*SHORT, *OPTIMIZERS))
+    """Optimizer, by a short name (adamw is adamw_torch_fused, lion is lion_32bit) or its name in
+    transformers."""
     weight_decay: float = field(default=0.01, metadata=at_least(0))
-    """Decoupled weight decay of AdamW."""
-    warmup_steps: int = field(default=20, metadata=at_least(0))
-    """Optimizer steps of linear warm-up."""
+    """Weight decay; decoupled in AdamW."""
+    warmup_steps: float = field(default=20, metadata=at_least(0))
+    """Optimizer steps of linear warm-up; below 1: a share of all steps, as 0.02. The schedules
+    constant, reduce_lr_on_plateau and greedy have no warm-up."""
     lr_scheduler_type: str = field(default="linear", metadata=one_of(*SCHEDULES))
-    """Schedule after the warm-up."""
+    """Schedule after the warm-up; reduce_lr_on_plateau and greedy follow rouge_f1."""
     max_grad_norm: float = field(default=1.0, metadata=at_least(0))
     """Gradients are clipped to this norm; 0: not clipped."""
     num_train_epochs: int = field(default=5, metadata=at_least(1))
@@ -352,6 +424,54 @@ class TrainingConfig:
     keep_checkpoints: int = field(default=2, metadata=at_least(2))
     """Checkpoints on disk: the best, and the newest ones. Of a completed run only the weights
     stay."""
+    arguments: TrainerArguments = field(default_factory=TrainerArguments)
+
+
+@dataclass(kw_only=True, slots=True)
+class GenerationSettings:
+    """How summaries are generated, by the names of transformers.
+
+    null: as the model's checkpoint says, else the default of transformers.
+    """
+
+    checkpoint: bool = False
+    """Take the beams and the lengths over from the checkpoint too; set by generation=checkpoint."""
+    num_beams: int | None = field(default=None, metadata=at_least(1))
+    """Beams; 1: greedy."""
+    min_length: int | None = field(default=None, metadata=at_least(0))
+    """The fewest tokens of a summary, with the token that begins it."""
+    min_new_tokens: int | None = field(default=None, metadata=at_least(0))
+    """The same without the token that begins it."""
+    length_penalty: float | None = None
+    """Beam search divides the score of a summary by its length to this power: above 0 longer
+    summaries win, below 0 shorter ones."""
+    early_stopping: Any = field(default=None, metadata=one_of_or_flag("never"))
+    """When beam search ends: true, with enough finished summaries; false, when better ones are
+    unlikely; never, when they are impossible."""
+    no_repeat_ngram_size: int | None = field(default=None, metadata=at_least(0))
+    """No sequence of so many tokens comes twice in a summary; 0: not checked."""
+    encoder_no_repeat_ngram_size: int | None = field(default=None, metadata=at_least(0))
+    """No sequence of so many tokens of the dialogue comes in the summary; 0: not checked."""
+    repetition_penalty: float | None = field(default=None, metadata=positive())
+    """Above 1, tokens that the summary has already become less likely."""
+    encoder_repetition_penalty: float | None = field(default=None, metadata=positive())
+    """Above 1, tokens that the dialogue does not have become less likely."""
+    exponential_decay_length_penalty: Any = field(default=None, metadata=decay_of_length())
+    """[START, FACTOR]: after START tokens the end becomes likelier, by FACTOR for each token."""
+    bad_words_ids: Any = field(default=None, metadata=tokens(lists=True))
+    """Sequences of tokens that are not generated, as in [[5,6],[7]]."""
+    suppress_tokens: Any = field(default=None, metadata=tokens())
+    """Tokens that are not generated."""
+    begin_suppress_tokens: Any = field(default=None, metadata=tokens())
+    """Tokens that no summary begins with."""
+    forced_bos_token_id: int | None = field(default=None, metadata=at_least(0))
+    """The first token of every summary, such as a language's."""
+    forced_eos_token_id: int | None = field(default=None, metadata=at_least(0))
+    """The last token of a summary that reaches its greatest length."""
+    renormalize_logits: bool | None = None
+    """Normalise the scores again after all other settings."""
+    remove_invalid_values: bool | None = None
+    """Replace NaN and infinite scores, which slows a generation down."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -361,7 +481,7 @@ class MetricConfig:
     tokenizer: RougeTokenizer = RougeTokenizer.auto
     """What ROUGE counts as a word; auto: Kiwi morphemes where the references have Hangul."""
     num_beams: int = field(default=1, metadata=at_least(1))
-    """Beams of the generation; 1: greedy."""
+    """Beams of generation=greedy, which takes them over from here; 1: greedy."""
     use_stemmer: bool = False
     """Porter stemming of English words (rouge_score's tokenizer only)."""
 
@@ -441,8 +561,10 @@ class Config:
     batch: BatchConfig = field(default_factory=BatchConfig)
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     run: RunConfig = field(default_factory=RunConfig)

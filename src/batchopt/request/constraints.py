@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_KEY, _PATH = "constraint", "path"
+_KEY, _PATH, _WORDS = "constraint", "path", "words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ def is_path(item: "dataclasses.Field[Any]") -> bool:
     return bool(item.metadata.get(_PATH))
 
 
+def is_words(item: "dataclasses.Field[Any]") -> bool:
+    """Whether a field holds a list of words, or one."""
+    return bool(item.metadata.get(_WORDS))
+
+
 def path() -> dict[str, bool]:
     """A path of a file or folder; `~` at its beginning is the home."""
     return {_PATH: True}
@@ -54,6 +59,18 @@ def paths() -> dict[str, Any]:
         _PATH: True,
         _KEY: Constraint("a path, or a list of paths, as in [a.csv,b.csv]", holds),
     }
+
+
+def words_or(other: str, *, empty: bool = False) -> dict[str, Any]:
+    """A list of words (at least one, unless `empty`), or the word `other` alone."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, list):
+            return bool(value == other)
+        return (empty or bool(value)) and all(isinstance(one, str) and one for one in value)
+
+    text = f"a list of words, as in [one,two], or {other}"
+    return {_WORDS: True, _KEY: Constraint(text, holds)}
 
 
 def character(*names: str) -> dict[str, Constraint]:
@@ -108,3 +125,52 @@ def one_of(*choices: str) -> dict[str, Constraint]:
 def list_of(*choices: str) -> dict[str, Constraint]:
     """A list of some words."""
     return {_KEY: Constraint(f"a list of {', '.join(choices)}", choices.__contains__, each=True)}
+
+
+def one_of_or_flag(*choices: str) -> dict[str, Constraint]:
+    """true, false or one of some words."""
+    text = f"one of true, false, {', '.join(choices)}"
+    return {_KEY: Constraint(text, lambda value: isinstance(value, bool) or value in choices)}
+
+
+def target_modules() -> dict[str, Constraint]:
+    """all-linear, a pattern, or a list of names of modules."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, list):
+            return bool(value) and all(isinstance(one, str) for one in value)
+        return isinstance(value, str) and value != ""
+
+    return {_KEY: Constraint("all-linear, a pattern, or a list as in [attn,mlp]", holds)}
+
+
+def tokens(*, lists: bool = False) -> dict[str, Constraint]:
+    """A list of ids of tokens, or with `lists` a list of such lists."""
+
+    def are_ids(value: Any) -> bool:
+        return (
+            isinstance(value, list)
+            and bool(value)
+            and all(type(one) is int and one >= 0 for one in value)
+        )
+
+    if not lists:
+        return {_KEY: Constraint("a list of ids of tokens, as in [5,6]", are_ids)}
+    return {
+        _KEY: Constraint(
+            "a list of lists of ids of tokens, as in [[5,6],[7]]",
+            lambda value: isinstance(value, list) and bool(value) and all(map(are_ids, value)),
+        )
+    }
+
+
+def decay_of_length() -> dict[str, Constraint]:
+    """A length, and a factor by which the end becomes likelier after it."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, list) or len(value) != 2:
+            return False
+        start, factor = value
+        return type(start) is int and start >= 0 and type(factor) in (int, float) and factor > 0
+
+    return {_KEY: Constraint("a length and a factor, as in [20,1.05]", holds)}

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from batchopt.commands import COMMANDS
 from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
 from batchopt.request.constraints import constraint_of
 from batchopt.request.sections import SECTIONS, Section
@@ -21,18 +22,18 @@ from batchopt.request.sections import SECTIONS, Section
 WIDTH = 80
 """Columns of the help text: those of an ordinary terminal."""
 
-USAGE = """\
+_COMMANDS = "\n".join(
+    f"  {f'python -m {command.module}':<26} {command.text}"
+    for name, command in COMMANDS.items()
+    if name != "adopt"  # a word of the analysis
+)
+
+USAGE = f"""\
 Which per-device batch size and how much gradient accumulation?
 Measured, with the evidence.
 
-Commands (each with --help):
-  python -m batchopt.train     one run or, with -m, a sweep; the keys are below
-  python -m batchopt.verify    proves that the presets are one training
-  python -m batchopt.probe     what each batch size needs, and what fits
-  python -m batchopt.status    what each run of a sweep is doing now
-  python -m batchopt.resume    finishes a sweep or a run that was interrupted
-  python -m batchopt.doctor    what this machine has, and what is missing
-  python -m analysis           the report of the newest sweep
+Commands (each with --help; batchopt NAME is the same, as in batchopt status):
+{_COMMANDS}
 
 Trainings:
   python -m batchopt.train batch=05b           (+batch=05b does the same)
@@ -65,11 +66,11 @@ def keys_of(section: Section) -> list[Key]:
     texts = field_texts(schema)
     keys = []
     for item in dataclasses.fields(schema):
-        if item.name in {section.group for section in SECTIONS} or item.name == "source":
+        name = f"{group}.{item.name}" if group else item.name
+        if name in {section.group for section in SECTIONS} or item.name == "source":
             continue
         constraint = constraint_of(item)
         rule = f" Must be {constraint.text}." if constraint else ""
-        name = f"{group}.{item.name}" if group else item.name
         keys.append(Key(name, default_of(item), texts.get(item.name, "") + rule))
     return keys
 
@@ -141,21 +142,33 @@ def field_texts(schema: type) -> dict[str, str]:
     return texts
 
 
-BASH = """\
-_batchopt_complete() {
-    local words=($COMP_LINE)
-    [[ ${words[1]} == -m && ${words[2]} =~ ^batchopt\\.(train|probe|verify)$ ]] || return
+BASH = f"""\
+_batchopt_complete() {{
+    local words=($COMP_LINE) train
+    if [[ ${{words[1]}} == -m && ${{words[2]}} =~ ^batchopt\\.(train|probe|verify)$ ]]; then
+        train=(-m batchopt.train)
+    elif [[ ${{words[0]##*/}} != batchopt ]]; then
+        return
+    elif (( COMP_CWORD == 1 )); then
+        compopt +o nospace
+        COMPREPLY=($(compgen -W "{" ".join(COMMANDS)}" -- "${{COMP_WORDS[1]}}"))
+        return
+    elif [[ ${{words[1]}} =~ ^(train|probe|verify)$ ]]; then
+        train=(train)
+    else
+        return
+    fi
     local found
-    found=$(COMP_LINE=$COMP_LINE "${words[0]}" -m batchopt.train -sc query=bash 2>/dev/null)
-    COMPREPLY=($(compgen -W "$found" -- "${COMP_WORDS[COMP_CWORD]}"))
-}
-COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
-complete -o nospace -o default -F _batchopt_complete python python3
+    found=$(COMP_LINE=$COMP_LINE "${{words[0]}}" "${{train[@]}}" -sc query=bash 2>/dev/null)
+    COMPREPLY=($(compgen -W "$found" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+}}
+COMP_WORDBREAKS=${{COMP_WORDBREAKS//=}}
+complete -o nospace -o default -F _batchopt_complete python python3 batchopt
 """
 
 
 def plain_line(environ: Mapping[str, str]) -> str:
     """Turns the line that is being typed into what Hydra completes: a program, no flags."""
     line = environ.get("COMP_LINE", "")
-    line = re.sub(r"^\s*\S*python[\d.]*\s+-m\s+\S+", "batchopt", line)
+    line = re.sub(r"^\s*\S*(?:python[\d.]*\s+-m\s+\S+|batchopt\s+\w+)", "batchopt", line)
     return re.sub(r"\s(?:-m|--multirun)(?=\s|$)", "", line)

@@ -9,20 +9,35 @@ import difflib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import MissingConfigException
 
 from batchopt.record.keys import Word
+from batchopt.request.transformers_names import SAME_VALUE
 
 ALIASES = {
+    **{name: key.rpartition(".")[2] for name, key in SAME_VALUE.items()},
+    "accumulation_steps": "gradient_accumulation_steps",
+    "activation_checkpointing": "gradient_checkpointing",
     "batch_size": "per_device_train_batch_size",
     "bf16": "precision",
     "epochs": "num_train_epochs",
+    "eval_batch_size": "per_device_eval_batch_size",
     "fp16": "precision",
+    "generation_max_length": "max_target_length",
+    "generation_num_beams": "num_beams",
     "gpu": "cuda",
     "grad_accum": "gradient_accumulation_steps",
+    "label_smoothing_factor": "label_smoothing",
     "lr": "learning_rate",
+    "model_name": "name_or_path",
+    "model_name_or_path": "name_or_path",
+    "num_epochs": "num_train_epochs",
+    "num_workers": "dataloader_num_workers",
+    "scheduler": "lr_scheduler_type",
+    "train_batch_size": "per_device_train_batch_size",
 }
 """Other names of keys and choices, which no comparison of letters would find."""
 
@@ -99,6 +114,9 @@ def no_such_choice(error: MissingConfigException, groups: Collection[str]) -> st
         )
     elif path == "batch/divisors":
         hint = "batch=divisors stands alone, without other batches; "
+    elif Path("conf", f"{path}.yaml").is_file():
+        own = shlex.quote(f"file://{Path('conf').resolve()}")
+        hint = f"conf/{path}.yaml of this folder counts after: export BATCHOPT_CONF={own}; "
     elif path == "batch/best":
         hint = "make adopt writes it from a sweep's results; "
     elif group == "data" and looks_like_file:
@@ -137,16 +155,35 @@ def no_such_key(key: str, siblings: Iterable[str], elsewhere: Mapping[str, Colle
     dotted = f"{parent}.{meant}" if parent else meant
     hint = f"did you mean {dotted}? " if meant else ""
     # The same name in another place is more likely meant than a similar one here.
-    for place, keys in elsewhere.items():
-        wanted = leaf if leaf in keys else ALIASES.get(leaf)
-        group = place.rsplit(" ", 1)[-1]
-        if wanted in keys and parent in ("", group) and place != parent:
-            hint = f"did you mean {place}.{wanted}? "
-            break
+    near = {
+        place: keys
+        for place, keys in elsewhere.items()
+        if f"{place.rsplit(' ', 1)[-1]}.".startswith(f"{parent}.")
+    }
+    full = key_named(leaf, near) or key_named(leaf, elsewhere)
+    if full and ALIASES.get(leaf) not in names:
+        hint = f"did you mean {full}? "
     if key in ("launcher", "sweeper"):
         hint = f"did you mean hydra/{key}? "
     has = f"{parent} has" if parent else "the keys are"
     return f"{key}: no such key; {hint}{has}: {', '.join(names)}"
+
+
+def key_named(name: str, places: Mapping[str, Collection[str]]) -> str | None:
+    """Finds the full key of a name that was typed without its group, or under another name.
+
+    Args:
+        name: The name, such as learning_rate or lr.
+        places: The keys of every group and choice, as for `no_such_key`.
+
+    Returns:
+        The dotted key with the choice that it needs, such as "data=files data.train_file".
+    """
+    for wanted in (name, ALIASES.get(name)):
+        for place, keys in places.items():
+            if wanted in keys:
+                return f"{place}.{wanted}" if place else wanted
+    return None
 
 
 def invalid(key: str | None, message: str, typed: str = "") -> str:
@@ -168,6 +205,10 @@ def invalid(key: str | None, message: str, typed: str = "") -> str:
 
 
 _RULES = (
+    (
+        r"^Cannot assign \w+ to Dict|^Invalid type assigned",
+        "{key} is a table; set {key}.NAME=VALUE",
+    ),
     (r"is not Optional", "{key} is null; it must have a value"),
     (
         r"^Value '(?P<value>.*)' of type .* to Integer",

@@ -31,9 +31,10 @@ def _expanded(path: str) -> str:
 def folder_name(overrides: str) -> str:
     """Makes the name of one folder from the overrides of a run.
 
-    Drops the quotes and backslashes of Hydra's grammar, and cuts what a file system would refuse.
+    Drops the quotes, backslashes and plus signs of Hydra's grammar, and cuts what a file system
+    would refuse.
     """
-    name = re.sub(r"[\\'\"]", "", overrides).replace("/", "_")
+    name = re.sub(r"[\\'\"]|(?:(?<=,)|^)\+\+", "", overrides).replace("/", "_")
     return name.encode()[:200].decode(errors="ignore")
 
 

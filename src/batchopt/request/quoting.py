@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from batchopt.record.keys import Word, plain_text
-from batchopt.request.constraints import is_path
+from batchopt.request.constraints import is_path, is_words
 from batchopt.request.sections import SECTIONS
 
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/][\w./-]*", re.ASCII | re.IGNORECASE)
@@ -229,7 +229,8 @@ def _keys() -> dict[str, _Key]:
         hints = get_type_hints(schema)
         for item in dataclasses.fields(schema):
             kind = _KINDS.get(hints[item.name], _Kind.other)
-            if kind is _Kind.other and is_path(item):  # a path, or a list of paths
+            # A path, or a list of paths; a word, or a list of words.
+            if kind is _Kind.other and (is_path(item) or is_words(item)):
                 kind = _Kind.text_or_texts
             keys[f"{group}.{item.name}" if group else item.name] = _Key(kind, is_path(item))
     return keys

@@ -1,22 +1,81 @@
 """Checks a config: the constraint beside each field, and the rules that span several fields."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchopt.errors import RequestError
-from batchopt.request.config import Config, Packing, TinyModelConfig
+from batchopt.request import messages, optimizers
+from batchopt.request.config import (
+    Adapter,
+    Config,
+    DeviceKind,
+    GenerationSettings,
+    Packing,
+    Quantization,
+    TinyModelConfig,
+    TrainerArguments,
+    TrainingConfig,
+)
 from batchopt.request.constraints import constraint_of
+
+ADAPTER_PACKAGES = {
+    Adapter.none: (),
+    Adapter.lora: ("peft",),
+    Adapter.qlora: ("peft", "bitsandbytes"),
+}
+"""The packages that each adapter needs; the extra in pyproject.toml has the name of the adapter."""
 
 
 def check(config: Config) -> None:
     """Checks what a type cannot say; null fulfils every rule.
 
     Raises:
-        RequestError: The first value that breaks a rule, with its key.
+        RequestError: The first value that breaks a rule, with its key; or an optimizer or an
+            adapter that cannot be used.
     """
-    for key, value, rule in (*_broken_constraints(config), *_broken_across_fields(config)):
+    refused = optimizers.REFUSED_OPTIMIZERS.get(config.training.optimizer)
+    if refused is not None:
+        raise RequestError(f"training.optimizer={config.training.optimizer} is refused: {refused}")
+    for key, value, rule in _broken_constraints(config):
         raise RequestError(f"{key} is {value}; it must be {rule}")
+    _check_tables(config.training)
+    broken = (
+        *_broken_across_fields(config),
+        *_broken_by_optimizer(config.training),
+        *_broken_by_schedule(config.training),
+        *_broken_by_beams(config),
+        *_broken_lengths(config),
+    )
+    for key, value, rule in broken:
+        raise RequestError(f"{key} is {_typed(value)}; it must be {rule}")
+    _check_installed(config.training.optimizer)
+    _check_adapter_installed(config.adapter.kind)
+
+
+def check_for_decoder_only(settings: GenerationSettings) -> None:
+    """Refuses generation settings that count the prompt of a decoder-only model as its summary.
+
+    Raises:
+        RequestError: One of them is set.
+    """
+    for name, instead in LOOKS_AT_PROMPT.items():
+        value = getattr(settings, name)
+        if value is not None:
+            raise RequestError(
+                f"generation.{name} is {_typed(value)}; with a decoder-only model it must be null: "
+                f"it would count the dialogue, which the summary continues, as well{instead}"
+            )
+
+
+LOOKS_AT_PROMPT: Mapping[str, str] = {
+    "no_repeat_ngram_size": "",
+    "repetition_penalty": "",
+    "encoder_no_repeat_ngram_size": "",
+    "encoder_repetition_penalty": "",
+    "min_length": "; set generation.min_new_tokens",
+}
+"""Settings that look at all tokens before the next one, and what to set instead."""
 
 
 def _broken_constraints(section: Any, prefix: str = "") -> Iterator[tuple[str, object, str]]:
@@ -48,3 +107,157 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             model.d_model,
             f"a multiple of model.attention_heads ({model.attention_heads})",
         )
+    yield from _broken_across_the_adapter(config)
+    if config.training.arguments.tf32 and config.device.kind is DeviceKind.cpu:
+        yield "training.arguments.tf32", True, "null or false on a CPU, which has no TF32"
+    if config.training.warmup_steps > 1 and not config.training.warmup_steps.is_integer():
+        yield (
+            "training.warmup_steps",
+            config.training.warmup_steps,
+            "a whole number of steps, or below 1 as a share of all steps",
+        )
+
+
+def _broken_across_the_adapter(config: Config) -> Iterator[tuple[str, object, str]]:
+    adapter = config.adapter
+    quantised = adapter.quantization is not Quantization.none
+    if quantised and adapter.kind is not Adapter.qlora:
+        yield "adapter.quantization", adapter.quantization.value, "none unless adapter=qlora"
+    if adapter.kind is Adapter.qlora and not quantised:
+        yield "adapter.quantization", "none", "nf4, fp4 or int8 with adapter=qlora"
+    if adapter.kind is Adapter.qlora and isinstance(config.model, TinyModelConfig):
+        yield (
+            "adapter",
+            "qlora",
+            "none or lora with model=tiny: only the weights of a pretrained model are quantised",
+        )
+
+
+def _check_tables(training: TrainingConfig) -> None:
+    """Checks the tables of an optimizer and a schedule, whose keys depend on another key.
+
+    Raises:
+        RequestError: A name that the optimizer or schedule does not take, or a wrong value.
+    """
+    arguments, schedule = training.arguments, training.lr_scheduler_type
+    optimizer = optimizers.OPTIMIZERS[optimizers.optimizer_name(training.optimizer)]
+    for table, values, takes, owner in (
+        ("optim_args", arguments.optim_args, optimizer.takes, training.optimizer),
+        (
+            "lr_scheduler_kwargs",
+            arguments.lr_scheduler_kwargs,
+            optimizers.SCHEDULES[schedule],
+            schedule,
+        ),
+    ):
+        for name, value in values.items():
+            key = f"training.arguments.{table}.{name}"
+            if name not in takes:
+                meant = messages.close_to(str(name), takes)
+                hint = f"did you mean {key.removesuffix(str(name))}{meant}? " if meant else ""
+                taken = ", ".join(takes) or "nothing"
+                raise RequestError(f"{key}: no such key; {hint}{owner} takes: {taken}")
+            if value is not None and not takes[name].holds(value):
+                raise RequestError(f"{key} is {_typed(value)}; it must be {takes[name].text}")
+
+
+def _broken_by_optimizer(training: TrainingConfig) -> Iterator[tuple[str, object, str]]:
+    """Yields what the optimizer would ignore, and what it cannot do without."""
+    name, arguments = training.optimizer, training.arguments
+    optimizer = optimizers.OPTIMIZERS[optimizers.optimizer_name(name)]
+    default = TrainerArguments()
+    for key in (*optimizers.ADAM, "optim_target_modules"):
+        value, plain = getattr(arguments, key), getattr(default, key)
+        if key not in optimizer.reads and value != plain:
+            rule = f"{_typed(plain)} with training.optimizer={name}, which does not read it"
+            yield f"training.arguments.{key}", value, rule
+    if "optim_target_modules" in optimizer.reads and arguments.optim_target_modules is None:
+        rule = f"given for training.optimizer={name}, as in all-linear"
+        yield "training.arguments.optim_target_modules", None, rule
+    if optimizer.schedule_free and training.lr_scheduler_type != "constant":
+        yield (
+            "training.lr_scheduler_type",
+            training.lr_scheduler_type,
+            f"constant with training.optimizer={name}, which needs no schedule",
+        )
+    if optimizer.schedule_free and not training.warmup_steps.is_integer():
+        rule = f"a whole number of steps with training.optimizer={name}"
+        yield "training.warmup_steps", training.warmup_steps, rule
+
+
+def _broken_by_schedule(training: TrainingConfig) -> Iterator[tuple[str, object, str]]:
+    """Yields what the schedule cannot do without, or what goes beyond the learning rate."""
+    schedule, given = training.lr_scheduler_type, training.arguments.lr_scheduler_kwargs
+    table = "training.arguments.lr_scheduler_kwargs"
+    for group in optimizers.NEEDS_ONE_OF.get(schedule, ()):
+        named = [name for name in group if given.get(name) is not None]
+        if len(named) != 1:
+            choice = " or ".join(group)
+            rule = f"a table with {choice}{'' if len(group) == 1 else ' (one of them)'} for "
+            yield table, given, f"{rule}training.lr_scheduler_type={schedule}"
+    for name in ("lr_end", "min_lr"):
+        value = given.get(name)
+        if value is not None and value >= training.learning_rate:
+            rule = f"less than training.learning_rate ({training.learning_rate})"
+            yield f"{table}.{name}", value, rule
+
+
+def _broken_by_beams(config: Config) -> Iterator[tuple[str, object, str]]:
+    """Yields settings of a beam search without beams, and two different numbers of beams."""
+    generation, older = config.generation, config.metric.num_beams
+    if older not in (1, generation.num_beams):
+        named = generation.num_beams or "the checkpoint's"
+        yield "metric.num_beams", older, f"left out where generation.num_beams ({named}) is chosen"
+    for name in ("length_penalty", "early_stopping"):
+        value = getattr(generation, name)
+        if generation.num_beams == 1 and value is not None:
+            rule = "null with one beam, as in generation=beam, which has several"
+            yield f"generation.{name}", value, rule
+
+
+def _broken_lengths(config: Config) -> Iterator[tuple[str, object, str]]:
+    """Yields lengths of a summary that contradict one another."""
+    generation, longest = config.generation, config.data.max_target_length
+    for name in ("min_length", "min_new_tokens"):
+        value = getattr(generation, name)
+        if value is not None and value > longest:
+            yield f"generation.{name}", value, f"at most data.max_target_length ({longest})"
+    if generation.min_length and generation.min_new_tokens:
+        rule = "null with generation.min_length, which says nearly the same"
+        yield "generation.min_new_tokens", generation.min_new_tokens, rule
+
+
+def _check_installed(name: str) -> None:
+    """Checks that the packages of an optimizer are there.
+
+    Raises:
+        RequestError: One is not.
+    """
+    for module in optimizers.OPTIMIZERS[optimizers.optimizer_name(name)].modules:
+        if not optimizers.installed(module):
+            package = optimizers.PACKAGES.get(module, module)
+            raise RequestError(
+                f"training.optimizer={name}: the package {package} is not installed; "
+                f"pip install {package}"
+            )
+
+
+def _check_adapter_installed(kind: Adapter) -> None:
+    """Checks that the packages of an adapter are there.
+
+    Raises:
+        RequestError: One is not.
+    """
+    for package in ADAPTER_PACKAGES[kind]:
+        if not optimizers.installed(package):
+            raise RequestError(
+                f"adapter={kind.value}: the package {package} is not installed; pip install "
+                f"'batchopt[{kind.value}]' (in a checkout: pip install -e '.[{kind.value}]')"
+            )
+
+
+def _typed(value: object) -> object:
+    """A value as one types it."""
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    return value

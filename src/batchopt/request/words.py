@@ -7,6 +7,7 @@ nothing.
 
 import dataclasses
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,17 @@ from batchopt.request.batch_plan import ACCUMULATION, EFFECTIVE, PER_DEVICE, div
 from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
 from batchopt.request.config import BatchConfig, Config
 from batchopt.request.quoting import holds_text, quote, quoted_text
+from batchopt.request.sections import OPEN_TABLES
+from batchopt.request.transformers_names import ARGUMENTS, SAME_VALUE
 
 DIVISORS = "batch=divisors"
+
+LONG_NAMES = {
+    "05a_small_batch_high_accum": "05a",
+    "05b_medium_batch_medium_accum": "05b",
+    "05c_large_batch_no_accum": "05c",
+}
+"""Names of the presets in the scripts from which people come."""
 
 
 def read_words(typed: Sequence[str]) -> list[str]:
@@ -31,7 +41,7 @@ def read_words(typed: Sequence[str]) -> list[str]:
     words = [Word.parse(text) for text in typed]
     _refuse_other_bytes(words)
     _refuse_torn_values(words)
-    return _name_divisors([_quote(_read_sign(word)) for word in words])
+    return _name_divisors([_quote(_read_name(_read_sign(_shorten(word)))) for word in words])
 
 
 def _refuse_other_bytes(words: Sequence[Word]) -> None:
@@ -64,6 +74,14 @@ def _is_stray(word: Word) -> bool:
     return bare and not any(word.text in choices_of(group) for group in GROUPS)
 
 
+def _shorten(word: Word) -> Word:
+    """Turns the long names of presets into the short ones, also in a list of several."""
+    if word.key != "batch" or word.value is None:
+        return word
+    value = re.sub(r"\w+", lambda name: LONG_NAMES.get(name[0], name[0]), word.value)
+    return Word.parse(f"{word.sign}{word.key}={value}")
+
+
 def _quote(word: Word) -> Word:
     """Quotes the value where Hydra would not read it as typed; flags have no value of Hydra's."""
     if word.value is None or word.key.startswith("-"):
@@ -77,16 +95,27 @@ def _read_sign(word: Word) -> Word:
     Hydra demands the plus for a group outside the defaults list and refuses it for one inside, so
     that no composition takes both `+batch=05b` and `-m batch=05a,05b`; people type both. The groups
     and keys of batchopt are closed: a plus before one of them cannot add anything. The group of
-    experiments stands outside the defaults list, since no experiment is chosen by default.
+    experiments stands outside the defaults list, since no experiment is chosen by default. The keys
+    of an open table are not there before they are set, for which Hydra demands a plus.
     """
     if word.value is None:
         return word
     if (word.sign, word.key) == ("", EXPERIMENT):
         return Word.parse(f"+{word.text}")
+    if f"{word.key}.".startswith(tuple(f"{table}." for table in OPEN_TABLES)):
+        return Word.parse(f"++{word.key}={word.value}")
     ours = {field.name for field in dataclasses.fields(Config)}
     if word.sign in ("+", "++") and word.key.partition(".")[0] in ours:
         return Word.parse(word.text.removeprefix(word.sign))
     return word
+
+
+def _read_name(word: Word) -> Word:
+    """Turns the Trainer's name of what batchopt has a key for into that key."""
+    table, _, name = word.key.rpartition(".")
+    if table != ARGUMENTS or name not in SAME_VALUE or word.value is None:
+        return word
+    return Word.parse(f"{word.sign}{SAME_VALUE[name]}={word.value}")
 
 
 def _name_divisors(words: Sequence[Word]) -> list[str]:

@@ -27,6 +27,7 @@ from batchopt.machine.nvml import DeviceInfo
 from batchopt.record.statuses import Phase
 from batchopt.request.config import RunConfig
 from batchopt.run.measurement import Measurement, open_monitor
+from batchopt.run.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +233,7 @@ class _Watch:
         self._news_at = self._asked_at = now
         self._insistence: list[tuple[float, int]] = []
         self._said_silent = False
+        self._pace = Pace(child.pid)
 
     def follow(self) -> None:
         """Reads the child's messages until it has ended, and stops it if necessary."""
@@ -255,13 +257,18 @@ class _Watch:
             message = json.loads(line)
             self._news_at = time.monotonic()
             self.told |= message
+            self._pace.take(message, self._news_at)
             if "phase" in message:
-                self.measured.enter(Phase(message["phase"]), message.get("peak_bytes"))
+                self.measured.enter(
+                    Phase(message["phase"]), message.get("peak_bytes"), message.get("began_at")
+                )
             self.on_news(message)
         return unread
 
     def _judge(self) -> None:
         now = time.monotonic()
+        if (slow := self._pace.look(now)) is not None:
+            logger.warning("%s", slow)
         if not self._said_silent and self.measured.silent_s > TELL_SILENCE_S:
             self._said_silent = True
             logger.warning(

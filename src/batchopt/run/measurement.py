@@ -8,17 +8,15 @@ training phase; memory.jsonl holds the samples of the whole run.
 import os
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from batchopt.machine import host_memory, nvml
-from batchopt.machine.processes import Family
+from batchopt.machine import cores, host_memory, nvml
+from batchopt.machine.processes import Family, descendants
 from batchopt.record.files import MEMORY, append_jsonl
 from batchopt.record.statuses import Phase
 
@@ -36,6 +34,10 @@ cores share one: above this share it waits for its turn, and the GPU for it."""
 
 SILENCE_S = 1.0
 """Seconds without an answer from NVML from which on nobody watches the device."""
+
+HELD_S = 1.0
+"""Seconds for which a reading of the device waits for the news that the run had moved on to another
+phase before it was taken: the supervisor may be late in reading them."""
 
 GIB = 1 << 30
 
@@ -65,6 +67,15 @@ class Tally:
     def mean(self) -> float | None:
         """The mean of the values."""
         return self.total / self.count if self.count else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A reading of the device, and when it was asked and answered by `time.monotonic`."""
+
+    sample: nvml.DeviceSample
+    asked_at: float
+    answered_at: float
 
 
 @dataclass(slots=True)
@@ -146,6 +157,8 @@ class Measurement:
         self.last_host_bytes: int | None = None
         """Resident anonymous memory at the last sample."""
         self._disturbances: Counter[str] = Counter()
+        self._held: deque[_Reading] = deque()
+        """Readings that are in no figure yet, the oldest first."""
         self._readings = 0
         """Readings of the device while the run trained."""
         self._foreign_cores = _ForeignCores(pid)
@@ -174,6 +187,7 @@ class Measurement:
         # A driver that hangs must not delay the record.
         self._thread.join(timeout=SILENCE_S)
         with self._lock:
+            self._settle(time.monotonic())
             self._count_phase(time.monotonic())
             if self._failing or self._thread.is_alive():
                 self.energy_j = None  # what came after the last reading is not in it
@@ -185,13 +199,17 @@ class Measurement:
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
-    def enter(self, phase: Phase, peak_bytes: int | None = None) -> None:
+    def enter(
+        self, phase: Phase, peak_bytes: int | None = None, began_at: float | None = None
+    ) -> None:
         """Begins another phase of the run. Does not wait for NVML.
 
         Args:
             phase: The phase that begins.
             peak_bytes: The kernel's high-water mark of anonymous memory in the phase that ended.
                 The run reads it at the boundary; samples alone could miss it.
+            began_at: When the run began it, by `time.monotonic`, which is one clock for all
+                processes; None: now. A reading that was taken across that moment is in no phase.
         """
         with self._lock:
             self._sample_host()
@@ -199,6 +217,8 @@ class Measurement:
             if peak_bytes is not None:
                 host.peak = max(host.peak or 0, peak_bytes)
             if phase != self.phase:
+                self._settle(time.monotonic() if began_at is None else began_at)
+                self._held.clear()
                 self._count_phase(time.monotonic())
                 self._write_window()
                 if Phase.train in (phase, self.phase):
@@ -213,19 +233,20 @@ class Measurement:
         """
         with self._lock:
             lives = self._sample_host()
-            phase = self.phase
         if not lives or self.monitor is None:
             return
         pids = self._family.pids()
-        began = self._asked_at = time.monotonic()
+        asked_at = self._asked_at = time.monotonic()
         try:
-            reading = self.monitor.sample(pids)
+            sample = self.monitor.sample(pids)
         finally:
             self._asked_at = None
+        answered_at = time.monotonic()
         with self._lock:
             # A reading during which the phase changed belongs to neither.
-            if not self._stop.is_set() and phase is self.phase:
-                self._take(self.monitor, reading, took_s=time.monotonic() - began)
+            if not self._stop.is_set() and asked_at >= self._entered_at:
+                self._held.append(_Reading(sample, asked_at, answered_at))
+            self._settle(answered_at - HELD_S)
 
     def _sample_host(self) -> bool:
         """Reads the memory of the process; returns whether it lives."""
@@ -239,6 +260,11 @@ class Measurement:
         if self.monitor is None:
             self._extend_window({"memory_bytes": host.anonymous_bytes})
         return True
+
+    def _settle(self, until: float) -> None:
+        """Adds the readings that were answered by then to the figures of the phase."""
+        while self._held and self._held[0].answered_at <= until:
+            self._take(self._held.popleft())
 
     def _count_phase(self, now: float) -> None:
         """Adds the time of the phase that ends, and what of it nobody watched."""
@@ -255,6 +281,8 @@ class Measurement:
             on_device: Whether the run used the monitored GPU; torch may not be able to use it.
             reserved_bytes: The most that torch's allocator had in the training, by its own count.
         """
+        with self._lock:
+            self._settle(time.monotonic())
         train, evaluate = self.phases[Phase.train], self.phases[Phase.evaluate]
         monitor = self.monitor if on_device else None
         if monitor is None:
@@ -303,12 +331,11 @@ class Measurement:
             if self._stop.wait(max(self.interval_s, 20 * took)):
                 return
 
-    def _take(
-        self, monitor: nvml.DeviceMonitor, reading: nvml.DeviceSample, *, took_s: float
-    ) -> None:
+    def _take(self, held: _Reading) -> None:
         """Adds one reading of the device to the figures of the phase."""
-        phase, now = self.phases[self.phase], time.monotonic()
-        was_watched = took_s <= SILENCE_S and not self._failing
+        assert self.monitor is not None
+        phase, reading, now = self.phases[self.phase], held.sample, held.answered_at
+        was_watched = now - held.asked_at <= SILENCE_S and not self._failing
         can_read = (reading.process_used_bytes, reading.device_used_bytes) != (None, None)
         # A card without such readings does not fail; one that had them does.
         self._could_read |= can_read
@@ -320,10 +347,10 @@ class Measurement:
         above = None
         if (
             reading.device_used_bytes is not None
-            and monitor.baseline_used_bytes is not None
+            and self.monitor.baseline_used_bytes is not None
             and reading.others_added_bytes is not None
         ):
-            added = reading.device_used_bytes - monitor.baseline_used_bytes
+            added = reading.device_used_bytes - self.monitor.baseline_used_bytes
             # If a neighbour whom NVML does not list leaves, the device falls below its baseline.
             above = max(0, added - reading.others_added_bytes)
         phase.by_process.add(reading.process_used_bytes)
@@ -347,7 +374,8 @@ class Measurement:
                 "power_w": reading.power_w,
                 "temperature_c": reading.temperature_c,
                 "energy_j": reading.energy_j,
-            }
+            },
+            at=now,
         )
 
     def _device_reasons(self, train: PhaseMemory) -> list[str]:
@@ -363,8 +391,9 @@ class Measurement:
             )
         return reasons
 
-    def _extend_window(self, row: dict[str, Any]) -> None:
-        now_s = time.monotonic() - self.started
+    def _extend_window(self, row: dict[str, Any], at: float | None = None) -> None:
+        """Adds a row, read at a time of `time.monotonic`, or now."""
+        now_s = (time.monotonic() if at is None else at) - self.started
         if self._window is None:
             self._window_ends_s = now_s + max(0.25, now_s / 400)
         highest = (self._window or {}).get("memory_bytes")
@@ -384,15 +413,11 @@ class Measurement:
 
 
 class _ForeignCores:
-    """Measures how much CPU time other processes took while a run trained.
-
-    The kernel's count of busy time includes other users and containers. Some sandboxes have no such
-    count, so the visible processes are added up too; the larger of both counts.
-    """
+    """Measures how many cores other processes used while a run trained."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._since: _Usage | None = None
+        self._since: cores.Usage | None = None
         self._wall_s = self._foreign_s = 0.0
         self._largest: tuple[float, str] = (0.0, "")
 
@@ -400,69 +425,31 @@ class _ForeignCores:
         """Starts or pauses the measurement."""
         now = self._read()
         if not on and self._since is not None and now is not None:
-            since = self._since
-            taken = {
-                pid: used - since.foreign_s.get(pid, used) for pid, used in now.foreign_s.items()
-            }
-            busy = now.busy_s - since.busy_s - (now.own_s - since.own_s)
-            self._wall_s += now.wall_s - since.wall_s
-            self._foreign_s += max(0.0, busy, sum(taken.values()))
-            for pid, used in taken.items():
-                if used > self._largest[0]:
-                    self._largest = used, f"{_name(pid)}, pid {pid}"
+            others = cores.between(self._since, now)
+            self._wall_s += others.wall_s
+            self._foreign_s += others.cores * others.wall_s
+            for most in others.busiest[:1]:
+                used_s = most.cores * others.wall_s
+                if used_s > self._largest[0]:
+                    self._largest = used_s, f"{most.name}, pid {most.pid}"
         self._since = now if on else None
 
     def reasons(self, share: float) -> list[str]:
         """Why the timing is not to be trusted; empty if others used at most this share."""
         self.turn(on=False)
-        cores = psutil.cpu_count() or 1
+        usable = cores.usable()
         # The kernel counts in hundredths of a second: a short time is not measured well.
-        if self._wall_s < 1.0 or self._foreign_s < share * cores * self._wall_s:
+        if self._wall_s < 1.0 or self._foreign_s < share * usable * self._wall_s:
             return []
         used = self._foreign_s / self._wall_s
         most = f" (most of it: {self._largest[1]})" if self._largest[1] else ""
-        return [f"other processes used {used:.1f} of {cores} CPU cores while the run trained{most}"]
+        return [
+            f"other processes used {used:.1f} of {usable} CPU cores while the run trained{most}"
+        ]
 
-    def _read(self) -> "_Usage | None":
-        try:
-            worker = psutil.Process(self._pid)
-            own = {os.getpid(), self._pid, *(child.pid for child in worker.children(True))}
-        except psutil.NoSuchProcess:
-            return None
-        seconds = {
-            process.pid: sum(process.info["cpu_times"][:2])
-            for process in psutil.process_iter(["cpu_times"])
-            if process.info["cpu_times"] is not None
-        }
-        times = psutil.cpu_times()
-        return _Usage(
-            wall_s=time.monotonic(),
-            # `user` includes the time of guests.
-            busy_s=times.user + times.nice + times.system,
-            own_s=sum(used for pid, used in seconds.items() if pid in own),
-            foreign_s={pid: used for pid, used in seconds.items() if pid not in own},
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Usage:
-    """CPU seconds so far: of all processes, of the run and its supervisor, of each other one."""
-
-    wall_s: float
-    busy_s: float
-    own_s: float
-    foreign_s: dict[int, float]
-
-
-def _name(pid: int) -> str:
-    """The name of a process; another run of batchopt is called that."""
-    try:
-        process = psutil.Process(pid)
-        if "batchopt.training.worker" in process.cmdline():
-            return "another batchopt run"
-        return process.name()
-    except psutil.Error:
-        return "a process"
+    def _read(self) -> "cores.Usage | None":
+        found = descendants(self._pid)
+        return None if found is None else cores.read_usage({os.getpid(), self._pid, *found})
 
 
 def open_monitor(

@@ -207,8 +207,11 @@ class _Run:
             self.on_news(message)
             if "facts" in message:
                 with suppress(OSError):  # on a full disk the file stays as it was
-                    steps = message["facts"]["plan"]["optimizer_steps"]
-                    self.write_running(**plan.facts(), **here, optimizer_steps=steps)
+                    facts = message["facts"]
+                    steps, threads = facts["plan"]["optimizer_steps"], facts["device"]["threads"]
+                    self.write_running(
+                        **plan.facts(), **here, optimizer_steps=steps, threads=threads
+                    )
 
         ending = run_child(
             "batchopt.training.worker",

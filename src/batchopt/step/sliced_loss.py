@@ -48,17 +48,22 @@ class Head:
 def find_head(model: nn.Module) -> Head:
     """Finds the head of an encoder-decoder model of transformers.
 
+    A layer of LoRA around the head is refused: its weight is not all that makes the logits, and at
+    first, with one factor zero, a comparison of the logits would not show it. The weight of peft's
+    wrapper for new tokens is all, made of the frozen and of the trained rows, with a gradient.
+
     Raises:
         TypeError: The head is not a linear layer.
     """
     unknown: Any = model
     linear = unknown.get_output_embeddings()
-    if not isinstance(linear, nn.Linear):
-        raise TypeError(f"the head is {type(linear).__name__}, not a linear layer")
+    name = type(linear).__name__
+    if not isinstance(linear, nn.Linear) and name != "TrainableTokensWrapper":
+        raise TypeError(f"the head is {name}, not a linear layer")
     # Models like BART add a buffer to the logits; models like T5 scale the states if weights are
     # tied.
     added: Tensor | None = getattr(model, "final_logits_bias", None)
-    bias: Tensor | None = linear.bias
+    bias: Tensor | None = getattr(linear, "original_module", linear).bias
     if added is not None:
         bias = added.flatten() if bias is None else bias + added.flatten()
     scaled = getattr(unknown.config, "scale_decoder_outputs", False)
@@ -116,7 +121,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     """Computes the gradient while the logits exist; `backward` only scales it."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - one loop; autograd passes them by position
+    def forward(  # noqa: PLR0912, PLR0917 - one loop; autograd passes them by position
         ctx: Any,
         states: Tensor,
         weight: Tensor,
@@ -136,16 +141,20 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         if device != "cpu" and dtype != weight.dtype:  # the weight is copied all the same
             rows = -(-vocabulary // ALIGNED) * ALIGNED
         loss = torch.zeros((), device=states.device)
-        if gradient_wanted:
+        # A frozen head (an adapter's, BART's buffer) needs no gradient: a third of the products.
+        of_states, of_weight, of_bias = None, None, None
+        wanted = [gradient_wanted and needed for needed in ctx.needs_input_grad[:3]]
+        if wanted[0]:
             of_states = torch.empty_like(states)
-            of_bias = None if bias is None else torch.zeros_like(bias)
-            if factor is None:
-                of_weight = weight.new_zeros(rows, width)
-                ctx.gradients = of_states, of_weight[:vocabulary], of_bias
-            else:
-                of_weight, rows = tables.gradient(weight), vocabulary
-                ctx.gradients = of_states, None, of_bias
-            ctx.factor = factor
+        if wanted[1] and factor is None:
+            of_weight = weight.new_zeros(rows, width)
+        elif wanted[1]:
+            of_weight, rows = tables.gradient(weight), vocabulary
+        if wanted[2] and bias is not None:
+            of_bias = torch.zeros_like(bias)
+        returned = None if of_weight is None or factor is not None else of_weight[:vocabulary]
+        ctx.gradients = of_states, returned, of_bias
+        ctx.factor = factor
         with torch.autocast(device, enabled=False):
             kernel = _as_kernel(weight, rows, dtype)
             for start in range(0, len(targets), size):
@@ -161,7 +170,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:
                     loss -= label_smoothing * log_p[:, :vocabulary].mean(1).sum()
-                if not gradient_wanted:
+                if not any(wanted):
                     continue
                 # d loss / d logits = p - q, where q is the target's smoothed distribution
                 error = log_p.exp_()
@@ -171,7 +180,10 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if of_bias is not None:
                     of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
-                of_states[part] = error @ kernel
+                if of_states is not None:
+                    of_states[part] = error @ kernel
+                if of_weight is None:
+                    continue
                 share = 1.0 if factor is None else factor
                 if dtype == of_weight.dtype:
                     of_weight.addmm_(error.T, inputs, alpha=share)

@@ -17,6 +17,7 @@ from batchopt.request import help
 from batchopt.request.compose import compose_run
 from batchopt.request.config import Config
 from batchopt.request.messages import field_names
+from batchopt.request.scripts import refuse_script_words
 from batchopt.request.words import read_words
 from batchopt.sweeps.start import run_hydra
 
@@ -50,6 +51,7 @@ def read_command(typed: Sequence[str]) -> Command:
     dashed = [word for word in words if re.match(rf"-+({keys})[.=]", word)]
     if dashed:
         raise RequestError(f"{dashed[0]}: no such flag; as a key: {dashed[0].lstrip('-')}")
+    refuse_script_words(typed)
     parser = Parser(parents=[get_args_parser()], add_help=False, conflict_handler="resolve")
     parser.add_argument("--version", action="store_true")
     flags = parser.parse_args(words)

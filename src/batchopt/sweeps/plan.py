@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batchopt.errors import RequestError
+from batchopt.machine.threads import Threads
 from batchopt.record.documents import PlannedRun, SweepPlan
 from batchopt.record.files import SWEEP, now, read_json, write_json
 from batchopt.record.keys import Word, changes_no_number
@@ -35,8 +36,13 @@ def planned_place(run_dir: Path) -> int | None:
     return next((job.place for job in jobs if job.run_dir == run_dir.name), None)
 
 
-def write_plan(sweep: Sweep, command: str) -> bool:
+def write_plan(sweep: Sweep, command: str, threads: Threads | None = None) -> bool:
     """Writes sweep.json before the first run starts.
+
+    Args:
+        sweep: The sweep.
+        command: The command line as text.
+        threads: What was chosen for all runs; None where they do not train on this CPU.
 
     Returns:
         Whether the directory already holds this sweep, which then goes on.
@@ -66,7 +72,8 @@ def write_plan(sweep: Sweep, command: str) -> bool:
                 f"resume that one with python -m batchopt.resume {sweep.directory}, or name "
                 "another directory"
             )
-        change_plan(sweep.directory, **launcher)
+        chosen = {"threads": threads.document()} if threads and before.threads is None else {}
+        change_plan(sweep.directory, **launcher, **chosen)
         return True
     plan = SweepPlan(
         created_at=now(),
@@ -74,6 +81,7 @@ def write_plan(sweep: Sweep, command: str) -> bool:
         cwd=str(Path.cwd()),
         **launcher,
         order=None if sweep.search else sweep.order,
+        threads=threads.document() if threads else None,
         # The runs of a search are not known yet: `add_to_search` adds each as it starts.
         search=jobs if sweep.search else None,
         jobs=() if sweep.search else jobs,

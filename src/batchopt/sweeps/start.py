@@ -14,8 +14,10 @@ from batchopt.machine import lease, lifeline
 from batchopt.machine.device import find_device
 from batchopt.machine.environment import code_hash
 from batchopt.machine.nvml import NvmlError
+from batchopt.machine.threads import Threads, Watch, again, choose
+from batchopt.machine.torch_build import why_unused
 from batchopt.record.files import RECORD, SWEEP, VERIFY
-from batchopt.record.read import read_planned_run, read_sweep
+from batchopt.record.read import read_plan, read_planned_run, read_sweep
 from batchopt.request.compose import RunRequest, compose_run, conf_dir, register
 from batchopt.request.objective import read_objectives
 from batchopt.request.paths import check_writable
@@ -47,6 +49,7 @@ def run_single(words: list[str], overrides: list[str]) -> int:
         words: The whole command line, flags first, for Hydra.
         overrides: Its words without the flags.
     """
+    watch = Watch()
     request = compose_run(overrides)
     if not request.launcher.is_basic:
         raise RequestError(
@@ -54,6 +57,7 @@ def run_single(words: list[str], overrides: list[str]) -> int:
         )
     _check_machine([request], "hydra.run.dir", request.run_dir)
     print_plan([request], [str(request.run_dir)])
+    _set_threads(_threads_of_run(request, watch))
     fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
     if request.run_dir.exists():
@@ -74,10 +78,13 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
         overrides: Its words without the flags.
         command: The command line as text, for sweep.json.
     """
+    watch = Watch()
     sweep = keep_order(compose_sweep(overrides))
     _check_sweep(sweep)
     _print_sweep(sweep)
-    left, goes_on = _prepare_sweep(sweep, command)
+    threads = _threads_of_sweep(sweep, watch)
+    _set_threads(threads)
+    left, goes_on = _prepare_sweep(sweep, command, threads)
     _verify(sweep, goes_on=goes_on)
     _reopen(sweep.directory, left)
     code = run_hydra([*words, *sweep.hydra_overrides], jobs_here=sweep.launcher.is_basic)
@@ -147,9 +154,21 @@ def _check_machine(requests: Sequence[RunRequest], key: str, directory: Path) ->
     lease.check()
     for kind in dict.fromkeys(request.config.device.kind.value for request in requests):
         try:
-            find_device(kind)
+            device = find_device(kind)
         except NvmlError as error:
             raise RequestError(f"device.kind is cuda: {error}; or set device.kind=auto") from error
+        if device is None and any(one.config.training.arguments.tf32 for one in requests):
+            raise RequestError(
+                "training.arguments.tf32 is true, and this machine has no GPU; leave it out"
+            )
+        if device is None or (why := why_unused(device)) is None:
+            continue
+        remedy = "python -m batchopt.doctor prints how to install the right build"
+        if kind == "cuda":
+            raise RequestError(f"device.kind is cuda, and {why}; {remedy}")
+        print(f"note: the {device.name} is not used: {why}.", flush=True)
+        print("      Runs train on the CPU.", flush=True)
+        print(f"      {remedy}", flush=True)
 
 
 def _check_cluster(sweep: Sweep) -> None:
@@ -191,7 +210,44 @@ def _print_sweep(sweep: Sweep) -> None:
         print_order([job.sequence for job in sweep.jobs])
 
 
-def _prepare_sweep(sweep: Sweep, command: str) -> tuple[list[Left], bool]:
+def _threads_of_sweep(sweep: Sweep, watch: Watch) -> Threads | None:
+    """The threads of all runs, as chosen when the sweep began; None if they do not train here."""
+    if not _train_here([job.request for job in sweep.jobs]):
+        return None
+    before = read_plan(sweep.directory)
+    if before is not None and before.threads is not None:
+        return again(before.threads.get("count"), os.environ)
+    configured = dict.fromkeys(job.request.config.device.threads for job in sweep.jobs)
+    return choose(watch, configured, os.environ)
+
+
+def _threads_of_run(request: RunRequest, watch: Watch) -> Threads | None:
+    """The same for a single run; one that goes on has the threads that it had."""
+    configured = request.config.device.threads
+    if not _train_here([request]):
+        return None
+    before = read_planned_run(request.run_dir)
+    had = before.final.environment.get("threads") if before.final else None
+    had = before.running.threads if before.running else had
+    if configured is None and had is not None:
+        return again(had, os.environ)
+    return choose(watch, [configured], os.environ)
+
+
+def _train_here(requests: Sequence[RunRequest]) -> bool:
+    """Whether the runs train on the CPU of this machine."""
+    kinds = {request.config.device.kind.value for request in requests}
+    return requests[0].launcher.is_here and all(find_device(kind) is None for kind in kinds)
+
+
+def _set_threads(threads: Threads | None) -> None:
+    """Prints the threads, and sets them for every process that this one starts."""
+    if threads is not None:
+        print(threads, flush=True)
+        os.environ.update(threads.environ)
+
+
+def _prepare_sweep(sweep: Sweep, command: str, threads: Threads | None) -> tuple[list[Left], bool]:
     """Prepares the data and writes sweep.json.
 
     Returns:
@@ -199,7 +255,7 @@ def _prepare_sweep(sweep: Sweep, command: str) -> tuple[list[Left], bool]:
     """
     fingerprints = prepare_shared(job.request for job in sweep.jobs)
     check_disk([job.request for job in sweep.jobs], sweep.directory)
-    if not write_plan(sweep, command):
+    if not write_plan(sweep, command, threads):
         return [], False
     names = [job.run_dir for job in sweep.jobs]
     return what_is_left(sweep, dict(zip(names, fingerprints, strict=True))), True

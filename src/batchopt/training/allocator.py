@@ -117,21 +117,27 @@ class MemoryLimit(TrainerCallback):
         self._cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
-def own_device_bytes() -> Callable[[], int | None]:
+def own_device_bytes(index: int = 0) -> Callable[[], int | None]:
     """Makes the reader of what this process has on its GPU; call it before CUDA starts here.
 
-    Where NVML does not tell processes apart, that is what was added since.
+    Where NVML does not tell processes apart, that is what was added since, without what it knows to
+    be of others.
+
+    Args:
+        index: Of the GPU, as torch counts them.
     """
     try:
-        monitor = nvml.DeviceMonitor(nvml.visible_devices(os.environ)[0].uuid)
+        monitor = nvml.DeviceMonitor(nvml.visible_devices(os.environ)[index].uuid)
     except (nvml.NvmlError, IndexError):
         return lambda: None
 
     def read() -> int | None:
         sample = monitor.sample((os.getpid(),))
-        if sample.process_used_bytes is not None:
-            return sample.process_used_bytes
+        own = (sample.process_used_bytes, sample.newcomer_used_bytes)
+        if (known := next((used for used in own if used is not None), None)) is not None:
+            return known
         now, before = sample.device_used_bytes, monitor.baseline_used_bytes
-        return None if now is None or before is None else now - before
+        others = sample.others_added_bytes
+        return None if now is None or before is None or others is None else now - before - others
 
     return read

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ from batchopt.errors import RequestError
 from batchopt.machine import host_memory
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig
-from batchopt.training import trackers
+from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig, TrainerArguments
+from batchopt.request.optimizers import optimizer_name
+from batchopt.training import adapters, trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
 
@@ -38,6 +39,12 @@ class PlanFacts:
     per_device_eval_batch_size: int
     train_examples: int
     validation_examples: int
+    optimizer: str
+    """Its name in transformers."""
+    arguments: Mapping[str, Any]
+    """The keys of training.arguments that differ from the Trainer's defaults."""
+    generation: Mapping[str, Any]
+    """See `evaluation.generation.Generation.facts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,10 @@ class ModelFacts:
 
     name: str
     parameters: int
+    """All of them, frozen ones too."""
+    trainable_parameters: int
+    adapter: str
+    quantization: str
     dropout: float
 
 
@@ -113,6 +124,7 @@ def build_trainer(
     from batchopt.data import tokenized
     from batchopt.step.loss import use_slices
     from batchopt.training.allocator import MemoryLimit, own_device_bytes
+    from batchopt.training.memory_split import weight_bytes
     from batchopt.training.model import build_model, largest_dropout
     from batchopt.training.trainer import ExactTrainer
 
@@ -131,12 +143,12 @@ def build_trainer(
     data = tokenized.load(tokenized.prepare(config))
     rouge = start_rouge(config, data)
     recorder.other_metrics["rouge_tokenizer"] = rouge.name
-    model = build_model(config, data.tokenizer)
+    model = build_model(config, data.tokenizer, data.summary.extra_tokens)
     set_seed(config.seed)
     sliced = use_slices(config.training, model)
     generation = choose_generation(config, data, model)
     # `generate` fills gaps from the settings of the model, and checkpoints keep them.
-    model.generation_config = copy.deepcopy(generation.config)
+    adapters.plain(model).generation_config = copy.deepcopy(generation.config)
     evaluator = build_evaluator(config, data, rouge, model, generation.config, sliced=sliced)
     trainer = ExactTrainer(
         config=config,
@@ -154,12 +166,17 @@ def build_trainer(
     )
     if limit is not None:
         trainer.add_callback(limit)
+    every, trained = adapters.count_parameters(model)
+    recorder.other_metrics |= weight_bytes(model)
     facts = Facts(
-        plan=_plan_facts(trainer, data),
+        plan=_plan_facts(trainer, data, generation),
         data=_data_facts(config, data),
         model=ModelFacts(
             name=getattr(config.model, "name_or_path", config.model.source),
-            parameters=model.num_parameters(),
+            parameters=every,
+            trainable_parameters=trained,
+            adapter=config.adapter.kind.value,
+            quantization=config.adapter.quantization.value,
             dropout=largest_dropout(model),
         ),
         device=device,
@@ -183,7 +200,9 @@ def set_up_device(config: Config) -> DeviceFacts:
     cuda = use_cuda(config)
     if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
         _miss_the_gpu(config.device.kind)
-    if config.device.threads is not None:
+    if not cuda:
+        use_threads(config)
+    elif config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     return DeviceFacts(
         device_kind="cuda" if cuda else "cpu",
@@ -191,6 +210,17 @@ def set_up_device(config: Config) -> DeviceFacts:
         threads=torch.get_num_threads(),
         torch_device_name=torch.cuda.get_device_name() if cuda else None,
     )
+
+
+def use_threads(config: Config) -> None:
+    """Sets the threads of torch on the CPU, and has them sleep beside busy neighbours."""
+    import torch
+
+    from batchopt.training.waiting import watch_the_cores
+
+    if config.device.threads is not None:
+        torch.set_num_threads(config.device.threads)
+    watch_the_cores(torch.get_num_threads())
 
 
 def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":
@@ -216,7 +246,7 @@ def choose_generation(config: Config, data: "Tokenized", model: Any) -> "Generat
         model,
         settings,
         max_new_tokens=config.data.max_target_length,
-        num_beams=config.metric.num_beams,
+        asked=config.generation,
         end_token_id=data.summary.end_token_id,
     )
 
@@ -251,20 +281,30 @@ def build_evaluator(
     return Evaluator(rows, data.tokenizer, rouge, generation, batch_size=batch_size, sliced=sliced)
 
 
-def _plan_facts(trainer: "ExactTrainer", data: "Tokenized") -> PlanFacts:
+def _plan_facts(trainer: "ExactTrainer", data: "Tokenized", generation: "Generation") -> PlanFacts:
+    from batchopt.training.trainer import CHECKPOINTING
+
     config, plan = trainer.config, trainer.plan
+    default = asdict(TrainerArguments())
     steps_per_epoch = len(trainer.step_sampler())
     return PlanFacts(
         per_device_train_batch_size=plan.per_device_train_batch_size,
         gradient_accumulation_steps=plan.gradient_accumulation_steps,
         effective_batch_size=plan.effective_batch_size,
         packing=config.batch.packing.value,
-        gradient_checkpointing=bool(trainer.args.activation_checkpointing),
+        gradient_checkpointing=bool(getattr(trainer.args, CHECKPOINTING)),
         optimizer_steps=config.training.max_steps
         or steps_per_epoch * config.training.num_train_epochs,
         per_device_eval_batch_size=trainer.evaluator.batch_size,
         train_examples=data.summary.train_examples,
         validation_examples=data.summary.validation_examples,
+        optimizer=optimizer_name(config.training.optimizer),
+        arguments={
+            name: value
+            for name, value in asdict(config.training.arguments).items()
+            if value != default[name]
+        },
+        generation=generation.facts(),
     )
 
 

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -45,18 +45,27 @@ CPU_ATTENTION = {
 def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
     """Counts the operations of forward and backward on one micro-batch, without computing them.
 
-    Tensors without content go through a new model of the same configuration, so neither the memory
-    nor the state of the run changes.
+    Tensors without content go through a copy of the model that has no content either, so neither
+    the memory nor the state of the run changes. A frozen weight has no gradient to count.
     """
-    config = copy.deepcopy(model.config)
-    with FakeTensorMode() as fake, torch.random.fork_rng():
-        twin = type(model)(config)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.random.fork_rng():
+        # Made anew, since a fake tensor made of a weight would keep it from being exchanged later.
+        empty: dict[int, Any] = {
+            id(weight): nn.Parameter(_like(weight), weight.requires_grad)
+            for weight in model.parameters()
+        }
+        empty |= {id(buffer): _like(buffer) for buffer in model.buffers()}
+        twin = copy.deepcopy(model, empty)
         batch: dict[str, Tensor] = {
             name: fake.from_tensor(tensor.cpu()) for name, tensor in micro_batch.items()
         }
         with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             micro_batch_loss(twin, batch, 1, 0.0).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
 WARM_UP_S = 0.5

@@ -1,6 +1,7 @@
 """Builds the model that a run trains: fresh and tiny, or pretrained."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from batchopt.data.ends import find_ends
 from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
 from batchopt.request.config import Config, PretrainedModelConfig, TinyModelConfig
+from batchopt.training import adapters
 from batchopt.training.model_checks import (
     check_positions,
     check_weights,
@@ -26,28 +28,51 @@ from batchopt.training.model_checks import (
 )
 
 
-def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Builds the model on the CPU in fp32, with an embedding for every token of the tokenizer.
+def build_model(
+    config: Config, tokenizer: PreTrainedTokenizerBase, extra_tokens: Sequence[str] = ()
+) -> PreTrainedModel:
+    """Builds the model with an embedding for every token of the tokenizer, and its adapter.
+
+    On the CPU in fp32, unless the weights are those of an adapter: then as `adapter` says.
 
     Fresh weights depend on `config.seed` alone.
 
+    Args:
+        config: The run.
+        tokenizer: Of the data.
+        extra_tokens: Tokens that were added to the tokenizer; beside an adapter their rows are
+            trained.
+
     Raises:
         RequestError: A pretrained model cannot be loaded, is no encoder-decoder, or cannot be
-            trained on these data.
+            trained on these data or with this adapter.
     """
+    model, without_row = _whole(config, tokenizer)
+    name = getattr(config.model, "name_or_path", "the tiny model")
+    added: Any = tokenizer.convert_tokens_to_ids(list(extra_tokens))
+    new = sorted({*added, *without_row})
+    torch.manual_seed(config.seed)  # the adapter's weights are drawn
+    adapted: PreTrainedModel = adapters.adapt(model, config.adapter, name, new)
+    return adapted
+
+
+def _whole(
+    config: Config, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, Iterable[int]]:
+    """The model without an adapter, and the tokens for which its files had no embedding."""
     model_config = config.model
     if isinstance(model_config, TinyModelConfig):
-        return _tiny(model_config, tokenizer, config)
+        return _tiny(model_config, tokenizer, config), ()
     assert isinstance(model_config, PretrainedModelConfig)
     name = model_config.name_or_path
-    model = _load(model_config, config.seed)
-    _embed_all_tokens(model, len(tokenizer), config.seed)
+    model = _load(model_config, config)
+    without_row = _embed_all_tokens(model, len(tokenizer), config.seed)
     label = tokenizer(text_target="a")["input_ids"]
     label = find_ends(model_config, tokenizer).complete_label(label)
     settle_special_tokens(name, model, tokenizer, label, generation_settings(model_config))
     check_positions(config.data, name, model)
     say_languages(name, model_config, tokenizer)
-    return model
+    return model, without_row
 
 
 def largest_dropout(model: PreTrainedModel) -> float:
@@ -56,7 +81,8 @@ def largest_dropout(model: PreTrainedModel) -> float:
     Classification heads have a dropout of their own, which no summary passes through.
     """
     parts = [model.config.to_dict()]
-    rates = [0.0]
+    lora = getattr(model, "peft_config", {})
+    rates = [0.0, *(float(one.lora_dropout) for one in lora.values())]
     for part in parts:  # grows while it is read: the configs of a model of two parts are nested
         parts += [value for value in part.values() if isinstance(value, dict)]
         rates += [
@@ -69,7 +95,7 @@ def largest_dropout(model: PreTrainedModel) -> float:
     return max(rates)
 
 
-def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
+def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
     quantised = getattr(load_config(config), "quantization_config", None)
     if quantised:
         get = quantised.get if isinstance(quantised, dict) else vars(quantised).get
@@ -78,16 +104,17 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
             f"({get('quant_method', 'unknown')}) and cannot be trained; name the same model in "
             "full precision"
         )
-    torch.manual_seed(seed)  # for weights that the files lack
+    torch.manual_seed(run.seed)  # for weights that the files lack
     report = logging.getLogger("transformers.modeling_utils")
-    level = report.level
-    report.setLevel(logging.ERROR)  # it tells of every weight in a line; `check_weights` in one
+    # It tells of every weight in a line; `check_weights` in one. A higher level would make it
+    # tell of layers that are not sharded, too.
+    report.addFilter(_is_error)
     try:
         model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
             config.name_or_path,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
-            dtype=torch.float32,
+            **_how(run),
             # Read by `evaluation.generation`; transformers would refuse the model for one wrong
             # setting.
             generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
@@ -99,14 +126,30 @@ def _load(config: PretrainedModelConfig, seed: int) -> PreTrainedModel:
     except Exception as error:  # the library's errors have no base class in common
         raise RequestError(unloadable(config, error)) from error
     finally:
-        report.setLevel(level)
+        report.removeFilter(_is_error)
     check_weights(config.name_or_path, model, loaded)
     checked: PreTrainedModel = model
     return checked
 
 
-def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+def _how(config: Config) -> dict[str, Any]:
+    """In which precision the weights are loaded, and where quantised ones go."""
+    from batchopt.training.trainer import resolve_precision, use_cuda
+
+    cuda = use_cuda(config)
+    training = resolve_precision(config.training.precision, cpu=not cuda)
+    return adapters.loading(config.adapter, training, torch.device("cuda:0" if cuda else "cpu"))
+
+
+def _embed_all_tokens(model: Any, tokens: int, seed: int) -> range:
     """Gives every token an embedding, in both parts of a model.
+
+    Returns:
+        The tokens that had none.
 
     Raises:
         RequestError: The model's embeddings cannot be made longer.
@@ -123,6 +166,7 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
     if isinstance(model, EncoderDecoderModel):  # two models, each with its own
         two = (model.encoder, model.decoder)
     try:
+        before = min(embedded(part) for part in (model.get_encoder(), model.get_decoder()))
         for part in two:
             if tokens > embedded(part):
                 part.resize_token_embeddings(tokens)
@@ -143,6 +187,7 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> None:
             f"of a {type(model).__name__} cannot be made longer; leave model.extra_tokens out, or "
             "use a tokenizer that fits the model"
         )
+    return range(before, tokens)
 
 
 def _tiny(

@@ -20,11 +20,13 @@ from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Config
 from batchopt.request.paths import check_writable
 from batchopt.request.words import read_words
+from batchopt.training import adapters
 
 
 def main(words: list[str]) -> int:
     """Prepares the data of one run and prints where they are."""
     request = compose_run(read_words(words))
+    adapters.settle_imports(request.config.adapter)
     corpus = load_corpus(request.config.data)
     folder = tokenized.prepare(request.config, corpus)
     data = tokenized.load(folder)
@@ -32,8 +34,9 @@ def main(words: list[str]) -> int:
 
     from batchopt.training.model import build_model
 
-    count = build_model(request.config, data.tokenizer).num_parameters()
-    write_json(_model_file(request.config), {"parameters": count})
+    model = build_model(request.config, data.tokenizer, summary.extra_tokens)
+    every, trained = adapters.count_parameters(model)
+    write_json(_model_file(request.config), {"parameters": every, "trainable_parameters": trained})
     print(
         f"data: {summary.train_examples} training and {summary.validation_examples} validation "
         f"examples in {folder}"
@@ -63,7 +66,8 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
             corpora[data] = load_corpus(config.data)
         corpus = corpora[data]
         fingerprints.append(corpus.fingerprint)
-        shared = (data, repr(config.model), config.cache_dir)  # by most runs of a sweep
+        # By most runs of a sweep.
+        shared = (data, repr((config.model, config.adapter)), config.cache_dir)
         if shared in seen:
             continue
         seen.add(shared)
@@ -81,9 +85,9 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
     return fingerprints
 
 
-def parameters(config: Config) -> int:
-    """The number of parameters of the model, once it has been prepared."""
-    return int(read_json(_model_file(config))["parameters"])
+def trainable_parameters(config: Config) -> int:
+    """The number of parameters that are trained and saved, once the model has been prepared."""
+    return int(read_json(_model_file(config))["trainable_parameters"])
 
 
 def _model_file(config: Config) -> Path:
@@ -92,7 +96,7 @@ def _model_file(config: Config) -> Path:
     folder = Path(getattr(config.model, "name_or_path", ""))
     files = sorted(folder.iterdir()) if folder.name and folder.is_dir() else []
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    text = repr((config.model, config.data, states))
+    text = repr((config.model, config.adapter, config.data, states))
     name = hashlib.sha256(text.encode()).hexdigest()[:20]
     return Path(config.cache_dir) / f"model-{name}.json"
 
@@ -104,9 +108,9 @@ OTHER_BYTES = 64 * 2**20
 def check_disk(requests: Sequence[RunRequest], directory: Path) -> None:
     """Refuses runs whose checkpoints would fill the disk.
 
-    A checkpoint of a run that goes on holds the weights and the two moments of AdamW in fp32; a
-    checkpoint of a completed run holds the weights. While a checkpoint is written, one more is on
-    the disk than are kept.
+    A checkpoint of a run that goes on holds the trained weights and the two moments of AdamW in
+    fp32; a checkpoint of a completed run holds the weights. While a checkpoint is written, one more
+    is on the disk than are kept.
 
     Raises:
         RequestError: There is too little room.
@@ -114,7 +118,7 @@ def check_disk(requests: Sequence[RunRequest], directory: Path) -> None:
     needed, largest = 0, 0
     for request in requests:
         training = request.config.training
-        weights = 4 * parameters(request.config)
+        weights = 4 * trainable_parameters(request.config)
         kept = training.keep_checkpoints if training.save_checkpoints else 0
         needed += kept * weights + OTHER_BYTES
         largest = max(largest, (kept + 1) * 3 * weights if kept else 0)

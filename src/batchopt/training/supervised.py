@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Events:
         """Says that a phase begins: see `Phase`."""
         if self.descriptor is not None:
             # Read now: the supervisor learns of the new phase later.
-            self.tell(phase=name, peak_bytes=host_memory.take_peak())
+            self.tell(phase=name, peak_bytes=host_memory.take_peak(), began_at=time.monotonic())
 
     def tell(self, **message: Any) -> None:
         """Sends values by name; the last value of a name counts."""

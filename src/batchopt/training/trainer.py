@@ -22,19 +22,32 @@ from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
+from batchopt.errors import RequestError
 from batchopt.evaluation.evaluator import Evaluator
 from batchopt.record.files import CHECKPOINTS
 from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.config import Config, DeviceKind, Precision
+from batchopt.request.config import Config, DeviceKind, Precision, TrainingConfig
+from batchopt.request.optimizers import BY_SCORE, optimizer_name
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
 from batchopt.step.tables import add_rows_in_place
 from batchopt.training.recorder import Recorder
+
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in Seq2SeqTrainingArguments.__dataclass_fields__
+    else "gradient_checkpointing"
+)
+"""The argument of gradient checkpointing, which transformers 5.22 renamed."""
 
 
 class ExactTrainer(Seq2SeqTrainer):
@@ -97,9 +110,11 @@ class ExactTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One item is one optimizer step."""
+        sampler = self.step_sampler()
+        self.add_callback(EpochOrder(sampler))
         loader = DataLoader(
             self.train_rows,
-            batch_sampler=self.step_sampler(),
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             persistent_workers=self.args.dataloader_num_workers > 0,
@@ -127,6 +142,9 @@ class ExactTrainer(Seq2SeqTrainer):
         self.recorder.step_begins(inputs)
         clock = self.recorder.clock
         model.train()
+        # Optimizers without a schedule train on other weights than they evaluate on.
+        optimizer: Any = self.optimizer  # accelerate's, which asks its own
+        optimizer.train()
         step_loss = torch.zeros((), device=self.args.device)
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
@@ -172,6 +190,8 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer also evaluates when a resumed run starts, and when a run is stopped.
             return {"eval_rouge_f1": self.recorder.evaluations[-1]["rouge_f1"]}
         self.recorder.phase(Phase.evaluate)
+        optimizer: Any = self.optimizer
+        optimizer.eval()
         started = time.perf_counter()
 
         def batch_context() -> AbstractContextManager[Any]:
@@ -194,6 +214,16 @@ class ExactTrainer(Seq2SeqTrainer):
         )
         return metrics
 
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
+        """Evaluates; a schedule that follows the score sees every evaluation once."""
+        skip_scheduler = skip_scheduler or not self._evaluation_is_due()
+        metrics: dict[str, float] = super()._evaluate(
+            trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler
+        )
+        return metrics
+
     def _evaluation_is_due(self) -> bool:
         step = self.state.global_step
         if any(row["step"] == step for row in self.recorder.evaluations):
@@ -211,6 +241,22 @@ class ExactTrainer(Seq2SeqTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """None: flops.py counts once, and the Trainer's own estimate takes time at every step."""
         return 0
+
+
+class EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins.
+
+    Before transformers 5.20 the Trainer does not tell it in the epoch in which a run is resumed.
+    """
+
+    def __init__(self, sampler: StepSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Sets the epoch of the next step."""
+        self.sampler.set_epoch(state.global_step // len(self.sampler))
 
 
 def training_arguments(
@@ -231,10 +277,21 @@ def training_arguments(
         gradient_checkpointing: True also where the config does not ask for it, after an OOM.
         first_evaluation: Whether to evaluate before the first step.
         tracked_as: The name of the run in its tracker; None: no tracker.
+
+    Raises:
+        RequestError: TF32 is asked for, and there is no GPU.
     """
-    training = config.training
+    training, arguments = config.training, config.training.arguments
+    if arguments.tf32 and not use_cuda(config):
+        raise RequestError(
+            "training.arguments.tf32 is true, and the run trains on the CPU, which has no TF32; "
+            "leave it out"
+        )
     strategy = "epoch" if training.eval_steps is None else "steps"
     precision = resolve_precision(training.precision, cpu=not use_cuda(config))
+    checkpointing: dict[str, Any] = {
+        CHECKPOINTING: training.gradient_checkpointing or gradient_checkpointing
+    }
     return Seq2SeqTrainingArguments(
         output_dir=str(run_dir / CHECKPOINTS),
         # For the Trainer one batch is one optimizer step.
@@ -242,14 +299,23 @@ def training_arguments(
         gradient_accumulation_steps=1,
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
+        optim=optimizer_name(training.optimizer),
+        optim_args=",".join(f"{name}={value}" for name, value in _set(arguments.optim_args)),
+        optim_target_modules=arguments.optim_target_modules,
+        adam_beta1=arguments.adam_beta1,
+        adam_beta2=arguments.adam_beta2,
+        adam_epsilon=arguments.adam_epsilon,
         warmup_steps=training.warmup_steps,
         lr_scheduler_type=training.lr_scheduler_type,
+        lr_scheduler_kwargs=schedule_arguments(training),
+        tf32=arguments.tf32,
+        full_determinism=arguments.full_determinism,
         max_grad_norm=training.max_grad_norm,
         num_train_epochs=training.num_train_epochs,
         max_steps=training.max_steps or -1,
         bf16=precision is Precision.bf16,
         fp16=precision is Precision.fp16,
-        activation_checkpointing=training.gradient_checkpointing or gradient_checkpointing,
+        **checkpointing,
         use_cpu=not use_cuda(config),
         dataloader_num_workers=loader_workers(config),
         # Batches travel while the GPU computes.
@@ -273,6 +339,18 @@ def training_arguments(
         project=config.tracker.project,
         seed=config.seed,
     )
+
+
+def schedule_arguments(training: TrainingConfig) -> dict[str, Any]:
+    """What the schedule is called with beside the number of steps."""
+    given = dict(_set(training.arguments.lr_scheduler_kwargs))
+    # The score is ROUGE; transformers would wait for a smaller one.
+    return {"mode": "max", **given} if training.lr_scheduler_type in BY_SCORE else given
+
+
+def _set(table: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The keys of an open table that are not null."""
+    return [(name, value) for name, value in table.items() if value is not None]
 
 
 def use_cuda(config: Config) -> bool:

@@ -1,8 +1,9 @@
 """The process that trains one run: `python -m batchopt.training.worker RUN_DIR`.
 
 Everything heavy is here, so that the memory of a run is the memory of one process, and the death of
-a run the death of one process. The worker writes the files of the run. At the end it reports its
-outcome to the supervisor, which makes record.json of it.
+a run the death of one process. It is imported once it is known what the run needs. The worker
+writes the files of the run. At the end it reports its outcome to the supervisor, which makes
+record.json of it.
 """
 
 import argparse
@@ -10,22 +11,24 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchopt.errors import RequestError
 from batchopt.machine import host_memory
+from batchopt.machine.imports import without_collector
 from batchopt.record.files import TRAIN_LOG
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.read_back import read_run
-from batchopt.training import checkpoints
-from batchopt.training.build import build_trainer
+from batchopt.training import adapters, checkpoints
 from batchopt.training.failures import describe
-from batchopt.training.recorder import Recorder, StopRequested
 from batchopt.training.supervised import add_supervision, be_supervised, log_to, logger
 
 if TYPE_CHECKING:
+    from batchopt.training.recorder import Recorder
     from batchopt.training.trainer import ExactTrainer
 
 
@@ -41,14 +44,23 @@ def main() -> int:
     arguments = parser.parse_args()
     events = be_supervised(arguments)
     log_to(arguments.run_dir / TRAIN_LOG, events)
+    with suppress(RequestError):  # `run` reads it again, and reports what is wrong
+        adapters.settle_imports(read_run(arguments.run_dir).config.adapter)
+    with without_collector():
+        from batchopt.training.recorder import Recorder
+
     started = time.monotonic() - arguments.earlier_s
     recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
     events.tell(outcome=run(recorder, arguments))
     return 0
 
 
-def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
+def run(recorder: "Recorder", arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains the run and returns its outcome; a failing run does not raise."""
+    with without_collector():
+        from batchopt.training.build import build_trainer
+        from batchopt.training.recorder import StopRequested
+
     outcome: dict[str, Any] = {"traceback": None}
     signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
     try:
@@ -81,7 +93,7 @@ def run(recorder: Recorder, arguments: argparse.Namespace) -> dict[str, Any]:
     return outcome
 
 
-def _ended(recorder: Recorder, planned: int) -> dict[str, Any]:
+def _ended(recorder: "Recorder", planned: int) -> dict[str, Any]:
     """The status and cause of a training that returned; early stopping completes it."""
     done = len(recorder.steps)
     if recorder.stop_requested and done < planned:
@@ -98,6 +110,7 @@ def train(trainer: "ExactTrainer") -> None:
 
     from batchopt.training.allocator import Allocator
     from batchopt.training.flops import measure_peak
+    from batchopt.training.memory_split import optimizer_bytes
     from batchopt.training.trainer import resolve_precision
 
     recorder, config, device = trainer.recorder, trainer.config, trainer.args.device
@@ -130,13 +143,20 @@ def train(trainer: "ExactTrainer") -> None:
         recorder.other_metrics |= {
             "peak_flops_per_second": peak,
             "flops_per_token": per_token,
+            "optimizer_bytes": optimizer_bytes(trainer.optimizer),
             "mfu": speed * per_token / peak if speed and per_token else None,
         }
 
 
 def _flops_per_token(trainer: "ExactTrainer") -> float | None:
-    """Model FLOPs of one source or target token, in the first micro-batch of the first step."""
+    """Model FLOPs of one source or target token, in the first micro-batch of the first step.
+
+    None for quantised weights: their operations read the content of the tensors.
+    """
     from batchopt.training.flops import count_flops
+
+    if adapters.is_quantised(trainer.model):
+        return None
 
     sampler = trainer.step_sampler()
     step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])

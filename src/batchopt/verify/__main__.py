@@ -12,27 +12,31 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich import box
 from rich.table import Table
-from transformers import __version__ as transformers_version
 
 from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.data import tokenized
 from batchopt.data.load import load_corpus
 from batchopt.errors import RequestError
 from batchopt.machine.device import lease_for_run
+from batchopt.machine.imports import without_collector
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import DeviceConfig, Packing
+from batchopt.request.config import Adapter, DeviceConfig, Packing
 from batchopt.request.paths import check_writable
 from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
-from batchopt.verify.proof import SHORT, Check, prepare, verify
-from batchopt.verify.stock_trainer import Stock, exact_gradient, stock_trainer
+from batchopt.training import adapters
+
+if TYPE_CHECKING:
+    from batchopt.verify.proof import Check
+    from batchopt.verify.stock_trainer import Stock
 
 
 def main(words: list[str]) -> int:
@@ -57,8 +61,14 @@ def main(words: list[str]) -> int:
     if presets.left_out:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
+    adapters.settle_imports(request.config.adapter)
+
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     with leased_device(request.config.device):
+        with without_collector():  # not before: peft asks CUDA as it is imported
+            from batchopt.verify.proof import prepare, verify
+            from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
+
         setting = prepare(request, steps=arguments.steps)
         checks = verify(setting, plans, list(Packing))
         exact = exact_gradient(setting, plans)
@@ -69,8 +79,8 @@ def main(words: list[str]) -> int:
         write_json(
             arguments.json,
             {
-                "transformers": transformers_version,
-                "torch": torch.__version__,
+                "transformers": version("transformers"),
+                "torch": version("torch"),
                 "checks": [asdict(check) for check in checks],
                 "stock": [asdict(row) for row in stock],
             },
@@ -85,6 +95,9 @@ def verify_sweep(directory: Path) -> int:
     """
     plan = read_json(directory / SWEEP)
     requests = [compose_run(job["overrides"]) for job in plan.get("search") or plan["jobs"]]
+    asked = [request.config.adapter for request in requests]
+    adapters.settle_imports(next((one for one in asked if one.kind is not Adapter.none), asked[0]))
+
     checks = []
     for group in _same_but_for_batch_and_seed(requests):
         # By the pair, since one preset may be swept with several pairs.
@@ -92,6 +105,9 @@ def verify_sweep(directory: Path) -> int:
         packings = dict.fromkeys(request.config.batch.packing for request in group)
         if len(plans) * len(packings) > 1:
             with leased_device(group[0].config.device):
+                with without_collector():
+                    from batchopt.verify.proof import SHORT, prepare, verify
+
                 setting = prepare(group[0], steps=1, longest=SHORT)
                 checks += verify(setting, plans, list(packings))
     write_json(directory / VERIFY, [asdict(check) for check in checks])
@@ -115,7 +131,7 @@ def leased_device(config: DeviceConfig) -> Iterator[None]:
     """Takes a device, waiting where none is free, and shows CUDA that one alone.
 
     Of several GPUs the stock Trainer would make a DataParallel, with another loss and gradient.
-    CUDA reads the variable when it is first used, which no import does.
+    CUDA reads the variable when it is first used, which the imports before this must not do.
 
     Raises:
         RequestError: A GPU is demanded, and there is none.
@@ -133,11 +149,13 @@ def _same_but_for_batch_and_seed(requests: Sequence[RunRequest]) -> list[list[Ru
     groups: dict[str, list[RunRequest]] = {}
     for request in requests:
         config = request.config
-        groups.setdefault(repr((config.data, config.model, config.training)), []).append(request)
+        groups.setdefault(
+            repr((config.data, config.model, config.adapter, config.training)), []
+        ).append(request)
     return list(groups.values())
 
 
-def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
+def print_tables(checks: Sequence["Check"], stock: Sequence["Stock"]) -> None:
     """Prints both tables."""
     console = screen()
     for precision in dict.fromkeys(check.precision for check in checks):
@@ -165,7 +183,7 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
     if not stock:
         return
     console.print()
-    table = Table(title=f"the stock Trainer of transformers {transformers_version}")
+    table = Table(title=f"the stock Trainer of transformers {version('transformers')}")
     table.box, table.show_edge = box.SIMPLE_HEAD, False
     table.pad_edge, table.padding = False, (0, 1, 0, 0)
     table.add_column("preset", no_wrap=True)
@@ -187,7 +205,7 @@ def print_tables(checks: Sequence[Check], stock: Sequence[Stock]) -> None:
 _WORDS = {True: "[green]same[/]", False: "[red]differs[/]", None: "[yellow]no memory[/]"}
 
 
-def verdict(checks: Sequence[Check]) -> str:
+def verdict(checks: Sequence["Check"]) -> str:
     """The answer in a sentence: whether all are one training, and how large a difference is."""
     differing = [check for check in checks if check.passed is False]
     unknown = sum(check.passed is None for check in checks)

@@ -1,6 +1,7 @@
 """The proof: loss, gradient and weights of every preset against those of the undivided step."""
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from batchopt.data import tokenized
 from batchopt.errors import RequestError
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import Config, Packing, Precision
+from batchopt.request.config import Adapter, Config, Packing, Precision
 from batchopt.step.batches import Row, StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.step.tables import add_rows_in_place
+from batchopt.training import adapters
+from batchopt.training.build import use_threads
 from batchopt.training.failures import is_out_of_memory
 from batchopt.training.model import build_model
 from batchopt.training.trainer import adds_in_place, resolve_precision, use_cuda
@@ -87,8 +90,12 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     config = request.config
     data = tokenized.load(tokenized.prepare(config))
     device = torch.device("cuda" if use_cuda(config) else "cpu")
-    model = build_model(config, data.tokenizer)
-    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
+    if device.type == "cpu":
+        use_threads(config)
+    model = build_model(config, data.tokenizer, data.summary.extra_tokens)
+    if not adapters.is_quantised(model):  # which is there already
+        model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
+    adapters.randomise(model, config.seed)
     # Evaluation mode switches off dropout and LayerDrop in every part of a model.
     model.eval()  # type: ignore[no-untyped-call]
     sampler = StepSampler(
@@ -109,12 +116,16 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
 def verify(
     setting: Setting, plans: dict[str, BatchPlan], packings: Sequence[Packing]
 ) -> list[Check]:
-    """Checks every preset and packing in fp32 and in the configured precision."""
-    cpu = setting.device.type == "cpu"
-    configured = resolve_precision(setting.config.training.precision, cpu=cpu)
+    """Checks every preset and packing in fp32 and in the precision of the training.
+
+    Frozen weights may be kept in a coarser precision than the training's; in the pass in fp32 they
+    are read in that.
+    """
+    given = setting
     sliced = use_slices(setting.config.training, setting.model)
     checks = []
-    for precision in dict.fromkeys([Precision.fp32, configured]):
+    for precision in dict.fromkeys([Precision.fp32, _trained(setting)]):
+        setting = given if precision is not Precision.fp32 else fp32_setting(given)
         reference = trace_reference(setting, plans, precision)
         for name, plan in plans.items():
             for packing in packings:
@@ -127,6 +138,20 @@ def verify(
                     trace = None
                 checks.append(_compare(setting, trace, reference, precision, facts))
     return checks
+
+
+def fp32_setting(setting: Setting) -> Setting:
+    """The same, with a model that computes in fp32; a copy where its own does not."""
+    if setting.config.adapter.kind is Adapter.none:
+        return setting
+    return dataclasses.replace(setting, model=adapters.in_fp32(copy.deepcopy(setting.model)))
+
+
+def _trained(setting: Setting) -> Precision:
+    """The coarsest precision in which the training computes."""
+    cpu = setting.device.type == "cpu"
+    training = resolve_precision(setting.config.training.precision, cpu=cpu)
+    return adapters.coarsest(setting.config, training)
 
 
 def trace_reference(setting: Setting, plans: dict[str, BatchPlan], precision: Precision) -> Trace:
@@ -167,7 +192,7 @@ def _compare(
         float((ours - theirs).abs().max() / theirs.abs().max())
         for ours, theirs in zip(trace.gradients, reference.gradients, strict=True)
     )
-    moved = torch.linalg.norm(reference.weights - _flat(setting.model.parameters()))
+    moved = torch.linalg.norm(reference.weights - _flat(_trainable(setting.model)))
     return Check(
         **facts,
         precision=precision.value,
@@ -186,12 +211,13 @@ def _trace(
 ) -> Trace:
     """Trains the steps, divided in one way, from the weights of the setting."""
     training = setting.config.training
-    model = copy.deepcopy(setting.model)
+    frozen = [weight for weight in setting.model.parameters() if not weight.requires_grad]
+    model = copy.deepcopy(setting.model, {id(weight): weight for weight in frozen})
     in_place = sliced and adds_in_place(setting.config)
     if in_place:
         add_rows_in_place(model)
     # Plain gradient descent: Adam would turn rounding errors of tiny gradients into whole steps.
-    optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate)
+    optimizer = torch.optim.SGD(_trainable(model), lr=training.learning_rate)
     losses, gradients, micro_batches = [], [], 0
     for rows in setting.steps:
         step = _collator(setting, plan, packing)(rows)
@@ -199,7 +225,7 @@ def _trace(
         total = 0.0
         for micro_batch in step["micro_batches"]:
             batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
-            with _autocast(setting.device, precision):
+            with _autocast(setting, precision):
                 loss = micro_batch_loss(
                     model,
                     batch,
@@ -214,7 +240,7 @@ def _trace(
         gradients.append(flat_gradient(model))
         optimizer.step()
         optimizer.zero_grad()
-    return Trace(losses, gradients, _flat(model.parameters()), micro_batches)
+    return Trace(losses, gradients, _flat(_trainable(model)), micro_batches)
 
 
 def _collator(setting: Setting, plan: BatchPlan, packing: Packing) -> StepCollator:
@@ -228,11 +254,18 @@ def _collator(setting: Setting, plan: BatchPlan, packing: Packing) -> StepCollat
     )
 
 
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    if precision is Precision.fp32:
+def _autocast(setting: Setting, precision: Precision) -> AbstractContextManager[Any]:
+    """As the training does it; where weights alone are coarser, the training has none."""
+    cpu = setting.device.type == "cpu"
+    training = resolve_precision(setting.config.training.precision, cpu=cpu)
+    if Precision.fp32 in (precision, training):
         return nullcontext()
-    dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float16
-    return torch.autocast(device.type, dtype=dtype)
+    dtype = torch.bfloat16 if training is Precision.bf16 else torch.float16
+    return torch.autocast(setting.device.type, dtype=dtype)
+
+
+def _trainable(model: torch.nn.Module) -> list[Tensor]:
+    return [weight for weight in model.parameters() if weight.requires_grad]
 
 
 def _flat(tensors: Any) -> Tensor:

@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Precision
 from batchopt.step.loss import IGNORED
-from batchopt.verify.proof import Setting, flat_gradient, trace_reference
+from batchopt.verify.proof import Setting, flat_gradient, fp32_setting, trace_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Stock:
 
 def exact_gradient(setting: Setting, plans: dict[str, BatchPlan]) -> Tensor:
     """The gradient of the first step in fp32, flat."""
-    first = dataclasses.replace(setting, steps=setting.steps[:1])
+    first = dataclasses.replace(fp32_setting(setting), steps=setting.steps[:1])
     return trace_reference(first, plans, Precision.fp32).gradients[0]
 
 
 def stock_trainer(setting: Setting, name: str, plan: BatchPlan, exact: Tensor) -> Stock:
     """Runs one optimizer step of the installed Trainer with its usual arguments."""
-    model = copy.deepcopy(setting.model)
+    model = copy.deepcopy(fp32_setting(setting).model)
     # The Trainer switches dropout on at every step; here dropout must stay off.
     model.train = lambda mode=True: model  # type: ignore[method-assign]
     caught = _Catcher()

@@ -1,7 +1,7 @@
 """What only a machine with an NVIDIA GPU can show: `make test-gpu`.
 
 Everything here runs the real command line on one GPU: a free one if there is one.
-docs/gpu-checklist.md says what each test stands for. The figures printed at the end belong there.
+docs/gpu-checklist.md says what each test stands for. The table printed at the end belongs there.
 """
 
 import json
@@ -11,82 +11,13 @@ import subprocess
 import sys
 
 import pytest
+from support.on_gpu import GPUS, MIB, ON_GPU, WIDE, Seen, losses, one, run, skip_without_gpu
 from support.processes import wait_for
-from support.runs import SMALL, records, resume, start, worker_of
+from support.runs import records, resume, start, worker_of
 
 from batchopt.machine import nvml
-from batchopt.machine.device import why_busy
-from batchopt.record.files import read_jsonl
-from batchopt.request.config import DeviceConfig
 
-MIB = 2**20
-
-
-def _gpus() -> list[nvml.DeviceInfo]:
-    try:
-        return nvml.visible_devices(os.environ)
-    except nvml.NvmlError:
-        return []
-
-
-GPUS = _gpus()
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not GPUS, reason="there is no NVIDIA GPU here"),
-]
-
-ON_GPU = [word for word in SMALL if not word.startswith("device.kind")] + ["device.kind=cuda"]
-WIDE = [
-    *("model.vocab_size=3000", "model.d_model=512", "model.ffn_dim=2048", "model.layers=4"),
-    *("data.validation_examples=64", "training.max_steps=12"),
-]
-"""Wide enough that an evaluation fills the allocator's cache with hundreds of MiB."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def gpu():
-    """The GPU of this module, seen alone: a free one or, where all are in use, the first."""
-    free = [gpu for gpu in GPUS if why_busy(gpu, DeviceConfig()) is None]
-    chosen = (free or GPUS)[0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", chosen.uuid)
-        yield chosen
-
-
-@pytest.fixture(scope="module")
-def seen(gpu):
-    """Figures by name; printed at the end as a table for docs/gpu-checklist.md."""
-    figures: dict[str, object] = {"GPU": gpu.name, "driver": gpu.driver_version}
-    yield figures
-    rows = [f"| {name} | {value} |" for name, value in figures.items()]
-    print("\n".join(["", "| what | seen |", "|---|---|", *rows]))
-
-
-def run(module, *words, cwd, cache):
-    done = subprocess.run(
-        [sys.executable, "-m", module, *ON_GPU, f"cache_dir={cache}", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def one(*words, cwd, cache):
-    """The record of one run, which completed."""
-    cwd.mkdir(exist_ok=True)
-    run("batchopt.train", "device.wait_for_free=false", *words, cwd=cwd, cache=cache)
-    (record,) = records(cwd).values()
-    assert record["status"] == "completed", record["cause"]
-    return record
-
-
-def losses(folder):
-    (path,) = folder.rglob("metrics.jsonl")
-    return {row["step"]: row["train_loss"] for row in read_jsonl(path) if row["kind"] == "train"}
+pytestmark = [pytest.mark.gpu, skip_without_gpu]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +28,7 @@ def sweep(tmp_path_factory, cache) -> dict[str, dict]:
     return records(cwd)
 
 
-def test_every_figure_of_a_gpu_is_measured(sweep, gpu, seen):
+def test_every_figure_of_a_gpu_is_measured(sweep, gpu, seen: Seen):
     """Fields that some cards or containers lack are printed, not demanded."""
     for name, record in sweep.items():
         assert record["status"] == "completed", record["cause"]
@@ -110,10 +41,10 @@ def test_every_figure_of_a_gpu_is_measured(sweep, gpu, seen):
         ):
             assert metrics[figure] is not None, (name, figure)
         absent = [figure for figure, value in metrics.items() if value is None]
-        seen[f"{name}: not measured"] = ", ".join(absent) or "nothing"
-        seen[f"{name}: memory source"] = metrics["memory_source"]
-        seen[f"{name}: steps/s"] = f"{metrics['steps_per_second']:.2f}"
-        seen[f"{name}: MFU"] = f"{metrics['mfu']:.3f}"
+        seen(f"{name}: not measured", ", ".join(absent) or "nothing", "what the card lacks")
+        seen(f"{name}: memory source", metrics["memory_source"], "nvml_process")
+        seen(f"{name}: steps/s", f"{metrics['steps_per_second']:.2f}", "most at 64 x 1")
+        seen(f"{name}: MFU", f"{metrics['mfu']:.3f}", "0 to 1; small for a small model")
 
 
 def test_the_driver_counts_what_the_allocator_holds_and_the_context(sweep, seen):
@@ -123,7 +54,7 @@ def test_the_driver_counts_what_the_allocator_holds_and_the_context(sweep, seen)
         assert metrics["peak_reserved_bytes"] <= metrics["peak_memory_bytes"] + 64 * MIB
         outside = metrics["outside_allocator_bytes"]
         assert outside < 4 * 2**30
-        seen[f"{name}: outside the allocator"] = f"{outside / MIB:.0f} MiB"
+        seen(f"{name}: outside the allocator", f"{outside / MIB:.0f} MiB", "300 to 1000 MiB")
 
 
 def test_the_parts_of_a_step_make_up_the_step(sweep):
@@ -143,13 +74,15 @@ def test_the_peak_of_the_training_has_no_evaluation_in_it(tmp_path, cache, seen)
         ]["peak_memory_bytes"]
         for every in ("3", "12")
     ]
-    seen["peak with and without evaluations"] = " and ".join(f"{one / MIB:.0f}" for one in peaks)
+    listed = " and ".join(f"{each / MIB:.0f} MiB" for each in peaks)
+    seen("peak with 4 evaluations and with 1", listed, "the same to 5 %")
     assert abs(peaks[0] - peaks[1]) < max(64 * MIB, 0.05 * peaks[1])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
-def test_the_presets_are_the_same_training_in_each_precision(precision, tmp_path, cache):
+def test_the_presets_are_the_same_training_in_each_precision(precision, tmp_path, cache, seen):
     text = run("batchopt.verify", f"training.precision={precision}", cwd=tmp_path, cache=cache)
+    seen(f"verify in {precision}", text.strip().splitlines()[-1], "the same training")
     assert precision in text
 
 
@@ -169,7 +102,8 @@ def test_each_way_to_train_learns_the_same(word, tmp_path, cache, seen):
     expected = losses(tmp_path / "plain")
     assert losses(tmp_path / "other") == pytest.approx(expected, rel=0.05)
     speeds = [record["metrics"]["steps_per_second"] for record in (plain, other)]
-    seen[f"{word}: steps/s, before and after"] = " and ".join(f"{one:.2f}" for one in speeds)
+    listed = " and ".join(f"{each:.2f}" for each in speeds)
+    seen(f"{word}: steps/s, before and after", listed, "the same losses to 5 %")
 
 
 def test_a_run_that_was_stopped_between_two_log_lines_goes_on(tmp_path, cache, seen):
@@ -186,7 +120,7 @@ def test_a_run_that_was_stopped_between_two_log_lines_goes_on(tmp_path, cache, s
     output, _ = stopped.communicate(timeout=120)
     (record,) = records(tmp_path / "stopped").values()
     assert record["status"] == "interrupted", output
-    seen["stopped"] = record["cause"]
+    seen("Ctrl-C", record["cause"], "a checkpoint at the step it was in")
     done = resume(tmp_path / "stopped" / "run", cwd=tmp_path / "stopped")
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = records(tmp_path / "stopped").values()
@@ -194,10 +128,10 @@ def test_a_run_that_was_stopped_between_two_log_lines_goes_on(tmp_path, cache, s
     one(*words, cwd=tmp_path / "whole", cache=cache)
     whole, both = losses(tmp_path / "whole"), losses(tmp_path / "stopped")
     assert both == pytest.approx(whole, rel=0.02)
-    seen["resume is bit-identical"] = both == whole
+    seen("resume is bit-identical", both == whole, "True; if not, docs/how-to/slurm.md says so")
 
 
-def test_a_memory_limit_on_the_gpu_makes_a_recorded_oom(tmp_path, cache):
+def test_a_memory_limit_on_the_gpu_makes_a_recorded_oom(tmp_path, cache, seen):
     large = ["model.vocab_size=3000", "model.d_model=1024", "model.ffn_dim=4096", "model.layers=6"]
     run(
         *("batchopt.train", "-m", "batch=05c", *large, "device.memory_limit_gib=1.5"),
@@ -206,6 +140,7 @@ def test_a_memory_limit_on_the_gpu_makes_a_recorded_oom(tmp_path, cache):
         cache=cache,
     )
     (record,) = records(tmp_path).values()
+    seen("a limit of 1.5 GiB", f"{record['status']}: {record['cause']}", "oom")
     assert record["status"] == "oom", record["cause"]
 
 
@@ -254,14 +189,14 @@ def test_the_probe_predicts_on_a_gpu(tmp_path, cache, seen):
     figures = json.loads((tmp_path / "probe.json").read_text())
     assert all(row["fits"] for row in figures["probes"])
     errors = figures["memory"]["held_out_errors"]
-    seen["probe: errors of sizes predicted from the others"] = errors
+    seen("probe: a size predicted from the others", errors, "off by 5 % at most")
     assert abs(errors["16 x 4"]) < 0.05
 
 
 def test_batch_auto_chooses_on_a_gpu(tmp_path, cache, seen):
     record = one("batch=auto", cwd=tmp_path / "auto", cache=cache)
     assert record["plan"]["chosen"]["reason"]
-    seen["batch=auto"] = record["plan"]["chosen"]["reason"]
+    seen("batch=auto", record["plan"]["chosen"]["reason"], "a pair and why")
 
 
 def test_a_killed_run_gives_the_gpu_back(tmp_path, cache, gpu, seen):
@@ -279,7 +214,7 @@ def test_a_killed_run_gives_the_gpu_back(tmp_path, cache, gpu, seen):
     (record,) = records(tmp_path).values()
     assert record["status"] == "killed", output
     wait_for(lambda: _used(gpu) - before < 64 * MIB, "the memory to come back")
-    seen["a killed run gave back"] = f"{during / MIB:.0f} MiB"
+    seen("kill -9 of the worker gave back", f"{during / MIB:.0f} MiB", "all it had")
 
 
 def _used(gpu) -> int:

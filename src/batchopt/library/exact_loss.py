@@ -1,0 +1,84 @@
+"""The exact loss in the stock Trainer, for both kinds of models, without asking for arguments.
+
+`step.loss.exact_loss` is the same for encoder-decoder models alone, as a `compute_loss_func`.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from batchopt.library.rows import is_encoder_decoder
+from batchopt.step.loss import IGNORED, decoder_inputs, exact_loss, target_loss_sum
+
+if TYPE_CHECKING:
+    from transformers import Trainer as Base
+else:
+    Base = object
+
+
+class ExactLoss(Base):
+    """A mixin that divides the loss of each micro-batch by the target tokens of the whole step.
+
+    A `compute_loss_func` of the Trainer's owner stays, and so does the loss of a decoder-only model
+    that takes `num_items_in_batch`: it is exact as it is. label_smoothing_factor reaches the loss.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._adds_decoder_inputs = False
+        if self.compute_loss_func is not None:
+            return
+        if is_encoder_decoder(self.model):
+            self._adds_decoder_inputs = True
+            self.compute_loss_func = functools.partial(
+                exact_loss, label_smoothing=self.args.label_smoothing_factor
+            )
+        elif not self.model_accepts_loss_kwargs:
+            self.compute_loss_func = functools.partial(
+                causal_loss, label_smoothing=self.args.label_smoothing_factor
+            )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Gives the decoder its inputs: the Trainer keeps the labels from the model."""
+        if self._adds_decoder_inputs:
+            inputs = with_decoder_inputs(self.accelerator.unwrap_model(model), inputs)
+        return super().compute_loss(
+            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
+
+
+def with_decoder_inputs(model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Adds decoder_input_ids to a batch that has labels and lacks them."""
+    if "labels" not in inputs or "decoder_input_ids" in inputs:
+        return inputs
+    return {**inputs, "decoder_input_ids": decoder_inputs(model, inputs["labels"])}
+
+
+def causal_loss(
+    outputs: Any,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The exact loss of a decoder-only model: position t predicts the label at t + 1.
+
+    Args:
+        outputs: Of the model, with `logits` (batch, length, vocabulary).
+        labels: (batch, length), -100 where there is no target.
+        num_items_in_batch: Target tokens of the step; None (in evaluation): those of `labels`.
+        label_smoothing: Weight of the uniform distribution over the vocabulary.
+
+    Returns:
+        Nats per target token of the step.
+    """
+    # Moving the labels copies them; moving the logits would copy the largest tensor of all.
+    targets = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:].contiguous()
+    tokens = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return target_loss_sum(outputs.logits, targets, label_smoothing) / tokens

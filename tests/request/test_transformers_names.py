@@ -1,0 +1,187 @@
+"""Every name of the installed transformers has a class, and what is written of it is true."""
+
+import dataclasses
+import inspect
+import typing
+from collections import Counter
+
+import pytest
+import torch
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GenerationConfig,
+    Seq2SeqTrainingArguments,
+    Trainer,
+)
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, GreedyLR
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from batchopt.errors import RequestError
+from batchopt.evaluation.generation import (
+    OF_THE_TASK,
+    TAKEN_OVER,
+    TAKEN_OVER_WITH_BEAMS,
+    TOKENS,
+)
+from batchopt.request import optimizers, transformers_names
+from batchopt.request.compose import compose_run
+from batchopt.request.config import GenerationSettings, TrainerArguments
+from batchopt.request.rules import LOOKS_AT_PROMPT, check_for_decoder_only
+from batchopt.request.words import read_words
+from batchopt.training.trainer import training_arguments
+
+FIELDS = {item.name: item for item in dataclasses.fields(Seq2SeqTrainingArguments)}
+
+
+def test_every_argument_of_the_trainer_has_one_class():
+    classed = Counter(one.name for one in transformers_names.arguments())
+    assert set(FIELDS) - set(classed) == set(), "say what becomes of it: transformers_names.py"
+    assert set(classed) - set(FIELDS) == transformers_names.OLD
+    assert set(classed.values()) == {1}
+
+
+def test_every_generation_setting_has_one_class():
+    known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
+    classed = Counter(one.name for one in transformers_names.generation_settings())
+    assert known - set(classed) == {"transformers_version"}
+    assert set(classed) - known == {"checkpoint"}
+    assert set(classed.values()) == {1}
+
+
+def test_the_settings_that_are_taken_over_are_those_that_can_be_asked_for():
+    rules = {*TAKEN_OVER, *TAKEN_OVER_WITH_BEAMS, *OF_THE_TASK} - {*TOKENS}
+    assert rules == {item.name for item in dataclasses.fields(GenerationSettings)} - {"checkpoint"}
+    assert set(LOOKS_AT_PROMPT) < rules
+
+
+@pytest.mark.parametrize("item", dataclasses.fields(TrainerArguments), ids=lambda item: item.name)
+def test_an_allowed_argument_has_the_type_and_the_default_of_the_trainer(item):
+    theirs = typing.get_type_hints(Seq2SeqTrainingArguments)[item.name]
+    default = getattr(TrainerArguments(), item.name)
+    assert (default or None) == (FIELDS[item.name].default or None)
+    if item.name not in ("optim_args", "lr_scheduler_kwargs", "optim_target_modules"):
+        assert typing.get_type_hints(TrainerArguments)[item.name] == theirs
+
+
+@pytest.mark.parametrize("key", sorted(set(transformers_names.SAME_VALUE.values())))
+def test_what_means_the_same_is_a_key(key):
+    value = compose_run([]).config
+    for name in key.split("."):
+        assert hasattr(value, name)
+        value = getattr(value, name)
+
+
+def test_every_optimizer_of_transformers_is_known_or_refused():
+    assert {*optimizers.OPTIMIZERS, *optimizers.REFUSED_OPTIMIZERS} == {
+        name.value for name in OptimizerNames
+    }
+    assert set(optimizers.SHORT.values()) < set(optimizers.OPTIMIZERS)
+
+
+def test_every_schedule_of_transformers_is_known():
+    assert set(optimizers.SCHEDULES) == {name.value for name in SchedulerType}
+
+
+@pytest.mark.parametrize("name", optimizers.SCHEDULES)
+def test_a_schedule_takes_what_is_listed(name):
+    function = {
+        "reduce_lr_on_plateau": torch.optim.lr_scheduler.ReduceLROnPlateau,
+        "greedy": GreedyLR,
+    }.get(name, TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)])
+    counted = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", "verbose"}
+    taken = set(inspect.signature(function).parameters) - counted
+    assert set(optimizers.SCHEDULES[name]) == taken
+
+
+INSTALLED = [
+    name
+    for name, one in optimizers.OPTIMIZERS.items()
+    if all(optimizers.installed(module) for module in one.modules)
+]
+
+
+def choose(tmp_path, name, **arguments):
+    """What the installed Trainer makes of an optimizer's name and arguments."""
+    config = compose_run(["device.kind=cpu"]).config
+    config.training.optimizer = name
+    for key, value in arguments.items():
+        setattr(config.training.arguments, key, value)
+    if "optim_target_modules" in optimizers.OPTIMIZERS[name].reads:
+        config.training.arguments.optim_target_modules = "all-linear"
+    args = training_arguments(config, compose_run([]).plan, tmp_path)
+    small = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 20}
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    model = BartForConditionalGeneration(BartConfig(**small, **heads))
+    chosen, found = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    shown = {key: value for key, value in found.items() if key != "params"}
+    for group in found.get("params", []):
+        shown |= {key: value for key, value in group.items() if key != "params"}
+    return chosen, shown
+
+
+OTHER = {
+    "adam_beta1": 0.8,
+    "adam_beta2": 0.9,
+    "adam_epsilon": 1e-4,
+    **{"nesterov": True, "centered": True, "bf16_stochastic_round": True},
+    **{"t_alpha": 7, "t_beta3": 7, "rank": 7, "update_proj_gap": 7},
+    **{"proj_type": "right", "proj": "svd", "scale_type": "tensor"},
+}
+"""Values that differ from every default; other arguments take 0.123."""
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_an_optimizer_reads_and_takes_what_is_listed_and_nothing_else(tmp_path, name):
+    one = optimizers.OPTIMIZERS[name]
+    plain = choose(tmp_path, name)
+    for key in optimizers.ADAM:
+        changed = choose(tmp_path, name, **{key: OTHER[key]})
+        assert (changed != plain) == (key in one.reads), key
+    for key, rule in one.takes.items():
+        value = OTHER.get(key, 0.123)
+        assert rule.holds(value)
+        assert choose(tmp_path, name, optim_args={key: value}) != plain, key
+
+
+def test_adamw_is_what_the_trainer_takes_by_itself():
+    default = Seq2SeqTrainingArguments(output_dir="x", use_cpu=True).optim
+    assert optimizers.optimizer_name(compose_run([]).config.training.optimizer) == default
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("training.arguments.optim=lion_8bit", "training.optimizer=lion_8bit"),
+        ("training.arguments.label_smoothing_factor=0,0.1", "training.label_smoothing=0,0.1"),
+        ("+training.arguments.warmup_ratio=0.02", "training.warmup_steps=0.02"),
+        ("training.arguments.seed=1,2", "seed=1,2"),
+        ("training.arguments.adam_beta2=0.9", "training.arguments.adam_beta2=0.9"),
+        (
+            "training.arguments.lr_scheduler_kwargs.num_cycles=3",
+            "++training.arguments.lr_scheduler_kwargs.num_cycles=3",
+        ),
+        (
+            "+training.arguments.optim_args={momentum: 0.9}",
+            "++training.arguments.optim_args={momentum: 0.9}",
+        ),
+    ],
+)
+def test_a_word_of_transformers_becomes_the_word_of_batchopt(typed, read):
+    assert read_words([typed]) == [read] == read_words([read])
+
+
+def test_a_table_is_read_as_a_whole_and_by_its_keys():
+    schedule = "training.lr_scheduler_type=cosine_with_restarts"
+    key = "training.arguments.lr_scheduler_kwargs"
+    for words in ([f"{key}.num_cycles=3"], [f"{key}={{num_cycles: 3}}"]):
+        config = compose_run(read_words([schedule, *words])).config
+        assert config.training.arguments.lr_scheduler_kwargs == {"num_cycles": 3}
+
+
+@pytest.mark.parametrize("name", LOOKS_AT_PROMPT)
+def test_what_looks_at_the_prompt_is_refused_for_a_decoder_only_model(name):
+    check_for_decoder_only(GenerationSettings(num_beams=4, min_new_tokens=5))
+    with pytest.raises(RequestError, match=f"generation.{name} is 2; with a decoder-only model"):
+        check_for_decoder_only(GenerationSettings(**{name: 2}))
