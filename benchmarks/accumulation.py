@@ -56,9 +56,7 @@ def train(arm, setting, given):
     references = data["validation"]["summaries"]
 
     def tokenize(rows):
-        made = tokenizer(
-            rows["dialogue"], max_length=LENGTHS["max_source_length"], truncation=True
-        )
+        made = tokenizer(rows["dialogue"], max_length=LENGTHS["max_source_length"], truncation=True)
         targets = [summaries[0] for summaries in rows["summaries"]]
         labels = tokenizer(
             text_target=targets, max_length=LENGTHS["max_target_length"], truncation=True

@@ -88,13 +88,13 @@ class EachStep(TrainerCallback):
 
 def build(words, steps):
     try:
-        import limit  # noqa: PLC0415 - knows where the parts of this checkout are
+        import limit
 
         return limit.build(words, steps)
     except ModuleNotFoundError:  # before the folders came
-        from batchopt.compose import compose_run  # noqa: PLC0415
-        from batchopt.recorder import Events, Recorder  # noqa: PLC0415
-        from batchopt.worker import build_trainer  # noqa: PLC0415
+        from batchopt.compose import compose_run
+        from batchopt.recorder import Events, Recorder
+        from batchopt.worker import build_trainer
 
         more = [f"training.max_steps={steps}", f"training.logging_steps={steps}"]
         more += ["device.kind=cpu", "training.save_checkpoints=false"]
@@ -128,9 +128,10 @@ def main() -> None:
     for preset in PRESETS:
         asked = ["--child", f"--steps={given.steps}", f"batch={preset}", *given.words]
         found = own_process.measure(__file__, *asked)
+        copied, filled = (found[f"{what}_bytes"] / 2**20 for what in ("copied", "filled"))
         print(
             f"| {preset} | {found['launches']:,.0f} | {found['waits']:,.0f} "
-            f"| {found['copied_bytes'] / 2**20:.2f} MiB | {found['filled_bytes'] / 2**20:.2f} MiB |",
+            f"| {copied:.1f} MiB | {filled:.1f} MiB |",
             flush=True,
         )
 
