@@ -161,9 +161,10 @@ class BatchConfig:
     """Examples of one optimizer step; must be the product of the two keys above."""
     auto: bool = False
     """Choose the pair by probing the device the run is on; set by batch=auto."""
-    packing: Packing = Packing.sorted
+    packing: Packing = Packing.balanced
     """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
-    balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
+    balanced (least memory, sizes that differ) or packed (fewest micro-batches). The gradient is
+    the same."""
     max_tokens_per_micro_batch: int | None = field(default=None, metadata=at_least(1))
     """Padded source and target tokens that a packed micro-batch may hold; null: as many as the
     preset's largest sorted one."""

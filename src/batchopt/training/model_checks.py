@@ -89,7 +89,7 @@ def check_causal(name: str, model: PreTrainedModel) -> None:
     was_training = model.training
     model.eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        one, other = model(input_ids=tokens, use_cache=False).logits[:, :3]  # type: ignore[operator]
+        one, other = model(input_ids=tokens, use_cache=False).logits[:, :3]
     model.train(was_training)
     if float((one - other).abs().max()) > 1e-3 * float(one.abs().max()):
         raise RequestError(
