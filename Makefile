@@ -1,7 +1,8 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test smoke test-gpu gpu-day test-slurm test-faults check format submit resume analyze adopt \
-	bench bench-packing bench-monitor docs docs-reference clean package test-oldest
+.PHONY: help setup demo test test-quick smoke test-gpu gpu-day test-slurm test-faults check format submit resume \
+	analyze adopt bench bench-arms bench-accumulation bench-launches bench-packing bench-monitor bench-neighbour docs \
+	docs-reference clean package test-oldest
 
 PYTHON ?= python3
 VENV := .venv
@@ -86,11 +87,23 @@ adopt: setup ## write the best pair as conf/batch/best.yaml, for batch=best; AIM
 bench: setup ## against the plain Trainer, into docs/benchmarks.md; BENCH='--train FILE --validation FILE'
 	$(PY) benchmarks/bench.py $(BENCH)
 
+bench-arms: setup ## against every sampling of the stock Trainer; BENCH='--presets 05a --vocabularies 32000'
+	$(PY) benchmarks/arms.py $(BENCH)
+
+bench-accumulation: setup ## what the stock accumulation does to a training: loss and ROUGE by step
+	$(PY) benchmarks/accumulation.py $(BENCH)
+
+bench-launches: setup ## operators, waits, copied and filled bytes of a step; DATA='data=files ...'
+	$(PY) benchmarks/launches.py $(DATA)
+
 bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_file=...'
 	$(PY) benchmarks/packing.py $(DATA)
 
 bench-monitor: setup ## what sampling costs a training, as a ratio
 	$(PY) benchmarks/monitor.py
+
+bench-neighbour: setup ## what a busy process of another session costs a run on the CPU; BENCH='--turns 3'
+	$(PY) benchmarks/neighbour.py $(BENCH)
 
 DIST := dist
 

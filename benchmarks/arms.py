@@ -63,8 +63,9 @@ def our_words(folder, data, *more):
     return [*words, "training.warmup_steps=0", "training.save_checkpoints=false"]
 
 
-def train(arm, preset, folder, data, given, turn):
+def train(arm, preset, turn, where, given):
     """Speed and memory of one training, from a process of its own."""
+    folder, data = where
     started = time.perf_counter()
     if arm in STOCK:
         more = ["--only", "train", "--strategy", arm, "--max-steps", given.steps]
@@ -128,7 +129,7 @@ def measure(results, data, given):
                 for arm in given.arms[at:] + given.arms[:at]:
                     key = where | {"preset": preset, "turn": turn, "arm": arm}
                     if not results.has("arms", **key):
-                        found = train(arm, preset, folder, data, given, turn)
+                        found = train(arm, preset, turn, (folder, data), given)
                         results.add(
                             "arms", **key, steps=given.steps, threads=given.threads, **found
                         )
@@ -160,7 +161,8 @@ def table(entries):
         return ""
     against = entries[0]["against"]
     lines = [
-        f"| data | vocabulary | preset | arm | tokens/s | / {against} | peak | / {against} | turns |",
+        f"| data | vocabulary | preset | arm | tokens/s | / {against} | peak | / {against} "
+        "| turns |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in entries:
@@ -183,7 +185,8 @@ def evaluations_table(rows):
     if not rows:
         return ""
     lines = [
-        "| data | vocabulary | side | batch | seconds | / stock at its best | peak above the start |",
+        "| data | vocabulary | side | batch | seconds | / stock at its best "
+        "| peak above the start |",
         "|---|---|---|---|---|---|---|",
     ]
     for data, vocabulary in dict.fromkeys((row["data"], row["vocabulary"]) for row in rows):

@@ -33,7 +33,7 @@ from transformers import (
 MAX_SOURCE, MAX_TARGET = 512, 128
 
 
-def main() -> None:
+def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True, help="folder of model and tokenizer")
     parser.add_argument("--train", required=True, help="JSONL with dialogue and summaries")
@@ -48,8 +48,11 @@ def main() -> None:
     parser.add_argument("--strategy", default="random", help="random, group_by_length, …")
     parser.add_argument("--eval-batch", type=int, default=8)
     parser.add_argument("--only", choices=("train", "evaluate"), help="default: both")
-    given = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    given = arguments()
     set_seed(given.seed)
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     model = AutoModelForSeq2SeqLM.from_pretrained(given.model)

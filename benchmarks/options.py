@@ -17,6 +17,7 @@ import own_process
 
 AS_IT_IS = {
     "sliced": True,
+    "in_place": True,
     "attention": "sdpa",
     "optimizer": "fused",
     "bf16": False,
@@ -32,6 +33,7 @@ VARIANTS = {
     "as it is": {},
     "the same again (noise)": {},
     "loss=full": {"sliced": False},
+    "gradients of the tables by autograd": {"in_place": False},
     "eager attention, not SDPA": {"attention": "eager"},
     "AdamW foreach, not fused": {"optimizer": "foreach"},
     "AdamW as a loop, not fused": {"optimizer": "loop"},
@@ -79,6 +81,7 @@ def child(variant, words, steps):
     from batchopt.request.compose import compose_run
     from batchopt.step.loss import micro_batch_loss
     from batchopt.step.noise_scale import gradient_norm
+    from batchopt.step.tables import add_rows_in_place
     from batchopt.verify.proof import prepare
 
     if variant["threads"]:
@@ -95,6 +98,9 @@ def child(variant, words, steps):
         fused=variant["optimizer"] == "fused",
         foreach=variant["optimizer"] == "foreach",
     )
+    in_place = variant["in_place"] and not variant["compile"]
+    if in_place:
+        add_rows_in_place(model)
     run = torch.compile(model, dynamic=True) if variant["compile"] else model
     sliced = variant["sliced"] and not variant["compile"]
     made = [
@@ -107,7 +113,9 @@ def child(variant, words, steps):
             wall, cpu = time.perf_counter(), cpu_seconds()
         for batch in step["micro_batches"]:
             with torch.autocast("cpu", torch.bfloat16, enabled=variant["bf16"]):
-                loss = micro_batch_loss(run, batch, step["target_tokens"], 0.0, sliced=sliced)
+                loss = micro_batch_loss(
+                    run, batch, step["target_tokens"], 0.0, sliced=sliced, in_place=in_place
+                )
             loss.backward()
         for _ in range(variant["norms"]):
             gradient_norm(model)

@@ -26,15 +26,20 @@ from batchopt.request.words import read_words
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss
 from batchopt.step.micro_batches import padding, plan_micro_batches
+from batchopt.step.tables import add_rows_in_place
+from batchopt.training.trainer import adds_in_place
 from batchopt.verify.proof import Setting, prepare
 
 WARMUP, STEPS = 3, 15
 
 
 def train_step(setting: Setting, model, optimizer, step) -> None:
+    in_place = adds_in_place(setting.config)
     for micro_batch in step["micro_batches"]:
         batch = {name: tensor.to(setting.device) for name, tensor in micro_batch.items()}
-        micro_batch_loss(model, batch, step["target_tokens"], 0.0, sliced=True).backward()
+        micro_batch_loss(
+            model, batch, step["target_tokens"], 0.0, sliced=True, in_place=in_place
+        ).backward()
     optimizer.step()
     optimizer.zero_grad()
     if setting.device.type == "cuda":
@@ -52,6 +57,8 @@ def collate(setting: Setting, plan: BatchPlan, packing: Packing, rows):
 
 def fresh(setting: Setting):
     model = copy.deepcopy(setting.model)
+    if adds_in_place(setting.config):
+        add_rows_in_place(model)
     return model, torch.optim.AdamW(model.parameters(), lr=1e-4)
 
 

@@ -98,7 +98,7 @@ def test_the_plan_fits(wide, capsys):
     tables.print_plan(requests, NAMES)
     tables.print_order([2, 0, 1])
     text = shown(
-        wide, "packing", "8 x 8 = 64", "sorted", "5 epochs", "sweep.order=as_given", *PARTS
+        wide, "packing", "8 x 8 = 64", "balanced", "5 epochs", "sweep.order=as_given", *PARTS
     )
     assert all(name in left_column(text) for name in NAMES)
     assert " ".join(text.split()).endswith("runs 1 2 0")

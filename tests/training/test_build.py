@@ -46,6 +46,11 @@ def test_the_plan_line_says_what_was_added_and_what_is_left_out(built):
     assert "leaves out num_return_sequences=4" in line
 
 
+def test_the_plan_line_says_how_large_the_micro_batches_are(built):
+    _, _, log = built
+    assert "balanced: the first step has 2 micro-batches of " in log
+
+
 def test_the_facts_are_the_sections_of_the_record(built):
     trainer, facts, _ = built
     sections = asdict(facts)

@@ -93,7 +93,9 @@ class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):
             way that plans micro-batches too, or it trains on several devices.
     """
 
-    def __init__(self, *args: Any, packing: Packing | str = Packing.sorted, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, packing: Packing | str = Packing.balanced, **kwargs: Any
+    ) -> None:
         self.packing = Packing(packing)
         if self.packing is Packing.packed:
             raise ValueError(

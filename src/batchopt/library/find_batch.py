@@ -293,7 +293,12 @@ def _device(model: nn.Module, optimizer: Any, asked: torch.device | str | None) 
         )
     (own,) = devices
     if asked is not None:
-        return torch.device(asked)
+        wanted = torch.device(asked)
+        if optimizer is not None and wanted.type != own.type:
+            raise ValueError(
+                f"device is {wanted} and the optimizer holds the weights on {own}; leave one out"
+            )
+        return wanted
     if own.type == "cpu" and optimizer is None and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return own

@@ -29,7 +29,6 @@ from batchopt.request.constraints import (
     paths,
     positive,
     share,
-    target_modules,
     tokens,
     words_or,
 )
@@ -162,9 +161,10 @@ class BatchConfig:
     """Examples of one optimizer step; must be the product of the two keys above."""
     auto: bool = False
     """Choose the pair by probing the device the run is on; set by batch=auto."""
-    packing: Packing = Packing.sorted
+    packing: Packing = Packing.balanced
     """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
-    balanced (least memory) or packed (fewest micro-batches). The gradient is the same."""
+    balanced (least memory, sizes that differ) or packed (fewest micro-batches). The gradient is
+    the same."""
     max_tokens_per_micro_batch: int | None = field(default=None, metadata=at_least(1))
     """Padded source and target tokens that a packed micro-batch may hold; null: as many as the
     preset's largest sorted one."""
@@ -385,8 +385,6 @@ class TrainerArguments:
     optim_args: dict[str, Any] = field(default_factory=dict)
     """What an optimizer takes beside these, each by its name, as in
     training.arguments.optim_args.momentum=0.9 for sgd."""
-    optim_target_modules: Any = field(default=None, metadata=target_modules())
-    """The linear layers that GaLore and APOLLO project."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
     """What a schedule takes beside the number of steps, each by its name, as in
     training.arguments.lr_scheduler_kwargs.num_cycles=3 for cosine_with_restarts."""

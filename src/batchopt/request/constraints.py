@@ -142,17 +142,6 @@ def one_of_or_flag(*choices: str) -> dict[str, Constraint]:
     return {_KEY: Constraint(text, lambda value: isinstance(value, bool) or value in choices)}
 
 
-def target_modules() -> dict[str, Constraint]:
-    """all-linear, a pattern, or a list of names of modules."""
-
-    def holds(value: Any) -> bool:
-        if isinstance(value, list):
-            return bool(value) and all(isinstance(one, str) for one in value)
-        return isinstance(value, str) and value != ""
-
-    return {_KEY: Constraint("all-linear, a pattern, or a list as in [attn,mlp]", holds)}
-
-
 def tokens(*, lists: bool = False) -> dict[str, Constraint]:
     """A list of ids of tokens, or with `lists` a list of such lists."""
 

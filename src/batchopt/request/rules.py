@@ -187,14 +187,15 @@ def _broken_by_optimizer(training: TrainingConfig) -> Iterator[tuple[str, object
     name, arguments = training.optimizer, training.arguments
     optimizer = optimizers.OPTIMIZERS[optimizers.optimizer_name(name)]
     default = TrainerArguments()
-    for key in (*optimizers.ADAM, "optim_target_modules"):
+    for key in optimizers.ADAM:
         value, plain = getattr(arguments, key), getattr(default, key)
         if key not in optimizer.reads and value != plain:
             rule = f"{_typed(plain)} with training.optimizer={name}, which does not read it"
             yield f"training.arguments.{key}", value, rule
-    if "optim_target_modules" in optimizer.reads and arguments.optim_target_modules is None:
-        rule = f"given for training.optimizer={name}, as in all-linear"
-        yield "training.arguments.optim_target_modules", None, rule
+    given = arguments.optim_args
+    if given.get("nesterov") and (not given.get("momentum") or given.get("dampening")):
+        rule = "false without optim_args.momentum, and with optim_args.dampening"
+        yield "training.arguments.optim_args.nesterov", True, rule
     if optimizer.schedule_free and training.lr_scheduler_type != "constant":
         yield (
             "training.lr_scheduler_type",

@@ -146,11 +146,28 @@ def _uncap(error: Tensor, logits: Tensor, softcap: float | None) -> None:
         error *= 1 - (logits.float() / softcap).square()
 
 
+def _error(log_p: Tensor, targets: Tensor, label_smoothing: float, vocabulary: int) -> Tensor:
+    """D loss / d logits = p - q, where q is the target's smoothed distribution; takes `log_p`."""
+    error = log_p.exp_()
+    error.scatter_(1, targets, label_smoothing - 1, reduce="add")
+    if label_smoothing:
+        error[:, :vocabulary] -= label_smoothing / vocabulary
+    return error
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
+    """Adds factor * left @ right to the total, which may be of another precision."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right, alpha=factor)
+    else:
+        total.add_(left @ right, alpha=factor)
+
+
 class _SlicedCrossEntropy(torch.autograd.Function):
     """Computes the gradient while the logits exist; `backward` only scales it."""
 
     @staticmethod
-    def forward(  # noqa: PLR0912, PLR0915, PLR0917 - one loop; autograd passes them by position
+    def forward(  # noqa: PLR0912, PLR0917 - one loop; autograd passes them by position
         ctx: Any,
         states: Tensor,
         weight: Tensor,
@@ -201,24 +218,15 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                     loss -= label_smoothing * log_p[:, :vocabulary].mean(1).sum()
                 if not any(wanted):
                     continue
-                # d loss / d logits = p - q, where q is the target's smoothed distribution
-                error = log_p.exp_()
-                error.scatter_(1, of_target, label_smoothing - 1, reduce="add")
-                if label_smoothing:
-                    error[:, :vocabulary] -= label_smoothing / vocabulary
+                error = _error(log_p, of_target, label_smoothing, vocabulary)
                 _uncap(error[:, :vocabulary], words, softcap)
                 if of_bias is not None:
                     of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
                 if of_states is not None:
                     of_states[part] = error @ kernel
-                if of_weight is None:
-                    continue
-                share = 1.0 if factor is None else factor
-                if dtype == of_weight.dtype:
-                    of_weight.addmm_(error.T, inputs, alpha=share)
-                else:
-                    of_weight.add_(error.T @ inputs, alpha=share)
+                if of_weight is not None:
+                    _add_product(of_weight, error.T, inputs, 1.0 if factor is None else factor)
         return loss
 
     @staticmethod

@@ -182,7 +182,7 @@ def build_trainer(
         device=device,
         data_fingerprint=data.summary.fingerprint,
     )
-    _log_plan(plan, facts, _notes(config, data, generation))
+    _log_plan(plan, facts, [_sizes(trainer), *_notes(config, data, generation)])
     recorder.events.tell(facts={**asdict(facts), "metrics": dict(recorder.other_metrics)})
     return trainer, facts
 
@@ -339,6 +339,17 @@ def _log_plan(plan: BatchPlan, facts: Facts, notes: Sequence[str]) -> None:
         data.max_target_length,
         facts.plan.per_device_eval_batch_size,
         "".join(f"; {note}" for note in notes),
+    )
+
+
+def _sizes(trainer: "ExactTrainer") -> str:
+    """What the plan line says of the sizes of micro-batches: those of the first step."""
+    rows = trainer.train_rows.select(next(iter(trainer.step_sampler())))
+    sizes = [len(batch["labels"]) for batch in trainer.data_collator(rows)["micro_batches"]]
+    least, most = min(sizes), max(sizes)
+    return (
+        f"{trainer.config.batch.packing.value}: the first step has {len(sizes)} micro-batches of "
+        + (f"{least} to {most} examples" if least < most else f"{most} examples")
     )
 
 

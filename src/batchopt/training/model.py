@@ -1,7 +1,8 @@
 """Builds the model that a run trains: fresh and tiny, or pretrained."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,7 +63,8 @@ def build_model(
         RequestError: A pretrained model cannot be loaded, writes no text, or cannot be trained on
             these data or with this adapter.
     """
-    model, without_row = _whole(config, tokenizer)
+    with _quiet_loading():
+        model, without_row = _whole(config, tokenizer)
     name = getattr(config.model, "name_or_path", "the tiny model")
     added: Any = tokenizer.convert_tokens_to_ids(list(extra_tokens))
     new = sorted({*added, *without_row})
@@ -127,10 +129,6 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
             "full precision"
         )
     torch.manual_seed(run.seed)  # for weights that the files lack
-    report = logging.getLogger("transformers.modeling_utils")
-    # It tells of every weight in a line; `check_weights` in one. A higher level would make it
-    # tell of layers that are not sharded, too.
-    report.addFilter(_is_error)
     try:
         auto_class = getattr(transformers, named_architecture(found).auto_class)
         model, loaded = auto_class.from_pretrained(
@@ -148,11 +146,23 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
         raise
     except Exception as error:  # the library's errors have no base class in common
         raise RequestError(unloadable(config, error)) from error
-    finally:
-        report.removeFilter(_is_error)
     check_weights(config.name_or_path, model, loaded)
     checked: PreTrainedModel = model
     return checked
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keeps transformers from telling of every weight in a line; `check_weights` does in one.
+
+    A higher level of its logger would make it tell of layers that are not sharded, too.
+    """
+    report = logging.getLogger("transformers.modeling_utils")
+    report.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        report.removeFilter(_is_error)
 
 
 def _is_error(record: logging.LogRecord) -> bool:

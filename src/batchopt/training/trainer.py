@@ -303,7 +303,6 @@ def training_arguments(
         weight_decay=training.weight_decay,
         optim=optimizer_name(training.optimizer),
         optim_args=",".join(f"{name}={value}" for name, value in _set(arguments.optim_args)),
-        optim_target_modules=arguments.optim_target_modules,
         adam_beta1=arguments.adam_beta1,
         adam_beta2=arguments.adam_beta2,
         adam_epsilon=arguments.adam_epsilon,

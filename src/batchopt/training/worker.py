@@ -58,6 +58,7 @@ def main() -> int:
 def run(recorder: "Recorder", arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains the run and returns its outcome; a failing run does not raise."""
     with without_collector():
+        import batchopt.training.trainer  # noqa: F401 - the largest part, which `build` wants
         from batchopt.training.build import build_trainer
         from batchopt.training.recorder import StopRequested
 
@@ -108,6 +109,7 @@ def train(trainer: "ExactTrainer") -> None:
     """
     import torch
 
+    from batchopt.training import waiting
     from batchopt.training.allocator import Allocator
     from batchopt.training.flops import measure_peak
     from batchopt.training.memory_split import optimizer_bytes
@@ -143,6 +145,7 @@ def train(trainer: "ExactTrainer") -> None:
         recorder.other_metrics |= {
             "peak_flops_per_second": peak,
             "flops_per_token": per_token,
+            "passive_wait_s": None if cuda else waiting.slept_s(),
             "optimizer_bytes": optimizer_bytes(trainer.optimizer),
             "mfu": speed * per_token / peak if speed and per_token else None,
         }
