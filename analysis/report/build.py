@@ -281,7 +281,9 @@ def _measured(runs: Sequence[Run], findings: Findings, language: Language) -> Se
     if batches:
         sentences.append(texts.SAME_BATCH.say(language, batch=batches))
     parts = build_parts(_shown(findings), runs, language)
-    return [Bullets(tuple(sentences)), *([parts] if parts is not None else [])]
+    if parts is None:
+        return [Bullets(tuple(sentences))]
+    return [Bullets(tuple(sentences)), Paragraph((Strong(texts.PARTS_TITLE.say(language)),)), parts]
 
 
 def _next_commands(

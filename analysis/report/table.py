@@ -155,7 +155,6 @@ def build_parts(
     """
     rows = []
     for comparison in comparisons:
-        facets = WORDS[language].facets(comparison)
         for row in comparison.rows:
             run = next((runs[place] for place in row.places if runs[place].completed), None)
             if run is None or any(run.metrics.get(name) is None for name in PARTS):
@@ -168,7 +167,7 @@ def build_parts(
             counts = [run.model.get("trainable_parameters"), run.model.get("parameters")]
             rows.append(
                 (
-                    f"{row.label}, {facets}" if facets else row.label,
+                    row.label,
                     *(f"{count:,}" if count else "" for count in counts),
                     *(_known(value / GIB) for value in (*parts, libraries, rest, peak)),
                 )
@@ -180,7 +179,6 @@ def build_parts(
         headings=tuple(heading.say(language) for heading in headings),
         rows=tuple(rows),
         numeric=frozenset(range(1, len(headings))),
-        title=texts.PARTS_TITLE.say(language),
     )
 
 

@@ -7,6 +7,7 @@ from batchopt.request import optimizers
 from batchopt.request.compose import compose_run
 from batchopt.request.config import Adapter, Quantization
 from batchopt.request.words import read_words
+from batchopt.training.adapters import quantization
 
 KOBART = ["model=kobart"]
 
@@ -21,19 +22,19 @@ def installed(monkeypatch):
 
 def test_a_choice_brings_what_it_needs(installed):
     adapter = compose_run([*KOBART, "adapter=qlora", "adapter.rank=144"]).config.adapter
-    assert (adapter.kind, adapter.quantization, adapter.rank) == (
-        Adapter.qlora,
-        Quantization.nf4,
-        144,
-    )
+    assert (adapter.kind, adapter.rank) == (Adapter.qlora, 144)
+    assert quantization(adapter) is Quantization.nf4
+    words = [*KOBART, "adapter=qlora", "adapter.quantization=int8"]
+    assert quantization(compose_run(words).config.adapter) is Quantization.int8
+    assert quantization(compose_run(["adapter=lora"]).config.adapter) is None
     assert compose_run([]).config.adapter.kind is Adapter.none
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["adapter=lora", "adapter.quantization=nf4"], "none unless adapter=qlora"),
-        ([*KOBART, "adapter=qlora", "adapter.quantization=none"], "nf4, fp4 or int8"),
+        (["adapter=lora", "adapter.quantization=nf4"], "null unless adapter=qlora"),
+        ([*KOBART, "adapter=qlora", "adapter.quantization=int4"], "nf4, fp4, int8"),
         (["adapter=qlora"], "adapter is qlora; it must be none or lora with model=tiny"),
         (["adapter=lora", "adapter.rank=0"], "adapter.rank is 0; it must be 1 or more"),
         (["adapter=lora", "adapter.target_modules=[]"], "as in [one,two], or all-linear"),

@@ -54,7 +54,7 @@ def test_a_sweep_records_what_each_trains_and_keeps(folder):
     assert full["model"]["trainable_parameters"] == full["model"]["parameters"]
     assert 0 < lora["model"]["trainable_parameters"] < full["model"]["parameters"] / 3
     assert qlora["model"]["trainable_parameters"] == lora["model"]["trainable_parameters"]
-    assert (lora["model"]["quantization"], qlora["model"]["quantization"]) == ("none", "nf4")
+    assert (lora["model"]["quantization"], qlora["model"]["quantization"]) == (None, "nf4")
     small, large = (one["metrics"]["frozen_weights_bytes"] for one in (qlora, lora))
     assert 0 < small < large
     for record in (lora, qlora):
@@ -79,7 +79,7 @@ def test_a_layer_that_is_not_there_is_one_line_before_anything_runs(folder):
     words = ["adapter=lora", "adapter.target_modules=[q_prj]", "hydra.run.dir=wrong"]
     done = call(folder, *command(*words))
     assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("batchopt: ")]
     assert "adapter.target_modules names q_prj, and model has no such layer; its linear " in line
     assert "q_proj" in line
     assert not (folder / "wrong").exists()

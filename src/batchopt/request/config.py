@@ -89,7 +89,6 @@ class Adapter(Enum):
 class Quantization(Enum):
     """How the frozen weights of linear layers are kept."""
 
-    none = "none"
     nf4 = "nf4"
     fp4 = "fp4"
     int8 = "int8"
@@ -361,8 +360,8 @@ class AdapterConfig:
     """Rank-stabilised LoRA, for large ranks (arXiv:2312.03732)."""
     dora: bool = False
     """Train the norms of the weights apart from their directions (DoRA, arXiv:2402.09353)."""
-    quantization: Quantization = Quantization.none
-    """Of the frozen linear layers but the head, with qlora: nf4, fp4 (4 bits) or int8."""
+    quantization: Quantization | None = None
+    """Of the frozen linear layers but the head, with qlora: nf4, fp4 (4 bits), int8; null: nf4."""
     double_quantization: bool = True
     """Quantise the scales of nf4 and fp4 too, which saves 0.4 bits a weight."""
     compute_dtype: Precision = Precision.auto

@@ -12,7 +12,6 @@ from batchopt.request.config import (
     DeviceKind,
     GenerationSettings,
     Packing,
-    Quantization,
     TinyCausalModelConfig,
     TinyModelConfig,
     TrainerArguments,
@@ -141,11 +140,8 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
 
 def _broken_across_the_adapter(config: Config) -> Iterator[tuple[str, object, str]]:
     adapter = config.adapter
-    quantised = adapter.quantization is not Quantization.none
-    if quantised and adapter.kind is not Adapter.qlora:
-        yield "adapter.quantization", adapter.quantization.value, "none unless adapter=qlora"
-    if adapter.kind is Adapter.qlora and not quantised:
-        yield "adapter.quantization", "none", "nf4, fp4 or int8 with adapter=qlora"
+    if adapter.quantization is not None and adapter.kind is not Adapter.qlora:
+        yield "adapter.quantization", adapter.quantization.value, "null unless adapter=qlora"
     if adapter.kind is Adapter.qlora and isinstance(config.model, TinyModelConfig):
         yield (
             "adapter",

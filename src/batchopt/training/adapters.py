@@ -38,6 +38,11 @@ def settle_imports(config: AdapterConfig) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+def quantization(adapter: AdapterConfig) -> Quantization | None:
+    """How the frozen weights are quantised; None: not at all."""
+    return (adapter.quantization or Quantization.nf4) if adapter.kind is Adapter.qlora else None
+
+
 def coarsest(config: Config, training: Precision) -> Precision:
     """The coarsest arithmetic in which anything of a run is computed.
 
@@ -48,7 +53,7 @@ def coarsest(config: Config, training: Precision) -> Precision:
     found = [training]
     if config.adapter.kind is not Adapter.none:
         found.append(_resolved(config.adapter.base_dtype, training))
-    if config.adapter.quantization is Quantization.int8:
+    if quantization(config.adapter) is Quantization.int8:
         found.append(Precision.fp16)  # its products read rows of 8 bits, and write fp16
     elif config.adapter.kind is Adapter.qlora:
         found.append(_resolved(config.adapter.compute_dtype, training))
@@ -68,20 +73,21 @@ def loading(adapter: AdapterConfig, training: Precision, device: "torch.device")
     if adapter.kind is Adapter.none:
         return {"dtype": torch.float32}
     arguments: dict[str, Any] = {"dtype": _dtype(_resolved(adapter.base_dtype, training))}
-    if adapter.quantization is Quantization.none:
+    kept = quantization(adapter)
+    if kept is None:
         return arguments
 
     from transformers import BitsAndBytesConfig
 
     make: Any = BitsAndBytesConfig
-    if adapter.quantization is Quantization.int8:
+    if kept is Quantization.int8:
         # With a threshold, what counts as an outlier depends on the other rows of a micro-batch,
         # and so would the gradient. Without, each row is quantised by itself.
         quantised = make(load_in_8bit=True, llm_int8_threshold=0.0)
     else:
         quantised = make(
             load_in_4bit=True,
-            bnb_4bit_quant_type=adapter.quantization.value,
+            bnb_4bit_quant_type=kept.value,
             bnb_4bit_use_double_quant=adapter.double_quantization,
             bnb_4bit_compute_dtype=_dtype(_resolved(adapter.compute_dtype, training)),
         )

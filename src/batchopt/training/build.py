@@ -70,7 +70,7 @@ class ModelFacts:
     """All of them, frozen ones too."""
     trainable_parameters: int
     adapter: str
-    quantization: str
+    quantization: str | None
     dropout: float
 
 
@@ -167,6 +167,7 @@ def build_trainer(
     if limit is not None:
         trainer.add_callback(limit)
     every, trained = adapters.count_parameters(model)
+    quantised = adapters.quantization(config.adapter)
     recorder.other_metrics |= weight_bytes(model)
     facts = Facts(
         plan=_plan_facts(trainer, data, generation),
@@ -176,7 +177,7 @@ def build_trainer(
             parameters=every,
             trainable_parameters=trained,
             adapter=config.adapter.kind.value,
-            quantization=config.adapter.quantization.value,
+            quantization=quantised.value if quantised else None,
             dropout=largest_dropout(model),
         ),
         device=device,

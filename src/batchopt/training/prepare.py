@@ -18,7 +18,7 @@ from batchopt.errors import RequestError
 from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import Adapter, Config, DeviceKind, Quantization
+from batchopt.request.config import Adapter, Config, DeviceKind
 from batchopt.request.paths import check_writable
 from batchopt.request.words import read_words
 from batchopt.training import adapters
@@ -59,7 +59,7 @@ def _to_count(config: Config) -> Config:
     changed = copy.deepcopy(config)
     changed.device.kind = DeviceKind.cpu
     if changed.adapter.kind is Adapter.qlora:
-        changed.adapter.kind, changed.adapter.quantization = Adapter.lora, Quantization.none
+        changed.adapter.kind, changed.adapter.quantization = Adapter.lora, None
     return changed
 
 
