@@ -129,7 +129,7 @@ MISTAKES = [
     ("train training.lr=1e-4", "training.lr: no such key; did you mean training.learning_rate?"),
     ("train training.epochs=3", "did you mean training.num_train_epochs? training has: "),
     ("train training.fp16=true", "did you mean training.precision? training has: "),
-    ("train data.train_file=a.csv", "did you mean data=files data.train_file? data has: language"),
+    ("train data.train_file=a.csv", "did you mean data=files data.train_file? data has: "),
     ("train model.name_or_path=x", "did you mean model=pretrained model.name_or_path? model has"),
     ("train +batch.foo=1", "batch.foo: no such key; batch has: auto, effective_batch_size"),
     ("train ~seed", "seed cannot be removed; set it instead"),

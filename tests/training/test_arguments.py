@@ -1,5 +1,7 @@
 """Optimizers, schedules and other arguments of transformers work, and their runs resume exactly."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -236,3 +238,22 @@ def test_an_optimizer_of_two_faces_shows_the_right_one(train, monkeypatch):
     assert len(optimizer) == 7
     assert evaluated == [False, False], "after steps 4 and 7"
     assert saved == [False, False]
+
+
+def test_what_looks_at_the_prompt_is_refused_before_a_decoder_only_model_is_trained(
+    tmp_path, cache
+):
+    words = ["model=tiny_causal", "data.train_examples=160", "generation.no_repeat_ngram_size=3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "batchopt.train", *words, "device.kind=cpu", f"cache_dir={cache}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert (
+        "generation.no_repeat_ngram_size is 3; with a decoder-only model it must be"
+        in (done.stderr.splitlines()[-1])
+    )
+    assert not list(tmp_path.rglob("record.json"))

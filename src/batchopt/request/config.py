@@ -447,6 +447,7 @@ class TrainingConfig:
     """Checkpoints on disk: the best, and the newest ones. Of a completed run only the weights
     stay."""
     arguments: TrainerArguments = field(default_factory=TrainerArguments)
+    """Further arguments of the Trainer."""
 
 
 @dataclass(kw_only=True, slots=True)
