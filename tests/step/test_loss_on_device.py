@@ -39,7 +39,7 @@ def build(name, *, checkpointing=False):
             )
         )
     if checkpointing:
-        # transformers 5.22 renamed it.
+        # transformers 5.23 renamed it.
         renamed = getattr(model, "activation_checkpointing_enable", None)
         (renamed or model.gradient_checkpointing_enable)()
     return model.train()

@@ -48,7 +48,7 @@ CHECKPOINTING = (
     if "activation_checkpointing" in Seq2SeqTrainingArguments.__dataclass_fields__
     else "gradient_checkpointing"
 )
-"""The argument of gradient checkpointing, which transformers 5.22 renamed."""
+"""The argument of gradient checkpointing; transformers before 5.23 has the older name."""
 
 
 class ExactTrainer(Seq2SeqTrainer):
@@ -248,7 +248,7 @@ class ExactTrainer(Seq2SeqTrainer):
 class EpochOrder(TrainerCallback):
     """Tells the sampler which epoch begins.
 
-    Before transformers 5.20 the Trainer does not tell it in the epoch in which a run is resumed.
+    The Trainer of transformers 5.16 and older does not, in the epoch in which a run is resumed.
     """
 
     def __init__(self, sampler: StepSampler) -> None:
