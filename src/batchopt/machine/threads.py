@@ -39,6 +39,11 @@ class Threads:
         """What the environment of the training processes has to hold."""
         return {} if self.count is None else {VARIABLE: str(self.count)}
 
+    def announce(self) -> None:
+        """Prints the threads, and sets them for every process that this one starts."""
+        print(self, flush=True)
+        os.environ.update(self.environ)
+
     def document(self) -> dict[str, Any]:
         """The key `threads` of sweep.json."""
         return asdict(self)

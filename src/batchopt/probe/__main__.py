@@ -5,6 +5,7 @@ through the measured peaks predicts the peaks of other sizes, and so what fits o
 `batch=auto` chooses by the same figures.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.machine.device import lease_for_run
+from batchopt.machine.threads import Watch, choose
 from batchopt.probe.choose import MemoryLine, fit_line
 from batchopt.probe.measure import Probe, budget_bytes, probe_all
 from batchopt.record.files import write_json
@@ -40,6 +42,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
     arguments = parser.parse_intermixed_args(words)
+    watch = Watch()
     presets = compose_presets(read_words(arguments.overrides))
     request, names = presets.request, presets.plans
     plans = list(names.values())
@@ -49,6 +52,8 @@ def main(words: list[str]) -> int:
         print(presets.left_out)
     prepare_shared([request])
     device, lease = lease_for_run(request.config.device, Path("a probe"))
+    if device is None:
+        choose(watch, [request.config.device.threads], os.environ).announce()
     with lease, Stop() as stop:
         probes = probe_all(request, plans, device, stop)
     line = fit_line(probes)

@@ -57,7 +57,8 @@ def run_single(words: list[str], overrides: list[str]) -> int:
         )
     _check_machine([request], "hydra.run.dir", request.run_dir)
     print_plan([request], [str(request.run_dir)])
-    _set_threads(_threads_of_run(request, watch))
+    if threads := _threads_of_run(request, watch):
+        threads.announce()
     fingerprints = prepare_shared([request])
     check_disk([request], request.run_dir)
     if request.run_dir.exists():
@@ -83,7 +84,8 @@ def run_sweep(words: list[str], overrides: list[str], command: str) -> int:
     _check_sweep(sweep)
     _print_sweep(sweep)
     threads = _threads_of_sweep(sweep, watch)
-    _set_threads(threads)
+    if threads:
+        threads.announce()
     left, goes_on = _prepare_sweep(sweep, command, threads)
     _verify(sweep, goes_on=goes_on)
     _reopen(sweep.directory, left)
@@ -238,13 +240,6 @@ def _train_here(requests: Sequence[RunRequest]) -> bool:
     """Whether the runs train on the CPU of this machine."""
     kinds = {request.config.device.kind.value for request in requests}
     return requests[0].launcher.is_here and all(find_device(kind) is None for kind in kinds)
-
-
-def _set_threads(threads: Threads | None) -> None:
-    """Prints the threads, and sets them for every process that this one starts."""
-    if threads is not None:
-        print(threads, flush=True)
-        os.environ.update(threads.environ)
 
 
 def _prepare_sweep(sweep: Sweep, command: str, threads: Threads | None) -> tuple[list[Left], bool]:
