@@ -1,7 +1,8 @@
 # batchopt: `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test smoke test-gpu gpu-day test-slurm test-faults check format submit resume analyze adopt \
-	bench bench-arms bench-accumulation bench-launches bench-packing bench-monitor docs docs-reference clean package test-oldest
+.PHONY: help setup demo test test-quick smoke test-gpu gpu-day test-slurm test-faults check format submit resume \
+	analyze adopt bench bench-arms bench-accumulation bench-launches bench-packing bench-monitor bench-neighbour docs \
+	docs-reference clean package test-oldest
 
 PYTHON ?= python3
 VENV := .venv
@@ -100,6 +101,9 @@ bench-packing: setup ## preset x packing as ratios; DATA='data=files data.train_
 
 bench-monitor: setup ## what sampling costs a training, as a ratio
 	$(PY) benchmarks/monitor.py
+
+bench-neighbour: setup ## what a busy process of another session costs a run on the CPU; BENCH='--turns 3'
+	$(PY) benchmarks/neighbour.py $(BENCH)
 
 DIST := dist
 

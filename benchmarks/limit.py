@@ -32,7 +32,7 @@ def shares(words, steps):
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    from batchopt.training.flops import CPU_ATTENTION, count_flops, measure_peak
+    from batchopt.training.flops import UNCOUNTED, count_flops, measure_peak
     from batchopt.training.trainer import resolve_precision
 
     trainer = build(words, steps)
@@ -50,7 +50,7 @@ def shares(words, steps):
         again.train()
     timed = again.recorder.steps
     again = build(words, steps)
-    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
         again.train()
 
     others = {}

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,9 @@ def measure(world, top, folder, words, limit):
     folder.mkdir()
 
     def start(name):
-        return Run(top, folder / name, folder / f"lease-{name}", cache, words)
+        run = Run(top, folder / name, folder / f"lease-{name}", cache, words)
+        stack.callback(run.child.terminate)
+        return run
 
     with ExitStack() as stack:
         if world == "beside":
@@ -110,20 +113,22 @@ def measure(world, top, folder, words, limit):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no run and no neighbour stays behind
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that a run may take")
     parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, in turns")
-    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=WORLDS)
-    arguments, words = parser.parse_known_args()
-    words = words or ["batch=05a", "training.max_steps=25"]
+    parser.add_argument("--worlds", default=",".join(WORLDS), help="some of %(default)s")
+    parser.add_argument("overrides", nargs="*", default=["batch=05a", "training.max_steps=25"])
+    arguments = parser.parse_args()
+    words, worlds = arguments.overrides, arguments.worlds.split(",")
     sides = {"now": TOP, **({"before": arguments.before.resolve()} if arguments.before else {})}
-    found = {(world, side): [] for world in arguments.worlds for side in sides}
+    found = {(world, side): [] for world in worlds for side in sides}
     with tempfile.TemporaryDirectory() as folder:
         measure("alone", TOP, Path(folder) / "warm", [*words, "training.max_steps=1"], 600.0)
         for turn in range(arguments.turns):
             order = [*sides] if turn % 2 else [*reversed(sides)]
-            for world in arguments.worlds:
+            for world in worlds:
                 for side in order:
                     own = Path(folder) / f"{turn}-{world}-{side}"
                     rate = measure(world, sides[side], own, words, arguments.limit)

@@ -29,6 +29,7 @@ def main():
             logging_steps=1,
             report_to="none",
             disable_tqdm=True,
+            dataloader_pin_memory=False,
         ),
         train_dataset=rows,
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),

@@ -1,5 +1,6 @@
 """What several test modules share: leases and a cache of their own, and a scripted NVML."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Behind a shell's `&` SIGINT is ignored, and would be in every program that the tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Test modules import torch and transformers, whose objects the collector would walk for ever.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collects again, and leaves out what the imports made."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.processes import wait_for
+from support.processes import finish, run_to_end, wait_for
 from support.runs import SMALL, records, start, train
 
 from batchopt.errors import RequestError
@@ -20,6 +20,7 @@ from batchopt.request.compose import compose_run
 from batchopt.request.read_back import read_run
 from batchopt.request.sweep import compose_sweep
 from batchopt.resume import main as resume
+from batchopt.training.checkpoints import step_of
 
 SECRETS = {
     "HF_TOKEN": "hf_SecretSecretSecretSecretSecret12",
@@ -55,7 +56,7 @@ def checkpoint_of_a_stopped_run(cwd, cache):
     )
     wait_for(lambda: list(cwd.rglob("batchopt.json")), "a checkpoint", process=run)
     os.kill(run.pid, signal.SIGINT)
-    run.communicate(timeout=60)
+    finish(run, 60)
     return max(cwd.rglob("batchopt.json"), key=lambda path: path.stat().st_mtime).parent
 
 
@@ -80,13 +81,7 @@ def test_a_checkpoint_with_code_in_it_is_not_executed(name, interrupted, tmp_pat
 
 
 def resumed(run, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "batchopt.resume", str(run), *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_to_end([sys.executable, "-m", "batchopt.resume", str(run), *words])
 
 
 def test_what_is_never_read_of_a_checkpoint_does_no_harm(interrupted, tmp_path):
@@ -97,10 +92,23 @@ def test_what_is_never_read_of_a_checkpoint_does_no_harm(interrupted, tmp_path):
     folder = copy / "checkpoints" / checkpoint.name
     for name in ("training_args.bin", "pytorch_model.bin"):
         torch.save(Payload(mark), folder / name)
-    step = int(checkpoint.name.rpartition("-")[2])
-    done = resumed(copy, "run.timeout_min=0.5", "run.grace_s=5")
+    step = step_of(checkpoint)
+    again = subprocess.Popen(
+        [sys.executable, "-m", "batchopt.resume", str(copy)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(
+        lambda: any(step_of(path.parent) > step for path in copy.rglob("batchopt.json")),
+        "the next checkpoint",
+        process=again,
+    )
+    os.kill(again.pid, signal.SIGINT)
+    output, _ = finish(again)
     assert not mark.exists()
-    assert records(tmp_path)["run"]["metrics"]["optimizer_steps_done"] >= step, done.stdout
+    assert records(tmp_path)["run"]["metrics"]["optimizer_steps_done"] > step, output
 
 
 def test_weights_that_are_a_pickle_are_not_executed(interrupted, tmp_path):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batchopt.record.read import RunRecord, read_run, read_sweep
     from batchopt.request.batch_plan import BatchPlan
     from batchopt.request.config import Packing
+    from batchopt.step.architecture import architecture_of
     from batchopt.step.batches import StepCollator, StepSampler
     from batchopt.step.loss import exact_loss, micro_batch_loss
     from batchopt.step.micro_batches import Padding, padding, plan_micro_batches
@@ -45,6 +46,7 @@ __all__ = [
     "RunRecord",
     "StepCollator",
     "StepSampler",
+    "architecture_of",
     "exact_loss",
     "find_batch",
     "micro_batch_loss",
@@ -71,6 +73,7 @@ _MODULES = {
     "record.read": ("RunRecord", "read_run", "read_sweep"),
     "request.batch_plan": ("BatchPlan",),
     "request.config": ("Packing",),
+    "step.architecture": ("architecture_of",),
     "step.batches": ("StepCollator", "StepSampler"),
     "step.loss": ("exact_loss", "micro_batch_loss"),
     "step.micro_batches": ("Padding", "padding", "plan_micro_batches"),

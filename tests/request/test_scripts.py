@@ -24,6 +24,8 @@ training:
   output_dir: out
 data:
   train_file: my data.csv
+  max_source_length: 256
+  label_smoothing_factor: 0.1
 """
 
 
@@ -52,6 +54,8 @@ def test_a_file_of_settings_is_translated_and_the_words_mean_the_same(
     config = request.config
     assert config.model.name_or_path == "facebook/bart-base"
     assert config.data.train_file == "my data.csv"
+    assert config.data.max_source_length == 256
+    assert config.training.label_smoothing == 0.1
     assert config.training.learning_rate == 3e-5
     assert config.training.precision.value == "fp16"
     assert config.training.gradient_checkpointing
@@ -66,6 +70,19 @@ def test_a_file_that_holds_no_settings_is_answered_all_the_same(text, tmp_path):
         "takes words, not a file of settings; type them, as in batch=05b "
         "training.learning_rate=3e-5"
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--output_dir x", "hydra.run.dir=FOLDER"),
+        ("--auto_find_batch_size", "use batch=auto, or on_oom=halve"),
+    ],
+)
+def test_a_flag_that_has_no_key_is_answered_with_the_reason(typed, said):
+    line = refusal(*typed.split())
+    assert line.startswith(f"{typed.split()[0]}: no such flag; training.arguments.")
+    assert said in line
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_nvml import GIB, card
-from support.processes import processes_of, wait_for
+from support.processes import finish, processes_of, wait_for
 from support.runs import records, start, worker_of
 
 BY_NAME = Path(__file__).parents[1] / "support" / "gpu_by_name"
@@ -44,7 +44,7 @@ def training(library, tmp_path, cache):
 
 
 def record_of(run, folder):
-    output, _ = run.communicate(timeout=120)
+    output, _ = finish(run, 120)
     (record,) = records(folder).values()
     return record, output
 
@@ -139,7 +139,7 @@ def test_ctrl_c_is_answered_where_the_driver_hangs_before_the_run(
     if function == "nvmlInitWithFlags":
         wait_for(lambda: library.hangs, "NVML to hang", process=run)
         os.kill(run.pid, signal.SIGINT)
-        output, _ = run.communicate(timeout=60)
+        output, _ = finish(run, 60)
         assert run.returncode == 130, output
     else:
         wait_for(lambda: list(tmp_path.rglob("running.json")), "the run to wait", process=run)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.fake_nvml import card
-from support.processes import wait_for
+from support.processes import finish, wait_for
 from support.runs import records, start, train, worker_of
 
 from batchopt.record.files import read_jsonl
@@ -120,7 +120,7 @@ def test_a_killed_run_is_recorded_and_the_others_go_on(tmp_path, cache):
     )
     wait_for(lambda: len(list(tmp_path.rglob("metrics.jsonl"))) == 2, "the second run to train")
     os.kill(second, signal.SIGKILL)
-    output, _ = sweep.communicate(timeout=60)
+    output, _ = finish(sweep, 60)
     statuses = {name: record["status"] for name, record in records(tmp_path).items()}
     assert statuses == {"0_batch=05a": "killed", "1_batch=05b": "killed"}, output
     record = records(tmp_path)["0_batch=05a"]
@@ -133,7 +133,7 @@ def test_ctrl_c_records_the_run_and_leaves_no_process(tmp_path, cache):
     run = start("batch=05c", "training.max_steps=400", cwd=tmp_path, cache=cache)
     pid = wait_for(lambda: worker_of(tmp_path), "the run to train", process=run)
     os.kill(run.pid, signal.SIGINT)
-    output, _ = run.communicate(timeout=60)
+    output, _ = finish(run, 60)
     (record,) = records(tmp_path).values()
     assert record["status"] == "interrupted", output
     assert run.returncode == 130

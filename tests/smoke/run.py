@@ -73,7 +73,10 @@ NOT_HERE = [
     Lack(r"=/path/to/model|=/models/mine", "a model of one's own", "model.name_or_path"),
     Lack(r"DATE/TIME", "the name of a sweep; the command without it takes the newest"),
     Lack(r"^make (setup|demo)\b", "a bare machine; the two commands of demo run one by one"),
-    Lack(r"^make (test|check|docs|docs-reference|smoke)$", "nothing: .ci/run and the tests run it"),
+    Lack(
+        r"^make (test|test-quick|check|docs|docs-reference|smoke)$",
+        "nothing: .ci/run and the tests run it",
+    ),
     Lack(
         r"^make (test-gpu|gpu-day|test-slurm|test-faults|endings)$", "a GPU, root, or many minutes"
     ),

@@ -15,8 +15,9 @@ from transformers import (
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Packing
+from batchopt.step.architecture import ENCODER_DECODER, IGNORED
 from batchopt.step.batches import StepCollator, StepSampler
-from batchopt.step.loss import IGNORED, forward, target_loss_sum
+from batchopt.step.loss import target_loss_sum
 
 PLANS = [BatchPlan(8, 64), BatchPlan(16, 64), BatchPlan(64, 64)]
 
@@ -70,7 +71,9 @@ def gradient(model, step, label_smoothing=0.0):
     model = copy.deepcopy(model)
     total = 0.0
     for batch in step["micro_batches"]:
-        loss = target_loss_sum(forward(model, batch), batch["labels"], label_smoothing)
+        loss = target_loss_sum(
+            ENCODER_DECODER.logits(model, batch), batch["labels"], label_smoothing
+        )
         loss = loss / step["target_tokens"]
         loss.backward()
         total += loss.item()

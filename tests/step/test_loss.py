@@ -19,7 +19,8 @@ from transformers import (
 
 from batchopt.request.config import Loss, TrainingConfig
 from batchopt.step import sliced_loss
-from batchopt.step.loss import IGNORED, _twin, encode, loss_sum, target_loss_sum, use_slices
+from batchopt.step.architecture import ENCODER_DECODER, IGNORED
+from batchopt.step.loss import _twin, loss_sum, target_loss_sum, use_slices
 
 BART = {
     "vocab_size": 97,
@@ -179,8 +180,8 @@ def test_without_gradients_the_loss_is_the_same_and_nothing_is_kept():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_encoder_that_ran_before_gives_the_same_loss(name, sliced):
     model = build(CONFIGS[name])
-    outputs = encode(model, batch())
-    again = loss_sum(model, batch(), sliced=sliced, encoder_outputs=outputs)
+    encoded = ENCODER_DECODER.encode(model, batch())
+    again = loss_sum(model, batch(), sliced=sliced, encoded=encoded)
     assert again.item() == loss_sum(model, batch(), sliced=sliced).item()
 
 

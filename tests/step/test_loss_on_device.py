@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from batchopt.step import sliced_loss
-from batchopt.step.batches import pad_batch
+from batchopt.step.architecture import ENCODER_DECODER
 from batchopt.step.loss import micro_batch_loss
 
 VOCABULARY = 97
@@ -54,7 +54,7 @@ def batch():
         }
         for source, target in ((20, 11), (7, 11), (13, 4), (20, 1))
     ]
-    return pad_batch(rows, 1)
+    return ENCODER_DECODER.pad_batch(rows, 1)
 
 
 def loss_and_gradients(model, device, *, sliced, label_smoothing=0.0, autocast=False):

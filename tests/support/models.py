@@ -116,7 +116,7 @@ def make_model(kind: str, vocabulary: int, positions: int = 64, **config):
                 vocab_size=vocabulary, block_size=8, num_global_tokens=4, **one, **config
             )
         case _:
-            made = getattr(transformers, f"{kind}Config")(vocab_size=vocabulary, **one, **config)
+            made = getattr(transformers, f"{kind}Config")(vocab_size=vocabulary, **(one | config))
     if kind == "Marian":
         return transformers.MarianMTModel(made)
     return getattr(transformers, f"{kind}ForConditionalGeneration")(made)

@@ -1,7 +1,13 @@
-"""Finds the processes of a test by the folder they run in."""
+"""Finds the processes of a test by the folder they run in, and waits for them as long as it takes.
+
+A limit of so many seconds is meant for a machine that does nothing else. Where it has passed, the
+pace of the machine is measured, and the limit grows with it.
+"""
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,14 +34,50 @@ def kill(pids: list[int], number: int = signal.SIGKILL) -> None:
             os.kill(pid, number)
 
 
+QUIET_S = 0.4
+"""Seconds of `import batchopt.train` on the quiet machine for which the limits were set."""
+
+
+def slowness() -> float:
+    """How many times slower than a quiet machine this one is now; at least 1."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import batchopt.train"], check=True)
+    return max(1.0, (time.monotonic() - began) / QUIET_S)
+
+
 def wait_for(condition, what, seconds=60.0, process=None):
     """Waits until something is so; returns what it is. Fails if `process` ends before."""
-    deadline = time.monotonic() + seconds
+    began, limit = time.monotonic(), None
     while not (found := condition()):
         assert process is None or process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        waited = time.monotonic() - began
+        if limit is None and waited > seconds:
+            limit = 2 * seconds * slowness()
+        assert limit is None or waited < limit, f"waited {waited:.0f} s for {what}"
         time.sleep(0.02)
     return found
+
+
+def finish(process: subprocess.Popen, seconds=60.0):
+    """Waits for the end of a process; returns what it printed. Kills it if it goes on for ever."""
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        limit = 2 * seconds * slowness()
+    try:
+        return process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+        raise AssertionError(f"it did not end within {limit:.0f} s:\n{output}{errors}") from None
+
+
+def run_to_end(words, *, seconds=300.0, **options) -> subprocess.CompletedProcess:
+    """Runs a command to its end; returns its exit code and what it printed."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, **options) as process:
+        output, errors = finish(process, seconds)
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
 def wait_until_alone(cwd: Path, seconds=30.0) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import TOP
 from support.fake_nvml import GIB, card, card_uuid
+from support.processes import finish
 
 TESTS = TOP / "tests"
 CARDS = A, B, C = card_uuid(0), card_uuid(1), card_uuid(2)
@@ -46,7 +47,7 @@ class Sweep:
         )
 
     def output(self) -> str:
-        return self.process.communicate(timeout=300)[0]
+        return finish(self.process, 300)[0]
 
     def rows(self, *, ended: bool = True) -> list[dict]:
         text = self.log.read_text() if self.log.exists() else ""
@@ -291,7 +292,7 @@ def records(folder: Path) -> dict[str, dict]:
 @pytest.mark.slow
 def test_the_persons_sweep_in_parallel(train, tmp_path):
     process = train()
-    output, _ = process.communicate(timeout=300)
+    output, _ = finish(process, 300)
     assert process.returncode == 0, output
     assert {name: record["status"] for name, record in records(tmp_path).items()} == {
         "0_batch=05a": "completed",
@@ -309,7 +310,7 @@ def test_ctrl_c_ends_the_persons_sweep_with_records(train, tmp_path):
     process = train("training.max_steps=4000", "verify=false")
     until(lambda: len(list(tmp_path.rglob("metrics.jsonl"))) == 2, "two trainings")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=300)
+    output, _ = finish(process, 300)
     assert process.returncode == 130, output
     ended = records(tmp_path)
     assert sorted(ended) == ["0_batch=05a", "1_batch=05b"]

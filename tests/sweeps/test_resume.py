@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from support.processes import wait_for
+from support.processes import finish, wait_for
 from support.runs import records, resume, start, train, worker_of
 
 from batchopt.record.files import read_jsonl
@@ -47,7 +47,7 @@ def test_a_run_goes_on_bit_identically_whoever_died(victim, undisturbed, tmp_pat
     else:
         number = {"ctrl-c": signal.SIGINT, "sigterm": signal.SIGTERM, "supervisor": signal.SIGKILL}
         os.kill(run.pid, number[victim])
-    output, _ = run.communicate(timeout=60)
+    output, _ = finish(run, 60)
     folder = tmp_path / "run"
     first = records(tmp_path).get("run")
     if victim == "supervisor":
@@ -80,7 +80,7 @@ def test_a_stopped_run_has_saved_the_step_it_was_in(tmp_path, cache):
         lambda: '"kind": "train"' in (tmp_path / "run" / "metrics.jsonl").read_text(), "a step"
     )
     os.kill(run.pid, signal.SIGINT)
-    run.communicate(timeout=60)
+    finish(run, 60)
     record = records(tmp_path)["run"]
     assert f"checkpoint at step {record['step']}" in record["cause"]
     assert run.returncode == 130

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.processes import wait_for
+from support.processes import finish, wait_for
 from support.runs import SMALL
 
 from batchopt.record.documents import PlannedRun, Record, Running, SweepPlan
@@ -444,7 +444,7 @@ def test_in_a_pipe_each_change_is_a_line_until_the_sweep_has_ended(tmp_path):
     assert watching.stdout.readline().split()[1:] == ["0_batch=05a:", "completed"]
     assert watching.stdout.readline().split()[1:] == ["1_batch=05b:", "loading"]
     tree.ended(1, "oom")
-    rest, _ = watching.communicate(timeout=60)
+    rest, _ = finish(watching, 60)
     assert watching.returncode == 0
     assert "2 of 2 runs ended; next: python -m analysis sweep=sweep" in rest
     assert rest.splitlines()[-1] == "1_batch=05b: oom: because of oom"
@@ -521,10 +521,13 @@ def test_where_the_window_is_too_small_the_runs_that_go_on_are_shown(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path):
+def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path, cache):
     words = [*SMALL, "data.train_examples=640", "training.max_steps=4000", "training.eval_steps=20"]
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "batchopt.train", "-m", "batch=05a,05b", *words, "verify=false"],
+        [
+            *(sys.executable, "-m", "batchopt.train", "-m", "batch=05a,05b", *words),
+            *("verify=false", f"cache_dir={cache}"),
+        ],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

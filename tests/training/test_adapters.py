@@ -5,15 +5,21 @@ import time
 
 import pytest
 import torch
+from support.causal_models import make_causal
 from support.models import data_file, make_model, plain_tokenizer, save
+from torch.utils.flop_counter import FlopCounterMode
 
 from batchopt.record.files import read_jsonl
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
-from batchopt.request.config import Packing
+from batchopt.request.config import Adapter, AdapterConfig, Packing, TrainingConfig
+from batchopt.request.words import read_words
+from batchopt.step.architecture import architecture_of
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss, use_slices
+from batchopt.training import adapters
 from batchopt.training.build import build_trainer
+from batchopt.training.flops import count_flops
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import Events
 from batchopt.verify import proof
@@ -23,6 +29,9 @@ quantised = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
     reason="the extra qlora is not installed",
 )
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # peft's
 KINDS = {
     "lora": ["adapter=lora"],
     "dora": ["adapter=lora", "adapter.dora=true"],
@@ -32,15 +41,15 @@ KINDS = {
     "int8": ["adapter=qlora", "adapter.quantization=int8"],
     "nf4-dora": ["adapter=qlora", "adapter.dora=true"],
 }
-TWO = {"Bart": "q_proj,v_proj", "T5": "q,v"}
+TWO = {"Bart": "q_proj,v_proj", "T5": "q,v", "Llama": "q_proj,v_proj"}
 PRESETS = {"05a": BatchPlan(2, 8), "05c": BatchPlan(8, 8)}
 
 
-def kinds():
+def kinds(*models):
     return [
         pytest.param(name, model, marks=[quantised] if "adapter=qlora" in words else [])
         for name, words in KINDS.items()
-        for model in ("Bart", "T5")
+        for model in ("Bart", "T5", *models)
     ]
 
 
@@ -53,13 +62,14 @@ def folders(tmp_path_factory):
     for kind in ("Bart", "T5"):
         model = make_model(kind, len(tokenizer))
         save(folder / kind, model, tokenizer)
+    save(folder / "Llama", make_causal("Llama", len(tokenizer)), tokenizer)
     return folder
 
 
 @pytest.fixture
 def words(folders):
     def make(name, model, *more):
-        return [
+        typed = [
             *("data=files", f"data.train_file={folders}/data.csv", f"cache_dir={folders}/cache"),
             *("model=pretrained", f"model.name_or_path={folders}/{model}", "device.kind=cpu"),
             *("data.max_source_length=60", "data.max_target_length=20", "adapter.rank=4"),
@@ -67,8 +77,10 @@ def words(folders):
             *("batch=custom", "batch.per_device_train_batch_size=2", "training.max_steps=4"),
             *("batch.effective_batch_size=4", "training.logging_steps=1", "training.eval_steps=2"),
             *(word.format(two=TWO[model]) for word in KINDS[name]),
+            *(['data.prompt_template="{dialogue}="'] if model == "Llama" else []),
             *("training.learning_rate=1e-2", *more),
         ]
+        return read_words(typed)
 
     return make
 
@@ -94,7 +106,7 @@ def trained(model):
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-@pytest.mark.parametrize(("name", "model"), kinds())
+@pytest.mark.parametrize(("name", "model"), kinds("Llama"))
 @pytest.mark.parametrize("extra", [[], ["model.extra_tokens=auto"]], ids=["", "tokens"])
 def test_every_preset_and_packing_is_the_same_training(words, name, model, extra):
     setting = proof.prepare(compose_run(words(name, model, *extra)), steps=2)
@@ -107,20 +119,25 @@ def test_every_preset_and_packing_is_the_same_training(words, name, model, extra
     assert len(checks) == (8 if name == "int8" else 4), "int8 is checked as it trains, too"
 
 
-@pytest.mark.parametrize(("name", "model"), kinds())
+@pytest.mark.parametrize(("name", "model"), kinds("Llama"))
 def test_every_trained_tensor_has_its_gradient_after_an_evaluation(words, name, model):
     """On some CPUs bitsandbytes packs weights in evaluation mode, and the gradient is another."""
     setting = proof.prepare(
-        compose_run(words(name, model, "model.extra_tokens=[#Person1#]")), steps=1
+        compose_run(words(name, model, "model.extra_tokens=['#Person1#']")), steps=1
     )
     collate = StepCollator(
-        BatchPlan(8, 8), packing=Packing.none, pad_token_id=setting.tokenizer.pad_token_id
+        BatchPlan(8, 8),
+        packing=Packing.none,
+        max_tokens_per_micro_batch=None,
+        pad_token_id=setting.tokenizer.pad_token_id,
+        architecture=architecture_of(setting.model),
     )
     batch = collate(setting.steps[0])["micro_batches"][0]
 
     def gradient():
         setting.model.zero_grad()
         setting.model.train()
+        torch.manual_seed(0)  # the same dropout
         micro_batch_loss(setting.model, batch, 1).backward()
         return {name: weight.grad.clone() for name, weight in trained(setting.model).items()}
 
@@ -148,7 +165,7 @@ def test_a_try_of_slices_leaves_the_model_as_it_is(words, name, model):
     assert torch.equal(tried, fresh)
 
 
-@pytest.mark.parametrize(("name", "model"), kinds())
+@pytest.mark.parametrize(("name", "model"), kinds("Llama"))
 def test_a_run_saves_the_adapter_alone_and_resumes_bit_identically(train, name, model):
     more = ["adapter.dropout=0.1", "model.extra_tokens=auto"]
     more += ["training.gradient_checkpointing=true"]
@@ -165,3 +182,42 @@ def test_a_run_saves_the_adapter_alone_and_resumes_bit_identically(train, name, 
     assert rest == {step: losses[step] for step in (3, 4)}
     one, other = trained(first.model), trained(resumed.model)
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("tokens", [(), (298, 299)], ids=["", "tokens"])
+def test_the_gradients_of_frozen_weights_are_not_counted(tokens):
+    model = make_model("T5", 300)
+    model.set_attn_implementation("eager")
+    batch = {"input_ids": torch.ones(3, 20, dtype=torch.long), "labels": torch.ones(3, 7).long()}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    everything = count_flops(model, batch)
+    adapted = adapters.adapt(model, AdapterConfig(kind=Adapter.lora, rank=1), "a T5", tokens)
+    with FlopCounterMode(display=False) as counter:
+        micro_batch_loss(adapted, batch, 1).backward()
+    assert count_flops(adapted, batch) == counter.get_total_flops()
+    assert tokens or counter.get_total_flops() < 0.8 * everything
+    assert all(weight.grad is None for weight in adapted.parameters() if not weight.requires_grad)
+
+
+def test_a_scaled_embedding_stays_scaled_beside_trained_rows():
+    model = make_model("MBart", 300, scale_embedding=True).eval()
+    rows = torch.tensor([[5, 298, 299, 2]])
+    with torch.no_grad():
+        before = model(input_ids=rows, labels=rows).logits
+        adapted = adapters.adapt(model, AdapterConfig(kind=Adapter.lora), "an mBART", (298, 299))
+        after = adapted.eval()(input_ids=rows, labels=rows).logits
+    assert torch.allclose(before, after, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_a_head_of_lora_is_not_sliced_and_trains(caplog):
+    """Its weight is not all that makes the logits, which a comparison at the start cannot see."""
+    wanted = AdapterConfig(kind=Adapter.lora, target_modules=["q_proj", "lm_head"])
+    adapted = adapters.adapt(make_model("Bart", 300), wanted, "a BART")
+    assert not use_slices(TrainingConfig(learning_rate=1.0), adapted)
+    assert "has no head that can be sliced" in caplog.text
+    adapters.randomise(adapted, 1)
+    batch = {"input_ids": torch.ones(3, 9, dtype=torch.long), "labels": torch.ones(3, 7).long()}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    micro_batch_loss(adapted, batch, 1).backward()
+    assert all(one.grad.abs().sum() > 0 for one in trained(adapted).values())

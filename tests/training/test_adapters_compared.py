@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from support.causal_models import make_causal
 from support.models import data_file, make_model, plain_tokenizer, save
 from support.runs import records
 
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.skipif(
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     tokenizer = plain_tokenizer()
+    save(folder / "kobart", make_model("Bart", len(tokenizer), positions=1026), tokenizer)
+    save(folder / "llama", make_causal("Llama", len(tokenizer)), tokenizer)
     # Wide enough that 4 bits and a rank of 2 are less.
     save(folder / "model", make_model("Bart", len(tokenizer), d_model=64), tokenizer)
     data_file(folder)
@@ -80,3 +83,46 @@ def test_a_layer_that_is_not_there_is_one_line_before_anything_runs(folder):
     assert "adapter.target_modules names q_prj, and model has no such layer; its linear " in line
     assert "q_proj" in line
     assert not (folder / "wrong").exists()
+
+
+ON_A_CPU = ["device.kind=cpu", "training.precision=auto", "data.train_file=data.csv"]
+ON_A_CPU += ["cache_dir=cache", "data.validation_fraction=0.2", "training.max_steps=1"]
+
+
+def test_a_sweep_of_the_recipe_for_korean(folder):
+    words = ["-m", "+experiment=dialogsum_ko", *ON_A_CPU, "model.name_or_path=kobart"]
+    words += ["training.arguments.tf32=null", "batch=05a,05b,05c", "hydra.sweep.dir=recipe"]
+    done = call(folder, "batchopt.train", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = records(folder / "recipe").values()
+    assert {record["status"] for record in found} == {"completed"}
+    batches = [record["plan"]["per_device_train_batch_size"] for record in found]
+    assert sorted(batches) == [8, 16, 64]
+    assert all(record["plan"]["arguments"]["adam_beta2"] == 0.95 for record in found)
+    assert "verified: the batches give the same gradient" in done.stdout
+    assert "model.extra_tokens=auto found #Person1#" in done.stdout
+
+
+def test_a_run_of_the_recipe_for_large_models(folder):
+    words = ["+experiment=llm_qlora", *ON_A_CPU, "model.name_or_path=llama", "hydra.run.dir=llm"]
+    words += ["adapter.base_dtype=fp32", "data.max_source_length=90", "data.max_target_length=20"]
+    done = call(folder, "batchopt.train", *words, "data.prompt_template={dialogue}=")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(folder / "llm").values()
+    assert record["status"] == "completed"
+    assert record["preset"] == "1x64"
+    assert record["plan"]["optimizer"] == "paged_adamw_8bit"
+    assert record["plan"]["gradient_checkpointing"]
+    saved = {file.name for file in (folder / "llm" / "checkpoints" / "checkpoint-1").iterdir()}
+    assert "adapter_model.safetensors" in saved
+    assert "model.safetensors" not in saved
+
+
+def test_a_batch_is_probed_with_the_adapter(folder):
+    words = ["adapter=lora", "batch=auto", "batch.effective_batch_size=8", "hydra.run.dir=auto"]
+    done = call(folder, *command(*words))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = records(folder / "auto").values()
+    assert record["status"] == "completed"
+    assert record["model"]["adapter"] == "lora"
+    assert record["plan"]["per_device_train_batch_size"] <= 8

@@ -18,6 +18,7 @@ SMALL = [
     *("model.d_model=16", "model.ffn_dim=32", "model.layers=1", "device.kind=cpu"),
     *("training.max_steps=7", "training.logging_steps=1", "training.warmup_steps=2"),
     *("training.eval_steps=4", "data.language=en", "model.dropout=0.1", "batch=05c"),
+    "training.keep_checkpoints=9",
 ]
 """Seven steps; a checkpoint after the fourth."""
 
@@ -96,17 +97,12 @@ RECIPES = {
         name: [f"training.optimizer={name}"]
         for name in ("adamw_8bit", "paged_adamw_8bit", "lion", "ademamix_8bit", "rmsprop_bnb")
     },
-    **{name: [f"training.optimizer={name}"] for name in ("stable_adamw", "adamw_torch_8bit")},
-    "grokadamw": ["training.optimizer=grokadamw"],
+    "stable_adamw": ["training.optimizer=stable_adamw"],
     "schedule_free_adamw": [
         *("training.optimizer=schedule_free_adamw", "training.lr_scheduler_type=constant"),
     ],
     "schedule_free_sgd": [
         *("training.optimizer=schedule_free_sgd", "training.lr_scheduler_type=constant"),
-    ],
-    "apollo_adamw": [
-        *("training.optimizer=apollo_adamw", "training.arguments.optim_args.rank=4"),
-        "training.arguments.optim_target_modules=all-linear",
     ],
 }
 """A run of each kind; those whose package is not installed are skipped."""
@@ -127,6 +123,7 @@ def deterministic_again():
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.usefixtures("deterministic_again")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_of_any_recipe_resumes_bit_identically(train, recipe):
@@ -165,9 +162,10 @@ def test_the_record_has_what_differs_from_the_defaults(train):
         "adam_beta2": 0.95,
         "lr_scheduler_kwargs": {"num_cycles": 2},
     }
+    own = {"forced_eos_token_id": 2}  # as every BART has
     assert train.facts.plan.generation == {
-        "settings": {"max_new_tokens": 16, "num_beams": 4, "min_length": 3},
-        "taken_over": [],
+        "settings": {"max_new_tokens": 16, "num_beams": 4, "min_length": 3, **own},
+        "taken_over": [*own],
         "left_out": {},
     }
 

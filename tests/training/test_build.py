@@ -8,7 +8,6 @@ from dataclasses import asdict
 import pytest
 from support.pretrained import make_tokenizer, save
 
-from batchopt.probe.worker import longest_row
 from batchopt.request.compose import compose_run
 from batchopt.training.build import build_trainer
 from batchopt.training.recorder import Recorder
@@ -70,7 +69,7 @@ def test_training_verification_probe_and_evaluation_see_the_same_ends(built, wor
     labels = [row for batch in step["micro_batches"] for row in batch["labels"].tolist()]
     assert {[token for token in row if token >= 0][-1] for row in labels} == {2}
     assert {row["labels"][-1] for row in trainer.evaluator.rows} == {2}
-    assert longest_row(trainer.train_rows)["labels"][-1] == 2
+    assert trainer.data_collator.architecture.longest(trainer.train_rows)["labels"][-1] == 2
     setting = proof.prepare(compose_run(words), steps=1)
     assert {row["labels"][-1] for rows in setting.steps for row in rows} == {2}
     assert {len(row["labels"]) for rows in setting.steps for row in rows} == {20}

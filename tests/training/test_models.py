@@ -28,8 +28,8 @@ from batchopt.data.load import load_corpus
 from batchopt.data.pretrained import languages
 from batchopt.errors import RequestError
 from batchopt.request.compose import compose_run
-from batchopt.step.batches import pad_batch
-from batchopt.step.loss import decoder_inputs, encode, loss_sum
+from batchopt.step.architecture import ENCODER_DECODER, decoder_inputs
+from batchopt.step.loss import loss_sum
 from batchopt.training import prepare
 from batchopt.training.build import choose_generation
 from batchopt.training.model import build_model, largest_dropout
@@ -95,7 +95,7 @@ def edit(path, **changes):
 def check_that_it_trains(tokens, model, config):
     """One gradient, and a generation that begins as the training does."""
     rows = [tokens.train[index] for index in range(3)]
-    batch = pad_batch(rows, tokens.tokenizer.pad_token_id)
+    batch = ENCODER_DECODER.pad_batch(rows, tokens.tokenizer.pad_token_id)
     model.train()
     loss = loss_sum(model, batch, sliced=False)
     loss.backward()
@@ -112,7 +112,7 @@ def check_that_it_trains(tokens, model, config):
         made = model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            encoder_outputs=encode(model, batch),
+            encoder_outputs=ENCODER_DECODER.encode(model, batch),
             generation_config=generation,
         )
     trained = decoder_inputs(model, batch["labels"])
@@ -299,7 +299,7 @@ DAMAGES = {
     "a missing shard": lose_a_shard,
     "other sizes": lambda folder: configured(folder, d_model=32),
     "quantised": lambda folder: configured(folder, quantization_config=QUANTISED),
-    "no encoder-decoder": lambda folder: configured(folder, model_type="bert"),
+    "no text": lambda folder: configured(folder, model_type="vit"),
     "a new class": lambda folder: configured(folder, model_type="bart9"),
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "a torn config": lambda folder: (folder / "config.json").write_text('{"model_type": "bart"'),
@@ -329,7 +329,7 @@ def sound(tmp_path_factory):
         ("a missing shard", "cannot be loaded (No such file or directory: "),
         ("other sizes", "do not fit its config.json (first: "),
         ("quantised", "are quantised (bitsandbytes) and cannot be trained; name the same model in"),
-        ("no encoder-decoder", "is a Bert that is no encoder-decoder; name one that is"),
+        ("no text", "is a ViT that writes no text; name one that does"),
         ("a new class", "has model type `bart9` but Transformers does not recognize"),
         ("no weights", "cannot be loaded ("),
         ("a torn config", "cannot be loaded ("),
@@ -529,9 +529,9 @@ def test_the_first_token_is_seen_from_everywhere(kind, tmp_path):
     other = tokens.clone()
     other[0, 0] = tokens[0, 0] % 40 + 6
     states = [
-        encode(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).last_hidden_state[
-            0, -1
-        ]
+        ENCODER_DECODER.encode(
+            model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        ).last_hidden_state[0, -1]
         for ids in (tokens, other)
     ]
     assert not torch.allclose(*states, atol=1e-6)
@@ -551,9 +551,9 @@ def test_longt5_makes_its_global_tokens_itself():
     other[0, :16] = 7
     model.eval()
     states = [
-        encode(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).last_hidden_state[
-            0, -1
-        ]
+        ENCODER_DECODER.encode(
+            model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        ).last_hidden_state[0, -1]
         for ids in (tokens, other)
     ]
     assert not torch.allclose(*states, atol=1e-6)

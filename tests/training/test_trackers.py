@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from support import TOP
+from support.processes import run_to_end
 from support.runs import SMALL
 
 from batchopt.request.compose import compose_run
@@ -24,13 +25,9 @@ SECRETS = {
 
 
 def train(*words, cwd, env=None):
-    return subprocess.run(
+    return run_to_end(
         [sys.executable, "-m", "batchopt.train", *SMALL, *words],
         cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
     )
 
@@ -150,17 +147,18 @@ def test_the_tracker_does_not_make_it_another_configuration():
 # For real
 
 
-def tracked(tmp_path, tracker, *words):
+def tracked(tmp_path, cache, tracker, *words):
     """A sweep of one run with a tracker; its directory and its record."""
     for module in trackers.MODULES[Tracker(tracker)]:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install -e '.[{tracker}]'")
     env = SECRETS | {"WANDB_MODE": "offline"}
-    done = train("-m", "batch=05a", f"tracker={tracker}", *words, cwd=tmp_path, env=env)
+    words = ["-m", "batch=05a", f"tracker={tracker}", f"cache_dir={cache}", *words]
+    done = train(*words, cwd=tmp_path, env=env)
     (path,) = tmp_path.rglob("record.json")
     record = json.loads(path.read_text())
     assert "did not reach" not in done.stderr, done.stderr
-    assert {file.name for file in tmp_path.iterdir()} == {"multirun", "outputs"}
+    assert {file.name for file in tmp_path.iterdir()} == {"multirun"}
     for file in (file for file in tmp_path.rglob("*") if file.is_file()):
         found = [name for name, secret in SECRETS.items() if secret.encode() in file.read_bytes()]
         assert found == [], f"{file} holds a secret"
@@ -178,8 +176,8 @@ def numbers(record):
 
 
 @pytest.mark.slow
-def test_tensorboard_has_the_curves_and_the_final_numbers(tmp_path):
-    run_dir, record = tracked(tmp_path, "tensorboard")
+def test_tensorboard_has_the_curves_and_the_final_numbers(tmp_path, cache):
+    run_dir, record = tracked(tmp_path, cache, "tensorboard")
     # In a process of its own: tensorboard's imports warn.
     code = """
 import json, sys
@@ -205,8 +203,8 @@ print(json.dumps([scalars, hparams.decode(errors="replace")]))
 @pytest.mark.parametrize(
     ("words", "status"), [((), "FINISHED"), (("training.learning_rate=1e30",), "FAILED")]
 )
-def test_mlflow_has_the_run_with_its_tags_and_its_end(words, status, tmp_path):
-    run_dir, record = tracked(tmp_path, "mlflow", *words)
+def test_mlflow_has_the_run_with_its_tags_and_its_end(words, status, tmp_path, cache):
+    run_dir, record = tracked(tmp_path, cache, "mlflow", *words)
     with sqlite3.connect(run_dir / "mlflow.db") as store:
         ((run_id, name, ended, experiment),) = store.execute(
             "select run_uuid, runs.name, status, experiments.name from runs join experiments "
@@ -225,8 +223,8 @@ def test_mlflow_has_the_run_with_its_tags_and_its_end(words, status, tmp_path):
 
 
 @pytest.mark.slow
-def test_trackio_has_one_run_with_its_config_and_its_final_numbers(tmp_path):
-    run_dir, record = tracked(tmp_path, "trackio", "tracker.project=mine")
+def test_trackio_has_one_run_with_its_config_and_its_final_numbers(tmp_path, cache):
+    run_dir, record = tracked(tmp_path, cache, "trackio", "tracker.project=mine")
     with sqlite3.connect(run_dir / "trackio" / "mine.db") as store:
         rows = store.execute("select run_name, metrics from metrics order by id").fetchall()
         ((config,),) = store.execute("select config from configs").fetchall()
@@ -240,8 +238,8 @@ def test_trackio_has_one_run_with_its_config_and_its_final_numbers(tmp_path):
 
 
 @pytest.mark.slow
-def test_wandb_offline_has_the_final_numbers_in_the_same_run(tmp_path):
-    run_dir, record = tracked(tmp_path, "wandb")
+def test_wandb_offline_has_the_final_numbers_in_the_same_run(tmp_path, cache):
+    run_dir, record = tracked(tmp_path, cache, "wandb")
     files = sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 2, "the training, and what came after it"
     assert len({file.name for file in files}) == 1, "under one id: wandb sync makes them one run"

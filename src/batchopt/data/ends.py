@@ -68,27 +68,38 @@ def find_ends(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> Ends:
     Raises:
         RequestError: Neither the model nor its tokenizer names a token that ends a text.
     """
-    model_type, model_ends = _declared(model)
-    label_end = _label_end(tokenizer, model_ends)
-    if label_end is None:
-        raise RequestError(
-            f"model.name_or_path: {getattr(model, 'name_or_path', model.source)}: neither the "
-            "model nor its tokenizer names a token that ends a text, so the model could not learn "
-            "to stop; set eos_token in tokenizer_config.json and eos_token_id in config.json"
-        )
+    model_type, _ = _declared(model)
+    label = label_end(model, tokenizer)
     begin = None
     if model_type in BEGINS_WITH_BOS:
         begin = tokenizer.bos_token_id
     elif model_type in BEGINS_WITH_CLS:
         begin = tokenizer.cls_token_id
-    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id, label_end)
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id, label)
     return Ends(
-        label_end=label_end,
+        label_end=label,
         source_begin=begin,
         source_end=next(end for end in ends if end is not None),
         added_to_sources=frozenset(tokenizer(text="", verbose=False)["input_ids"]),
         added_to_labels=frozenset(tokenizer(text_target="", verbose=False)["input_ids"]),
     )
+
+
+def label_end(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Finds the token that ends every label, and with it a generation.
+
+    Raises:
+        RequestError: Neither the model nor its tokenizer names one.
+    """
+    _, model_ends = _declared(model)
+    end = _label_end(tokenizer, model_ends)
+    if end is None:
+        raise RequestError(
+            f"model.name_or_path: {getattr(model, 'name_or_path', model.source)}: neither the "
+            "model nor its tokenizer names a token that ends a text, so the model could not learn "
+            "to stop; set eos_token in tokenizer_config.json and eos_token_id in config.json"
+        )
+    return end
 
 
 def _declared(model: ModelConfig) -> tuple[str, list[int]]:

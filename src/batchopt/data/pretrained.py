@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchopt.errors import RequestError
-from batchopt.request.config import PretrainedModelConfig
+from batchopt.request.config import ModelConfig, PretrainedModelConfig, TinyCausalModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,6 +93,17 @@ def load_config(model: PretrainedModelConfig) -> Any:
         raise
     except Exception as error:  # as above
         raise RequestError(unloadable(model, error)) from error
+
+
+def is_encoder_decoder(model: ModelConfig) -> bool:
+    """Whether a model has an encoder; the others are decoder-only.
+
+    Raises:
+        RequestError: The config of a pretrained model cannot be loaded.
+    """
+    if isinstance(model, PretrainedModelConfig):
+        return bool(load_config(model).is_encoder_decoder)
+    return not isinstance(model, TinyCausalModelConfig)
 
 
 def generation_settings(model: PretrainedModelConfig) -> dict[str, Any]:
@@ -211,6 +222,11 @@ def _set_padding(model: PretrainedModelConfig, tokenizer: "PreTrainedTokenizerBa
         if isinstance(number, int) and 0 <= number < len(tokenizer):
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(number)
             return
+    if not config.is_encoder_decoder and tokenizer.eos_token is not None:
+        # Decoder-only models come without one. Any token will do: labels and masks follow from
+        # lengths, never from what is padding.
+        tokenizer.pad_token = tokenizer.eos_token
+        return
     raise RequestError(
         f"{KEY}: the tokenizer of {model.name_or_path} has no padding token, and the model's "
         "config.json has no pad_token_id; write pad_token into tokenizer_config.json, such as "
@@ -234,8 +250,8 @@ def unloadable(model: PretrainedModelConfig, error: Exception) -> str:
     if "Unrecognized configuration class" in text:
         kind = re.search(r"\.(\w+)Config'>", text)
         return (
-            f"{KEY}: {name} is {'a ' + kind[1] if kind else 'a model'} that is no encoder-decoder; "
-            "name one that is, such as a BART or a T5"
+            f"{KEY}: {name} is {'a ' + kind[1] if kind else 'a model'} that writes no text; "
+            "name one that does: an encoder-decoder such as a BART or a T5, or a decoder-only model"
         )
     if "does not recognize this architecture" in text:
         return f"{KEY}: {name}: {text.split('. ')[0]}; pip install --upgrade transformers"

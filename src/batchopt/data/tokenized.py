@@ -23,10 +23,13 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from batchopt.data import Corpus, Example
-from batchopt.data.ends import Ends, find_ends
+from batchopt.data.ends import find_ends
 from batchopt.data.load import load_corpus
 from batchopt.data.markers import Marker, find_markers
-from batchopt.data.pretrained import load_tokenizer
+from batchopt.data.pretrained import is_encoder_decoder, load_tokenizer
+from batchopt.data.prompts import find_prompts
+from batchopt.data.texts import PlainTexts, Rows, Texts
+from batchopt.errors import RequestError
 from batchopt.record.files import read_json, write_json
 from batchopt.request.config import (
     Config,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 6
+FORMAT = 7
 """Version of the content of a folder; part of its name."""
 
 BATCH = 1000
@@ -70,6 +73,8 @@ class TokenizedSummary:
     """The tokens around every source, such as `<s> … </s>`."""
     complete_sources: int
     """Sources that had them from the tokenizer; they were added to the others."""
+    prompt: str
+    """Where the prompt around every source is from; empty: there is none."""
     extra_tokens: list[str]
     """Tokens that were added to the vocabulary."""
     markers: list[str] | None
@@ -79,6 +84,8 @@ class TokenizedSummary:
         """Says in a clause each how files were read, and what was added to the tokens."""
         rows = self.train_examples + self.validation_examples
         said = list(self.read_as)
+        if self.prompt:
+            said.append(f"every dialogue is in a prompt from {self.prompt}")
         if self.ended_labels < rows:
             said.append(
                 f"{self.ended_labels} of {rows} summaries ended with {self.end_token}; added"
@@ -108,6 +115,12 @@ class Tokenized:
     tokenizer: "PreTrainedTokenizerBase"
     summary: TokenizedSummary
 
+    def first_example(self) -> tuple[str, str]:
+        """The first source and target of the training split, as the model sees them."""
+        row = self.train[0]
+        source, target = self.tokenizer.batch_decode([row["input_ids"], row["labels"]])
+        return source, target
+
 
 @dataclass(frozen=True, slots=True)
 class NotedCorpus:
@@ -128,6 +141,11 @@ def cache_folder(config: Config, corpus: Corpus | NotedCorpus) -> Path:
         "tokenizer": _tokenizer_identity(config.model),
         "max_source_length": config.data.max_source_length,
         "max_target_length": config.data.max_target_length,
+        "prompt": [
+            config.data.system_prompt,
+            config.data.instruction,
+            config.data.prompt_template,
+        ],
     }
     return Path(config.cache_dir) / f"tokens-{_hash(facts)}"
 
@@ -227,54 +245,40 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
 
     tokenizer = _tokenizer(config.model, corpus.train)
     extra, markers = _add_tokens(tokenizer, config.model, corpus.train)
-    ends = find_ends(config.model, tokenizer)
-    prefix = getattr(config.model, "source_prefix", "")
-    longest = {"input_ids": 0, "labels": 0}
-    cut = {"input_ids": 0, "labels": 0}
-    complete = {"input_ids": 0, "labels": 0}
+    texts = _texts(config, tokenizer, corpus)
+    totals = {
+        "input_ids": {"cut": 0, "complete": 0, "longest": 0},
+        "labels": {"cut": 0, "complete": 0, "longest": 0},
+    }
 
-    def tokenize(texts: Sequence[str], column: str, limit: int) -> list[list[int]]:
-        # First whole, to count what is cut. Then the tokenizer cuts, since it keeps its own ends.
-        kind = "text_target" if column == "labels" else "text"
-        finish = ends.complete_label if column == "labels" else ends.complete_source
-        own: list[list[int]] = tokenizer(**{kind: list(texts)}, verbose=False)["input_ids"]
-        rows = [finish(row) for row in own]
-        complete[column] += sum(len(row) == len(more) for row, more in zip(own, rows, strict=True))
-        long = [index for index, row in enumerate(rows) if len(row) > limit]
-        if long:
-            again = {kind: [texts[index] for index in long]}
-            room = max(1, limit - max(len(rows[index]) - len(own[index]) for index in long))
-            shorter = tokenizer(**again, truncation=True, max_length=room)["input_ids"]
-            for index, row in zip(long, shorter, strict=True):
-                rows[index] = finish(row, limit)
-        cut[column] += len(long)
-        longest[column] = max(longest[column], *(len(row) for row in rows))
-        return rows
+    def counted(column: str, rows: Rows) -> list[list[int]]:
+        total = totals[column]
+        total["cut"] += rows.cut
+        total["complete"] += rows.complete
+        total["longest"] = max(total["longest"], *(len(row) for row in rows.tokens))
+        return rows.tokens
 
     def batches(examples: Sequence[Example]) -> Iterator[dict[str, Sequence[Any]]]:
+        data = config.data
         for start in range(0, len(examples), BATCH):
             part = examples[start : start + BATCH]
-            sources = tokenize(
-                [prefix + example.dialogue for example in part],
-                "input_ids",
-                config.data.max_source_length,
-            )
-            targets = tokenize(
-                [example.summaries[0] for example in part], "labels", config.data.max_target_length
+            sources = texts.sources([example.dialogue for example in part], data.max_source_length)
+            targets = texts.labels(
+                [example.summaries[0] for example in part], data.max_target_length
             )
             yield {
-                "input_ids": sources,
-                "labels": targets,
+                "input_ids": counted("input_ids", sources),
+                "labels": counted("labels", targets),
                 "id": [example.id for example in part],
                 "references": [example.summaries for example in part],
             }
 
     tokens = pyarrow.list_(pyarrow.int32())
     rows = {"input_ids": tokens, "labels": tokens}
-    texts = {"id": pyarrow.string(), "references": pyarrow.list_(pyarrow.string())}
+    own = {"id": pyarrow.string(), "references": pyarrow.list_(pyarrow.string())}
     for name, examples, schema in (
         ("train", corpus.train, pyarrow.schema(rows)),
-        ("validation", corpus.validation, pyarrow.schema(rows | texts)),
+        ("validation", corpus.validation, pyarrow.schema(rows | own)),
     ):
         # The stream that `Dataset.from_file` maps into memory; at most one batch is held here.
         with pyarrow.ipc.new_stream(str(folder / f"{name}.arrow"), schema) as file:
@@ -288,15 +292,16 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         read_as=list(corpus.read_as),
         train_examples=len(corpus.train),
         validation_examples=len(corpus.validation),
-        truncated_sources=cut["input_ids"],
-        truncated_targets=cut["labels"],
-        longest_source=longest["input_ids"],
-        longest_target=longest["labels"],
-        end_token=str(tokenizer.convert_ids_to_tokens(ends.label_end)),
-        end_token_id=ends.label_end,
-        ended_labels=complete["labels"],
-        source_ends=_shown(ends, tokenizer),
-        complete_sources=complete["input_ids"],
+        truncated_sources=totals["input_ids"]["cut"],
+        truncated_targets=totals["labels"]["cut"],
+        longest_source=totals["input_ids"]["longest"],
+        longest_target=totals["labels"]["longest"],
+        end_token=str(tokenizer.convert_ids_to_tokens(texts.label_end)),
+        end_token_id=texts.label_end,
+        ended_labels=totals["labels"]["complete"],
+        source_ends=texts.source_ends,
+        complete_sources=totals["input_ids"]["complete"],
+        prompt=texts.prompt,
         extra_tokens=extra,
         markers=None if markers is None else [str(marker) for marker in markers],
     )
@@ -305,7 +310,7 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
 
 def _tokenizer_identity(model: ModelConfig) -> list[object]:
     if isinstance(model, TinyModelConfig):
-        return ["tiny", model.vocab_size, model.extra_tokens]
+        return [model.source, model.vocab_size, model.extra_tokens]
     assert isinstance(model, PretrainedModelConfig)
     # Whatever a tokenizer reads (vocabulary, merges, templates, code), and the end tokens of the
     # model's configs: every file of the folder but the weights.
@@ -329,11 +334,30 @@ def _tokenizer_identity(model: ModelConfig) -> list[object]:
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"}
 
 
-def _shown(ends: Ends, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The ends of a source in tokens: `<s> … </s>`."""
-    begin = [] if ends.source_begin is None else [ends.source_begin]
-    tokens = [*tokenizer.convert_ids_to_tokens(begin), "…"]
-    return " ".join([*tokens, *tokenizer.convert_ids_to_tokens([ends.source_end])])
+def _texts(config: Config, tokenizer: "PreTrainedTokenizerBase", corpus: Corpus) -> Texts:
+    """Chooses how texts become tokens.
+
+    Raises:
+        RequestError: A key of the config is of the other kind of models.
+    """
+    model, data = config.model, config.data
+    prefix = getattr(model, "source_prefix", "")
+    if not is_encoder_decoder(model):
+        if prefix:
+            raise RequestError(
+                f"model.source_prefix is {prefix!r}, and {getattr(model, 'name_or_path', '')} is a "
+                "decoder-only model; use data.instruction or data.prompt_template"
+            )
+        summaries = [example.summaries[0] for example in corpus.train]
+        return find_prompts(data, model, tokenizer, summaries)
+    for key in ("system_prompt", "instruction", "prompt_template"):
+        if getattr(data, key) is not None:
+            raise RequestError(
+                f"data.{key} is for decoder-only models, and "
+                f"{getattr(model, 'name_or_path', f'model={model.source}')} is an encoder-decoder; "
+                "leave it out, or use model.source_prefix with a pretrained model"
+            )
+    return PlainTexts(tokenizer, find_ends(model, tokenizer), prefix)
 
 
 def _tokenizer(model: ModelConfig, train: Sequence[Example]) -> "PreTrainedTokenizerBase":

@@ -22,9 +22,10 @@ from packaging.specifiers import SpecifierSet
 
 from batchopt import __version__
 from batchopt.doctor import torch_facts
-from batchopt.machine import nvml
+from batchopt.machine import cores, nvml
 from batchopt.machine.cgroup import cpu_quota, memory_limit, read_text
 from batchopt.machine.environment import describe_environment
+from batchopt.machine.threads import Watch
 from batchopt.machine.torch_build import DRIVER_FOR_CUDA_13, OLDEST_DRIVER
 from batchopt.request.config import Config
 from batchopt.slurm import jobs as slurm
@@ -67,9 +68,11 @@ class Check:
 
 def examine() -> list[Check]:
     """Looks at everything; takes as long as importing torch."""
+    watch = Watch()
     asking = torch_facts.ask()
     rest = [*_processor(), _memory(), *_disks(), _kiwi(), _font(), _trackers(), _hub(), _slurm()]
     torch = torch_facts.answer_of(asking)
+    rest.insert(1, _neighbours(watch.others()))
     devices, trouble = _devices()
     gpus = [trouble] if trouble else [_gpu(device, torch) for device in devices]
     python, packages = _asked()
@@ -264,25 +267,37 @@ def _read(uuid: str) -> tuple[nvml.DeviceMonitor, tuple[int, ...]]:
 
 
 def _processor() -> Iterator[Check]:
-    threads, cores = len(os.sched_getaffinity(0)), psutil.cpu_count(logical=False)
+    threads, physical = cores.usable(), psutil.cpu_count(logical=False)
     model = describe_environment()["cpu_model"] or platform.machine()
     bf16 = bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", read_text("/proc/cpuinfo")))
     found = (
-        f"{model}, {threads} threads for this process, {cores or 'unknown'} cores; fp32, "
+        f"{model}, {threads} threads for this process, {physical or 'unknown'} cores; fp32, "
         f"bf16 {'in hardware' if bf16 else 'only emulated (slow)'}"
     )
     quota = cpu_quota()
-    values = {"threads": threads, "cores": cores, "cgroup_cpus": quota, "bf16_in_hardware": bf16}
+    values = {"threads": threads, "cores": physical, "cgroup_cpus": quota, "bf16_in_hardware": bf16}
     if quota is not None and quota < threads:
         yield Check(
             "CPU",
             State.warning,
             f"{found}; the cgroup gives it the time of {quota:g}",
-            f"device.threads={max(1, int(quota))} keeps torch from starting more than that",
+            "sweeps start as many threads as that; device.threads says otherwise",
             values=values,
         )
     else:
         yield Check("CPU", State.ok, found, values=values)
+
+
+def _neighbours(others: cores.Others) -> Check:
+    """Who keeps the cores busy: beside them every time that is measured is too long."""
+    values = {"cores_of_others": others.cores}
+    if others.cores < cores.NOTICED_CORES:
+        return Check("CPU now", State.ok, "no other process uses the cores", values=values)
+    remedy = (
+        f"wait for them, or train on a quiet machine: a sweep that starts now takes "
+        f"{cores.free(others)} of {cores.usable()} threads, and its speeds are marked as disturbed"
+    )
+    return Check("CPU now", State.warning, str(others), remedy, values=values)
 
 
 def _memory() -> Check:

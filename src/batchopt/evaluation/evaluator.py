@@ -12,8 +12,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from batchopt.evaluation.generation import decode
 from batchopt.evaluation.rouge import mean_scores
 from batchopt.evaluation.rouge_process import RougeProcess
-from batchopt.step.batches import Row, pad_batch
-from batchopt.step.loss import IGNORED, encode, loss_sum
+from batchopt.step.architecture import IGNORED, Row, architecture_of
+from batchopt.step.loss import loss_sum
 
 
 class ValidationRow(Row):
@@ -67,23 +67,21 @@ def fitting_batch_size(
 ) -> int:
     """How many examples can be generated for at once, from 1 to `most`.
 
-    The count is, for each beam, keys and values of both attentions of the decoder over the longest
-    source and the longest summary, and three copies of the logits. It follows from the model, the
-    data and the device, so it is the same for every preset.
+    The count is, for each beam, keys and values of the decoder over the longest source and the
+    longest summary, and three copies of the logits. It follows from the model, the data and the
+    device, so it is the same for every preset.
 
     Args:
-        model: A sequence-to-sequence model.
+        model: A model of transformers.
         generation: Beams and the length of summaries.
         longest_source: Tokens.
         budget_bytes: Memory that they may take.
         most: An entry of `MOST_EXAMPLES`.
     """
-    config = getattr(model.config, "decoder", model.config)  # EncoderDecoderModel has two
-    names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")  # BART, T5, others
-    layers = next(getattr(config, name) for name in names if getattr(config, name, None))
     tokens = longest_source + (generation.max_new_tokens or 0)
-    cache = 2 * layers * config.hidden_size * tokens * model.dtype.itemsize
-    logits = 3 * 4 * config.vocab_size
+    values = architecture_of(model).cached_values(model.config)
+    cache = values * tokens * model.dtype.itemsize
+    logits = 3 * 4 * len(model.get_output_embeddings().weight)
     each = (generation.num_beams or 1) * (cache + logits)
     return max(1, min(most, int(budget_bytes / each)))
 
@@ -92,7 +90,7 @@ class Evaluator:
     """Evaluates the same examples in the same batches every time.
 
     Batches are sorted by length, longest first: little padding, and a batch that does not fit
-    fails at once. Each batch runs through the encoder once, for its loss and its summaries. It is
+    fails at once. Each batch runs through an encoder once, for its loss and its summaries. It is
     scored while the next batch runs.
     """
 
@@ -134,25 +132,20 @@ class Evaluator:
     ) -> Evaluation:
         """Evaluates all rows; leaves the model in evaluation mode."""
         model.eval()
+        architecture = architecture_of(model)
         pad_token_id = self.tokenizer.pad_token_id
         assert isinstance(pad_token_id, int)
         loss, tokens, pending = 0.0, 0, []
         for indices in self.batches:
+            rows = [self.rows[index] for index in indices]
             batch = {
                 name: tensor.to(model.device)
-                for name, tensor in pad_batch(
-                    [self.rows[index] for index in indices], pad_token_id
-                ).items()
+                for name, tensor in architecture.pad_batch(rows, pad_token_id).items()
             }
             with autocast():
-                outputs = encode(model, batch)
-                loss += loss_sum(model, batch, sliced=self.sliced, encoder_outputs=outputs).item()
-                generated = model.generate(
-                    input_ids=batch["input_ids"],
-                    attention_mask=batch["attention_mask"],
-                    encoder_outputs=outputs,
-                    generation_config=self.generation,
-                )
+                encoded = architecture.encode(model, batch)
+                loss += loss_sum(model, batch, sliced=self.sliced, encoded=encoded).item()
+                generated = architecture.generate(model, rows, batch, encoded, self.generation)
             tokens += int((batch["labels"] != IGNORED).sum())
             texts = decode(self.tokenizer, generated.tolist(), self.generation)
             references = [self.rows[index]["references"] for index in indices]

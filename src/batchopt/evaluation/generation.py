@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from batchopt.errors import RequestError
 from batchopt.request.config import GenerationSettings
 from batchopt.request.rules import LOOKS_AT_PROMPT, check_for_decoder_only
+from batchopt.step.architecture import architecture_of
 
 Rule = Callable[[Any, int], bool]
 """Whether a value fits, given the number of tokens in the vocabulary."""
@@ -186,7 +187,7 @@ def plan_generation(
     named = _named(asked, vocabulary)
     own = {name: value for name, value in settings.items() if value is not None}
     rules = {**TAKEN_OVER, **(OF_THE_TASK if asked.checkpoint else {})}
-    if not model.config.is_encoder_decoder:
+    if architecture_of(model).generates_after_source:
         check_for_decoder_only(asked)
         rules = {name: rule for name, rule in rules.items() if name not in LOOKS_AT_PROMPT}
     found = {name: getattr(model.config, name, None) for name in TOKENS} | own

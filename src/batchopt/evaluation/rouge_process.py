@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from batchopt.evaluation.rouge import RougeScores, tokenizer_label
+from batchopt.machine.imports import without_collector
 
 if TYPE_CHECKING:
     from batchopt.evaluation.rouge_metric import Rouge
@@ -121,7 +122,8 @@ def _metric_class() -> "type[Rouge]":
     os.environ["USE_TORCH"] = "0"
     sys.modules["transformers"] = None  # type: ignore[assignment]
     try:
-        from batchopt.evaluation.rouge_metric import Rouge
+        with without_collector():
+            from batchopt.evaluation.rouge_metric import Rouge
     finally:
         del sys.modules["transformers"]
     return Rouge

@@ -1,6 +1,6 @@
 """The exact loss in the stock Trainer, for both kinds of models, without asking for arguments.
 
-`step.loss.exact_loss` is the same for encoder-decoder models alone, as a `compute_loss_func`.
+`step.loss.exact_loss` is the loss itself, as a `compute_loss_func`.
 """
 
 import functools
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from batchopt.library.rows import is_encoder_decoder
-from batchopt.step.loss import IGNORED, decoder_inputs, exact_loss, target_loss_sum
+from batchopt.step.architecture import decoder_inputs
+from batchopt.step.loss import exact_loss
 
 if TYPE_CHECKING:
     from transformers import Trainer as Base
@@ -29,14 +30,10 @@ class ExactLoss(Base):
         self._adds_decoder_inputs = False
         if self.compute_loss_func is not None:
             return
-        if is_encoder_decoder(self.model):
-            self._adds_decoder_inputs = True
+        self._adds_decoder_inputs = is_encoder_decoder(self.model)
+        if self._adds_decoder_inputs or not self.model_accepts_loss_kwargs:
             self.compute_loss_func = functools.partial(
                 exact_loss, label_smoothing=self.args.label_smoothing_factor
-            )
-        elif not self.model_accepts_loss_kwargs:
-            self.compute_loss_func = functools.partial(
-                causal_loss, label_smoothing=self.args.label_smoothing_factor
             )
 
     def compute_loss(
@@ -59,26 +56,3 @@ def with_decoder_inputs(model: nn.Module, inputs: dict[str, Any]) -> dict[str, A
     if "labels" not in inputs or "decoder_input_ids" in inputs:
         return inputs
     return {**inputs, "decoder_input_ids": decoder_inputs(model, inputs["labels"])}
-
-
-def causal_loss(
-    outputs: Any,
-    labels: Tensor,
-    num_items_in_batch: Tensor | int | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """The exact loss of a decoder-only model: position t predicts the label at t + 1.
-
-    Args:
-        outputs: Of the model, with `logits` (batch, length, vocabulary).
-        labels: (batch, length), -100 where there is no target.
-        num_items_in_batch: Target tokens of the step; None (in evaluation): those of `labels`.
-        label_smoothing: Weight of the uniform distribution over the vocabulary.
-
-    Returns:
-        Nats per target token of the step.
-    """
-    # Moving the labels copies them; moving the logits would copy the largest tensor of all.
-    targets = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:].contiguous()
-    tokens = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-    return target_loss_sum(outputs.logits, targets, label_smoothing) / tokens

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from batchopt.errors import first_line
 from batchopt.library.choice import BatchCandidate, BatchChoice
-from batchopt.library.exact_loss import causal_loss, with_decoder_inputs
+from batchopt.library.exact_loss import with_decoder_inputs
 from batchopt.library.peak_memory import PeakMemory, peak_memory
 from batchopt.library.rows import is_encoder_decoder, row_lengths, rows_for_model, worst_row
 from batchopt.library.untouched import Untouched
@@ -180,11 +180,10 @@ class _Training:
             name: value.to(self.device) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
-        causal = not is_encoder_decoder(self.model)
-        if not causal:
+        if is_encoder_decoder(self.model):
             inputs = with_decoder_inputs(self.model, inputs)
         labels = inputs.pop("labels")
-        return (causal_loss if causal else exact_loss)(self.model(**inputs), labels, tokens)
+        return exact_loss(self.model(**inputs), labels, tokens)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.dtype is None:
@@ -294,7 +293,12 @@ def _device(model: nn.Module, optimizer: Any, asked: torch.device | str | None) 
         )
     (own,) = devices
     if asked is not None:
-        return torch.device(asked)
+        wanted = torch.device(asked)
+        if optimizer is not None and wanted.type != own.type:
+            raise ValueError(
+                f"device is {wanted} and the optimizer holds the weights on {own}; leave one out"
+            )
+        return wanted
     if own.type == "cpu" and optimizer is None and torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return own

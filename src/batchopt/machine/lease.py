@@ -146,6 +146,8 @@ def inherited(devices: Sequence[str], run: str) -> Lease | None:
 
 def holder(device: str) -> int | None:
     """The process that has leased a device, by what it wrote there; None: nobody has."""
+    if not _directory_path().is_dir():
+        return None
     directory = _Directory()
     try:
         with directory.gate():

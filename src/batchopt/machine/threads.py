@@ -8,11 +8,13 @@ the person set is never changed. `training.waiting` is about the neighbour that 
 import os
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 
+from batchopt.errors import RequestError
 from batchopt.machine import cores, lease
 from batchopt.machine.processes import descendants
 
@@ -87,7 +89,8 @@ def again(count: int | None, environ: Mapping[str, str]) -> Threads:
 def _family() -> set[int]:
     """This process, its descendants, and the run of batchopt that will have ended before ours."""
     found = {os.getpid(), *(descendants(os.getpid()) or ())}
-    holder = lease.holder("cpu")
-    if holder is not None:
-        found |= {holder, *(descendants(holder) or ())}
+    with suppress(RequestError):  # the first run says what is wrong with the leases
+        holder = lease.holder("cpu")
+        if holder is not None:
+            found |= {holder, *(descendants(holder) or ())}
     return found

@@ -1,9 +1,9 @@
 """Probes one batch size in a process of its own; `batchopt.probe` starts it.
 
 The trainer of the run trains on the worst micro-batch of the data: as many examples as the batch
-size, each as long as the longest source and the longest target. Then it takes a few optimizer steps
-as a run does, to time them, and evaluates the longest batch, with summaries of the full length. It
-is measured from outside, like a run.
+size, each as long as the longest source and the longest target, or of a decoder-only model as the
+longest example. Then it takes a few optimizer steps as a run does, to time them, and evaluates the
+longest batch, with summaries of the full length. It is measured from outside, like a run.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from batchopt.machine.imports import without_collector
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
-from batchopt.step.batches import Row, StepCollator, pad_batch
+from batchopt.step.architecture import Row
+from batchopt.step.batches import StepCollator
 from batchopt.training import adapters
 from batchopt.training.failures import describe
 from batchopt.training.supervised import add_supervision, be_supervised
@@ -50,28 +51,10 @@ class WorstFirst:
         if self.steps > WORST_STEPS:
             return self.collator(rows)
         size = self.plan.per_device_train_batch_size
-        source, target = self.collator.rounded(self.worst)
-        batch = pad_batch([self.worst] * size, self.collator.pad_token_id, (source, target))
         # The second micro-batch finds the gradient of the first in memory.
         count = min(2, self.plan.gradient_accumulation_steps)
-        examples = size * count
-        return {
-            "micro_batches": [batch] * count,
-            "examples": examples,
-            "source_tokens": len(self.worst["input_ids"]) * examples,
-            "target_tokens": len(self.worst["labels"]) * examples,
-            "padded_source_tokens": source * examples,
-            "padded_target_tokens": target * examples,
-            "largest_micro_batch_tokens": size * (source + target),
-        }
-
-
-def longest_row(rows: Any) -> Row:
-    """A row of the longest source and the longest target of the data, be they of one row or two."""
-    return Row(
-        input_ids=max(rows["input_ids"], key=len),
-        labels=max(rows["labels"], key=len),
-    )
+        partition = [list(range(start, start + size)) for start in range(0, size * count, size)]
+        return self.collator.divided([self.worst] * (size * count), partition)
 
 
 def main() -> int:
@@ -125,8 +108,8 @@ def build_probe(arguments: argparse.Namespace, recorder: "Recorder") -> tuple["E
     generation = trainer.evaluator.generation
     generation.min_length = None
     generation.min_new_tokens = generation.max_new_tokens
-    worst = longest_row(trainer.train_rows)
     assert isinstance(trainer.data_collator, StepCollator)
+    worst = trainer.data_collator.architecture.longest(trainer.train_rows)
     trainer.data_collator = WorstFirst(trainer.data_collator, worst, plan)
     return trainer, worst
 

@@ -55,10 +55,14 @@ METRICS = {
         "", _LOWER, "Times that the allocator had to free its cache and try again."
     ),
     "num_ooms": Metric("", _LOWER, "Times that the allocator found nothing at all."),
-    "frozen_weights_bytes": Metric("B", _LOWER, "Weights that are not trained, with their scales."),
-    "trained_weights_bytes": Metric("B", _LOWER, "Weights that are trained: all, or an adapter's."),
-    "gradients_bytes": Metric("B", _LOWER, "Their gradients."),
-    "optimizer_bytes": Metric("B", _LOWER, "What the optimizer keeps of each of them."),
+    "frozen_weights_bytes": Metric(
+        "bytes", _LOWER, "Weights that are not trained, with their scales."
+    ),
+    "trained_weights_bytes": Metric(
+        "bytes", _LOWER, "Weights that are trained: all, or an adapter's."
+    ),
+    "gradients_bytes": Metric("bytes", _LOWER, "Their gradients."),
+    "optimizer_bytes": Metric("bytes", _LOWER, "What the optimizer keeps of each of them."),
     "steps_per_second": Metric("1/s", _HIGHER, "Optimizer steps in the steady state."),
     "samples_per_second": Metric("1/s", _HIGHER, "Examples in the steady state."),
     "tokens_per_second": Metric(
@@ -103,6 +107,9 @@ METRICS = {
     "peak_temperature_c": Metric("°C", _LOWER, "Highest temperature of the GPU."),
     "timing_untrusted": Metric(
         "", _NEITHER, "Reasons not to trust the times; an empty list: none."
+    ),
+    "passive_wait_s": Metric(
+        "s", _LOWER, "CPU: time in which torch's threads slept, not spun, since others used cores."
     ),
     "mfu": Metric("", _HIGHER, "Achieved of peak FLOP/s; the peak is measured where unknown."),
     "peak_flops_per_second": Metric("1/s", _NEITHER, "The peak that mfu is of."),

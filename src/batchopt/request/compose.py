@@ -56,7 +56,7 @@ class RunRequest:
     """One run as it was asked for, checked.
 
     `overrides` are the words that made it. `preset` is the choice of the group `batch`; for
-    batch=custom it is the pair, such as "32x2". `plan` is None for batch=auto.
+    batch=custom and batch=pair/1x64 it is the pair, such as "32x2". `plan` is None for batch=auto.
     """
 
     config: Config
@@ -193,7 +193,7 @@ def make_request(composed: DictConfig, overrides: Sequence[str], run_dir: Path) 
     check(config)
     plan = plan_batch(config.batch, {Word.parse(word).key for word in overrides})
     preset = str(composed.hydra.runtime.choices.batch)
-    if preset == "custom" and plan is not None:
+    if (preset == "custom" or "/" in preset) and plan is not None:
         preset = f"{plan.per_device_train_batch_size}x{plan.gradient_accumulation_steps}"
     read_objectives(config.objective)
     try:
@@ -243,7 +243,10 @@ def _refuse_unknown_keys(plain: Any, schema: DictConfig, path: tuple[str, ...]) 
 
 
 def _no_such_key(key: str, siblings: DictConfig) -> str:
-    if (known := transformers_names.answer(key)) is not None:
+    known = transformers_names.answer(key)
+    if known is None and "." not in key and messages.key_named(key, all_keys()) is None:
+        known = transformers_names.answer(f"{transformers_names.ARGUMENTS}.{key}")
+    if known is not None:
         return known
     if key.rpartition(".")[0] in OPEN_TABLES:
         return f"{key} needs a plus in hydra.sweeper.params: ++{key}: VALUES"
@@ -252,17 +255,30 @@ def _no_such_key(key: str, siblings: DictConfig) -> str:
 
 
 def all_keys() -> dict[str, list[str]]:
-    """Lists the keys by where they are: "" for the top level, "training", "data=files data"."""
-    ordered = sorted(SECTIONS, key=lambda section: (bool(section.choice), bool(section.group)))
-    return {
-        f"{group}={choice} {group}" if choice else group: messages.field_names(schema)
-        for group, choice, schema in ordered
-    }
+    """Lists the keys by where they are: "" for the top level, "training", "data=files data".
+
+    A key that every choice of its group has stands under the group alone.
+    """
+    groups: dict[str, list[str]] = {"": messages.field_names(Config)}
+    shared: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
+    for group, choice, schema in SECTIONS:
+        names = messages.field_names(schema)
+        if choice:
+            choices[f"{group}={choice} {group}"] = names
+            shared[group] = [name for name in shared.get(group, names) if name in names]
+        else:
+            groups[group] = names
+    return groups | shared | choices
 
 
 def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
     """Says in one line what Hydra or omegaconf said in several."""
-    inner = error.__cause__ or error.__context__
+    if file := re.match(r"In '([^']+)'", str(error)):
+        return f"{file[1]}.yaml: {_wrong_in_file(error, overrides)}"
+    # Hydra does not chain what it wraps; omegaconf's own errors know their key themselves.
+    own = isinstance(error, OmegaConfBaseException)
+    inner = error.__cause__ or (None if own else error.__context__)
     cause = inner if isinstance(inner, OmegaConfBaseException) else error
     missing = re.match(r"Could not override '([^']+)'", str(error))
     if missing:
@@ -273,16 +289,20 @@ def _one_line(error: Exception, overrides: Sequence[str] = ()) -> str:
             if word.key in GROUPS and word.value == "null":
                 return _no_choice(word.key)
     key = getattr(cause, "full_key", None)
-    if file := re.match(r"In '([^']+)'", str(error)):
-        if isinstance(cause, ConfigKeyError) and key:
-            return f"{file[1]}.yaml: {_unknown_override(key, overrides)}"
-        said = messages.invalid(key, message)
-        return f"{file[1]}.yaml: {said}"
     if not isinstance(cause, OmegaConfBaseException):
         # Hydra's own words say what is wrong, but not always where.
         return f"{message.rstrip('.')}, in {' '.join(overrides)}"
     typed = {word.key: word.value for word in map(Word.parse, overrides)}
     return messages.invalid(key, message, plain_text(typed.get(str(key)) or ""))
+
+
+def _wrong_in_file(error: Exception, overrides: Sequence[str]) -> str:
+    """Says what is wrong in a file of the config, of which Hydra tells the name first."""
+    cause, message = error.__context__, str(error).splitlines()[1].strip()
+    key = getattr(cause, "full_key", None)
+    if isinstance(cause, ConfigKeyError) and key:
+        return _unknown_override(key, overrides)
+    return messages.invalid(key, message)
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str:

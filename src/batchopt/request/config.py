@@ -22,13 +22,13 @@ from batchopt.request.constraints import (
     encoding,
     list_of,
     not_empty,
+    once,
     one_of,
     one_of_or_flag,
     path,
     paths,
     positive,
     share,
-    target_modules,
     tokens,
     words_or,
 )
@@ -177,11 +177,20 @@ class DataConfig:
     source: str = MISSING
     """Set by the choice: sample, files or hub."""
     max_source_length: int = field(default=512, metadata=at_least(8))
-    """Tokens; longer dialogues are cut at the end, and counted."""
+    """Tokens, of a decoder-only model those of the whole prompt; longer dialogues are cut at the
+    end, and counted."""
     max_target_length: int = field(default=128, metadata=at_least(4))
     """Tokens; longer summaries are cut at the end, and counted. Also the longest generation."""
     max_validation_examples: int | None = field(default=None, metadata=at_least(1))
     """Evaluate on the first so many validation examples only; null: all."""
+    system_prompt: str | None = None
+    """Decoder-only models with a chat template: the system's message; \\n is a line break; null:
+    Korean where most summaries are, else English."""
+    instruction: str | None = None
+    """Decoder-only models: what stands before every dialogue; null: likewise."""
+    prompt_template: str | None = field(default=None, metadata=once("{dialogue}"))
+    """Decoder-only models: the whole prompt, such as 'Summarise.\\n{dialogue}\\nSummary:\\n'; null:
+    the model's chat template or, where it has none, instruction and dialogue."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -271,7 +280,7 @@ class ModelConfig:
     """What every model has."""
 
     source: str = MISSING
-    """Set by the choice: tiny or pretrained."""
+    """Set by the choice: tiny, tiny_causal or pretrained."""
     learning_rate: float = field(default=MISSING, metadata=positive())
     """Peak learning rate that suits this model; training.learning_rate takes it over."""
     extra_tokens: Any = field(default_factory=list, metadata=words_or("auto", empty=True))
@@ -299,16 +308,31 @@ class TinyModelConfig(ModelConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class TinyCausalModelConfig(TinyModelConfig):
+    """A small Llama with fresh weights."""
+
+    source: str = "tiny_causal"
+    layers: int = field(default=2, metadata=at_least(1))
+    """Decoder layers."""
+    key_value_heads: int = field(default=2, metadata=at_least(1))
+    """Heads of keys and values; must divide attention_heads."""
+    dropout: float = field(default=0.0, metadata=share())
+    """Dropout of attention; a Llama has no other."""
+
+
+@dataclass(kw_only=True, slots=True)
 class PretrainedModelConfig(ModelConfig):
-    """A pretrained encoder-decoder model."""
+    """A pretrained model, encoder-decoder or decoder-only."""
 
     source: str = "pretrained"
     name_or_path: str = field(default=MISSING, metadata=not_empty() | path())
-    """Any encoder-decoder model: its name on the Hugging Face hub, or a local folder."""
+    """Any encoder-decoder or decoder-only model: its name on the Hugging Face hub, or a local
+    folder."""
     revision: str | None = None
     """Branch, tag or commit; null: the newest."""
     source_prefix: str = ""
-    """Text put before every dialogue, such as 'summarize: ' for T5."""
+    """Text put before every dialogue, such as 'summarize: ' for T5; decoder-only models have
+    data.instruction."""
     source_language: str | None = None
     """Language of the dialogues as a multilingual tokenizer (mBART, NLLB, M2M100) calls it, such as
     ko_KR, kor_Hang or ko; null: the tokenizer's own default, which is said."""
@@ -361,8 +385,6 @@ class TrainerArguments:
     optim_args: dict[str, Any] = field(default_factory=dict)
     """What an optimizer takes beside these, each by its name, as in
     training.arguments.optim_args.momentum=0.9 for sgd."""
-    optim_target_modules: Any = field(default=None, metadata=target_modules())
-    """The linear layers that GaLore and APOLLO project."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
     """What a schedule takes beside the number of steps, each by its name, as in
     training.arguments.lr_scheduler_kwargs.num_cycles=3 for cosine_with_restarts."""
@@ -404,7 +426,7 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False
-    """Compile encoder and decoder with torch.compile, for training."""
+    """Compile the model below its head with torch.compile, for training."""
     pad_to_multiple_of: int | None = field(default=None, metadata=at_least(1))
     """Lengths of micro-batches are rounded up to a multiple of this; null: 64 with torch_compile
     (few shapes), else 8 on a GPU (tensor cores) and 1 on the CPU."""

@@ -117,6 +117,15 @@ def not_empty() -> dict[str, Constraint]:
     return {_KEY: Constraint("not empty", lambda value: value != "")}
 
 
+def once(placeholder: str) -> dict[str, Constraint]:
+    """A text in which a placeholder stands exactly once."""
+
+    def holds(value: str) -> bool:
+        return value.count(placeholder) == 1
+
+    return {_KEY: Constraint(f"a text with {placeholder} in it exactly once", holds)}
+
+
 def one_of(*choices: str) -> dict[str, Constraint]:
     """One of some words."""
     return {_KEY: Constraint(f"one of {', '.join(choices)}", choices.__contains__)}
@@ -131,17 +140,6 @@ def one_of_or_flag(*choices: str) -> dict[str, Constraint]:
     """true, false or one of some words."""
     text = f"one of true, false, {', '.join(choices)}"
     return {_KEY: Constraint(text, lambda value: isinstance(value, bool) or value in choices)}
-
-
-def target_modules() -> dict[str, Constraint]:
-    """all-linear, a pattern, or a list of names of modules."""
-
-    def holds(value: Any) -> bool:
-        if isinstance(value, list):
-            return bool(value) and all(isinstance(one, str) for one in value)
-        return isinstance(value, str) and value != ""
-
-    return {_KEY: Constraint("all-linear, a pattern, or a list as in [attn,mlp]", holds)}
 
 
 def tokens(*, lists: bool = False) -> dict[str, Constraint]:

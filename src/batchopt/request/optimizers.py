@@ -46,8 +46,8 @@ ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
 class Optimizer:
     """One optimizer.
 
-    `modules` must be installed. `reads` are the keys of training.arguments that it reads, among
-    those of `ADAM` and optim_target_modules. `takes` are the keys of training.arguments.optim_args.
+    `modules` must be installed. `reads` are those of `ADAM` that it reads. `takes` are the keys of
+    training.arguments.optim_args.
     """
 
     modules: tuple[str, ...] = ()
@@ -73,17 +73,6 @@ _SCHEDULE_FREE = Optimizer(
     modules=("schedulefree",),
     takes={"weight_lr_power": NOT_NEGATIVE, "r": NOT_NEGATIVE},
     schedule_free=True,
-)
-_LOW_RANK = {
-    "rank": AT_LEAST_ONE,
-    "update_proj_gap": AT_LEAST_ONE,
-    "scale": POSITIVE,
-}
-_TARGETS = "optim_target_modules"
-_GALORE = Optimizer(
-    modules=("galore_torch", "bitsandbytes"),  # the package imports both
-    reads=(_TARGETS,),
-    takes={**_LOW_RANK, "proj_type": _word("std", "reverse_std", "right", "left", "full")},
 )
 
 OPTIMIZERS: Mapping[str, Optimizer] = {
@@ -119,31 +108,10 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     "adamw_torch_4bit": _LOW_BIT,
     "adamw_torch_8bit": _LOW_BIT,
     "stable_adamw": Optimizer(modules=("optimi",), takes={"max_lr": POSITIVE}),
-    "grokadamw": Optimizer(
-        modules=("grokadamw",),
-        reads=(),
-        takes={
-            **{"alpha_init": SHARE, "lamb": NOT_NEGATIVE, "gamma": NOT_NEGATIVE},
-            **{"grokking_signal_decay_rate": NOT_NEGATIVE, "gradient_clipping": NOT_NEGATIVE},
-        },
-    ),
     "schedule_free_adamw": _SCHEDULE_FREE,
     "schedule_free_radam": _SCHEDULE_FREE,
     "schedule_free_sgd": Optimizer(
         modules=_SCHEDULE_FREE.modules, reads=(), takes=_SCHEDULE_FREE.takes, schedule_free=True
-    ),
-    "galore_adamw": _GALORE,
-    "galore_adamw_8bit": _GALORE,
-    "galore_adafactor": _GALORE,
-    "apollo_adamw": Optimizer(
-        modules=("apollo_torch",),
-        reads=(*ADAM, _TARGETS),
-        takes={
-            **_LOW_RANK,
-            "proj": _word("random", "svd"),
-            "scale_type": _word("channel", "tensor"),
-            "proj_type": _word("std", "reverse_std", "right", "left"),
-        },
     ),
 }
 """The optimizers that take the exact gradient of a whole step, by their names in transformers."""
@@ -151,11 +119,17 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 SHORT = {"adamw": "adamw_torch_fused", "lion": "lion_32bit"}
 """Short names; adafactor, adamw_8bit and paged_adamw_8bit are names of transformers already."""
 
+_NO_WAY_BACK = "a checkpoint with its state cannot be read again, so that no run could be resumed"
 _IN_BACKWARD = "it changes the weights during the backward pass, at each micro-batch of a step"
 REFUSED_OPTIMIZERS = {
     "adamw_torch_xla": "it is for TPUs",
     "adamw_torch_npu_fused": "it is for Ascend NPUs",
     "adamw_anyprecision": "it needs torchdistx, which is no longer maintained",
+    "grokadamw": "a checkpoint does not hold its state, so that no run could be resumed",
+    "galore_adamw": _NO_WAY_BACK,
+    "galore_adamw_8bit": _NO_WAY_BACK,
+    "galore_adafactor": _NO_WAY_BACK,
+    "apollo_adamw": _NO_WAY_BACK,
     "lomo": _IN_BACKWARD,
     "adalomo": _IN_BACKWARD,
     "galore_adamw_layerwise": _IN_BACKWARD,
@@ -165,11 +139,7 @@ REFUSED_OPTIMIZERS = {
 }
 """The other optimizers of transformers, and why each is refused."""
 
-PACKAGES = {
-    "galore_torch": "galore-torch",
-    "apollo_torch": "apollo-torch",
-    "optimi": "torch-optimi",
-}
+PACKAGES = {"optimi": "torch-optimi"}
 """What pip calls a module, where that is another name."""
 
 _WAITS_FOR_SCORES = {

@@ -13,6 +13,7 @@ from batchopt.request.config import (
     GenerationSettings,
     Packing,
     Quantization,
+    TinyCausalModelConfig,
     TinyModelConfig,
     TrainerArguments,
     TrainingConfig,
@@ -73,6 +74,7 @@ LOOKS_AT_PROMPT: Mapping[str, str] = {
     "repetition_penalty": "",
     "encoder_no_repeat_ngram_size": "",
     "encoder_repetition_penalty": "",
+    "forced_bos_token_id": "",
     "min_length": "; set generation.min_new_tokens",
 }
 """Settings that look at all tokens before the next one, and what to set instead."""
@@ -107,6 +109,25 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             model.d_model,
             f"a multiple of model.attention_heads ({model.attention_heads})",
         )
+    if isinstance(model, TinyCausalModelConfig):
+        if model.d_model // model.attention_heads % 2:
+            yield (
+                "model.d_model",
+                model.d_model,
+                f"an even multiple of model.attention_heads ({model.attention_heads}), since "
+                "rotary positions turn pairs of numbers",
+            )
+        if model.attention_heads % model.key_value_heads:
+            yield (
+                "model.key_value_heads",
+                model.key_value_heads,
+                f"a divisor of model.attention_heads ({model.attention_heads})",
+            )
+    if config.data.prompt_template is not None:
+        for key in ("system_prompt", "instruction"):
+            value = getattr(config.data, key)
+            if value is not None:
+                yield f"data.{key}", value, "null with data.prompt_template, the whole prompt"
     yield from _broken_across_the_adapter(config)
     if config.training.arguments.tf32 and config.device.kind is DeviceKind.cpu:
         yield "training.arguments.tf32", True, "null or false on a CPU, which has no TF32"
@@ -166,14 +187,15 @@ def _broken_by_optimizer(training: TrainingConfig) -> Iterator[tuple[str, object
     name, arguments = training.optimizer, training.arguments
     optimizer = optimizers.OPTIMIZERS[optimizers.optimizer_name(name)]
     default = TrainerArguments()
-    for key in (*optimizers.ADAM, "optim_target_modules"):
+    for key in optimizers.ADAM:
         value, plain = getattr(arguments, key), getattr(default, key)
         if key not in optimizer.reads and value != plain:
             rule = f"{_typed(plain)} with training.optimizer={name}, which does not read it"
             yield f"training.arguments.{key}", value, rule
-    if "optim_target_modules" in optimizer.reads and arguments.optim_target_modules is None:
-        rule = f"given for training.optimizer={name}, as in all-linear"
-        yield "training.arguments.optim_target_modules", None, rule
+    given = arguments.optim_args
+    if given.get("nesterov") and (not given.get("momentum") or given.get("dampening")):
+        rule = "false without optim_args.momentum, and with optim_args.dampening"
+        yield "training.arguments.optim_args.nesterov", True, rule
     if optimizer.schedule_free and training.lr_scheduler_type != "constant":
         yield (
             "training.lr_scheduler_type",

@@ -17,6 +17,7 @@ from batchopt.request.batch_plan import ACCUMULATION, EFFECTIVE, PER_DEVICE
 from batchopt.request.compose import all_keys, choices_of, compose_run
 from batchopt.request.messages import key_named
 from batchopt.request.quoting import quote
+from batchopt.request.transformers_names import ARGUMENTS, SAME_VALUE, answer
 
 _OWN = frozenset(("auto", "config_name", "kind", "name", "run", "sizes", "source"))
 """Keys of ours that mean something else in a script, or as a flag of Hydra's."""
@@ -35,14 +36,23 @@ def refuse_script_words(words: Sequence[str]) -> None:
         if word.key == "--config" or re.fullmatch(r"[^-=][^=]*\.ya?ml", text):
             named = text if word.key != "--config" else (word.value or following)
             raise RequestError(_instead_of(named))
+        if not word.key.startswith("--"):
+            continue
         name = word.key.lstrip("-").replace("-", "_")
-        key = key_named(name, all_keys()) if word.key.startswith("--") else None
-        if key is not None and name not in _OWN:
+        key = _key_of(name)
+        if key is None and (known := answer(f"{ARGUMENTS}.{name}")) is not None:
+            raise RequestError(f"{text}: no such flag; {known}")
+        if key is not None:
             value = word.value
             if value is None:
                 value = "true" if following.startswith("-") or "=" in following else following
             typed = " ".join(_words(name, key, value or "true"))
             raise RequestError(f"{text}: no such flag; as a key: {typed}")
+
+
+def _key_of(name: str) -> str | None:
+    """Finds the key of a name in a script, with the choice that it may need."""
+    return None if name in _OWN else SAME_VALUE.get(name) or key_named(name, all_keys())
 
 
 def _instead_of(path: str) -> str:
@@ -76,7 +86,7 @@ def _translated(settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     unknown: list[str] = []
     pair: dict[str, Any] = {}
     for name, value in settings.items():
-        key = None if name in _OWN else key_named(name, all_keys())
+        key = _key_of(name)
         if key is None or isinstance(value, list):
             unknown.append(name)
         elif key in (PER_DEVICE, ACCUMULATION):

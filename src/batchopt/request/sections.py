@@ -18,6 +18,7 @@ from batchopt.request.config import (
     RunConfig,
     SampleDataConfig,
     SweepConfig,
+    TinyCausalModelConfig,
     TinyModelConfig,
     TrackerConfig,
     TrainerArguments,
@@ -25,7 +26,11 @@ from batchopt.request.config import (
 )
 
 DATA = {"sample": SampleDataConfig, "files": FilesDataConfig, "hub": HubDataConfig}
-MODELS = {"tiny": TinyModelConfig, "pretrained": PretrainedModelConfig}
+MODELS = {
+    "tiny": TinyModelConfig,
+    "tiny_causal": TinyCausalModelConfig,
+    "pretrained": PretrainedModelConfig,
+}
 
 
 class Section(NamedTuple):

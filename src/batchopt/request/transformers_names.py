@@ -113,6 +113,7 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
         "gradient_checkpointing_kwargs",
     ),
     "training needs no cache, and generation has its own": ("use_cache",),
+    "GaLore and APOLLO alone use it, and they are refused": ("optim_target_modules",),
     "an optimizer step of batchopt does not use it": ("torch_empty_cache_steps",),
     "batchopt counts the tokens of every step itself": ("include_num_input_tokens_seen",),
     "batchopt measures the memory itself": ("skip_memory_metrics",),

@@ -9,23 +9,14 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, TypedDict
+from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import Sampler
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Packing
-from batchopt.step.loss import IGNORED, target_positions
-from batchopt.step.micro_batches import Length, padding, plan_micro_batches
-
-
-class Row(TypedDict):
-    """The token ids of one example, without padding."""
-
-    input_ids: list[int]
-    labels: list[int]
+from batchopt.step.architecture import ENCODER_DECODER, Architecture, Row
+from batchopt.step.micro_batches import Length, Partition, padding, plan_micro_batches
 
 
 class StepSampler(Sampler[list[int]]):
@@ -57,8 +48,9 @@ class StepSampler(Sampler[list[int]]):
 class StepCollator:
     """Makes the micro-batches of one optimizer step: padded tensors, and counts of the step.
 
-    A step is a dict: `micro_batches` is a list of what `pad_batch` returns, `examples` the number
-    of examples, and the other keys are the counts of `micro_batches.Padding`.
+    A step is a dict: `micro_batches` is a list of what `pad_batch` of the architecture returns,
+    `examples` the number of examples, and the other keys are the counts of
+    `micro_batches.Padding`.
     """
 
     def __init__(
@@ -70,6 +62,7 @@ class StepCollator:
         pad_token_id: int,
         multiple: int = 1,
         longest: Length | None = None,
+        architecture: Architecture = ENCODER_DECODER,
     ) -> None:
         self.plan = plan
         self.packing = packing
@@ -77,31 +70,38 @@ class StepCollator:
         self.pad_token_id = pad_token_id
         self.multiple = multiple
         self.longest = longest
+        self.architecture = architecture
 
     def rounded(self, row: Row) -> Length:
-        """The least lengths that a row is padded to, source and target.
+        """The least lengths that a row is padded to, as its architecture counts them.
 
-        Multiples of `multiple`, but no longer than `longest`: a model may have no more positions.
+        Multiples of `multiple`, but no longer than `longest`, a source and a target: a model may
+        have no more positions.
         """
-        own = len(row["input_ids"]), len(row["labels"])
+        own = self.architecture.lengths(len(row["input_ids"]), len(row["labels"]))
         source, target = (-(-length // self.multiple) * self.multiple for length in own)
         if self.longest is not None:
-            source = max(own[0], min(source, self.longest[0]))
-            target = max(own[1], min(target, self.longest[1]))
+            longest = self.architecture.lengths(*self.longest)
+            source = max(own[0], min(source, longest[0]))
+            target = max(own[1], min(target, longest[1]))
         return source, target
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Divides and pads the rows of one optimizer step."""
-        lengths = [(len(row["input_ids"]), len(row["labels"])) for row in rows]
-        rounded = [self.rounded(row) for row in rows]
         partition = plan_micro_batches(
-            rounded,
+            [self.rounded(row) for row in rows],
             per_device_train_batch_size=self.plan.per_device_train_batch_size,
             packing=self.packing,
             max_tokens=self.max_tokens_per_micro_batch,
         )
+        return self.divided(rows, partition)
+
+    def divided(self, rows: Sequence[Row], partition: Partition) -> dict[str, Any]:
+        """Pads the rows of one optimizer step that is divided in this way."""
+        lengths = [(len(row["input_ids"]), len(row["labels"])) for row in rows]
+        rounded = [self.rounded(row) for row in rows]
         micro_batches = [
-            pad_batch(
+            self.architecture.pad_batch(
                 [rows[index] for index in part],
                 self.pad_token_id,
                 (
@@ -111,27 +111,5 @@ class StepCollator:
             )
             for part in partition
         ]
-        counts = asdict(padding(lengths, partition, rounded))
-        return {"micro_batches": micro_batches, "examples": len(rows), **counts}
-
-
-def pad_batch(rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)) -> dict[str, Tensor]:
-    """Pads rows to one batch: `input_ids`, `attention_mask` and `labels`, each (batch, length).
-
-    Sources and targets become at least as long as `least` says.
-    `target_positions` are the places of the target tokens in the flattened labels.
-    """
-    sources = [row["input_ids"] for row in rows]
-    labels = pad([row["labels"] for row in rows], IGNORED, least[1])
-    return {
-        "input_ids": pad(sources, pad_token_id, least[0]),
-        "attention_mask": pad([[1] * len(source) for source in sources], 0, least[0]),
-        "labels": labels,
-        "target_positions": target_positions(labels),
-    }
-
-
-def pad(rows: list[list[int]], value: int, least: int = 0) -> Tensor:
-    """Stacks token rows of different lengths; shorter rows are filled up with `value`."""
-    longest = max(least, *(len(row) for row in rows))
-    return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
+        counts = self.architecture.counted(padding(lengths, partition, rounded))
+        return {"micro_batches": micro_batches, "examples": len(rows), **asdict(counts)}

@@ -7,7 +7,6 @@ gives more weight to the tokens of a micro-batch with short targets.
 """
 
 import copy
-import inspect
 import logging
 from typing import Any
 
@@ -16,12 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from batchopt.request.config import Loss, TrainingConfig
+from batchopt.step.architecture import IGNORED, architecture_of, target_positions
 from batchopt.step.sliced_loss import find_head, sliced_loss_sum
 
 logger = logging.getLogger(__name__)
-
-IGNORED = -100
-"""Label of a padded position, as everywhere in transformers."""
 
 
 def target_loss_sum(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -56,9 +53,12 @@ def exact_loss(
     optimizer step, which the Trainer counts. The label_smoothing_factor of the Trainer does not
     reach this loss; pass `functools.partial(exact_loss, label_smoothing=0.1)` instead.
 
+    For a decoder-only model it moves the labels by one, as the Trainer does, whose own loss of such
+    a model is exact as well.
+
     Args:
-        outputs: Of the model, with `logits` (batch, target length, vocabulary).
-        labels: (batch, target length), -100 where there is no token.
+        outputs: Of the model, with `logits` (batch, length, vocabulary).
+        labels: (batch, length), -100 where there is no token.
         num_items_in_batch: Target tokens of the step; None (in evaluation): those of `labels`.
         label_smoothing: See `target_loss_sum`.
 
@@ -72,6 +72,9 @@ def exact_loss(
             "the batch needs decoder_input_ids; DataCollatorForSeq2Seq(tokenizer, model=model) "
             "makes them"
         )
+    if not hasattr(outputs, "encoder_last_hidden_state"):  # a decoder-only model
+        # Moving the labels copies them; moving the logits would copy the largest tensor of all.
+        labels = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
     tokens = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
     return target_loss_sum(outputs.logits, labels, label_smoothing) / tokens
 
@@ -107,28 +110,27 @@ def loss_sum(
     label_smoothing: float = 0.0,
     *,
     sliced: bool,
-    encoder_outputs: Any = None,
+    encoded: Any = None,
     factor: float | None = None,
 ) -> Tensor:
-    """Runs encoder and decoder with teacher forcing and sums the cross-entropy.
+    """Runs the model with teacher forcing and sums the cross-entropy.
 
     Args:
-        model: An encoder-decoder model.
-        batch: `input_ids` and `attention_mask` (batch, source length), `labels` (batch, target
-            length) and, unless they are to be searched here, `target_positions` of the labels.
+        model: A model of transformers.
+        batch: What `pad_batch` of its architecture returns; `target_positions` may be missing,
+            and are then searched here.
         label_smoothing: See `target_loss_sum`.
         sliced: Make the logits slice by slice, of the target tokens only. The parts of the model
             are then called one by one, so a context that wraps `model.forward` (autocast) must be
             entered by the caller.
-        encoder_outputs: The result of `encode` for this batch; None: made here.
+        encoded: The result of `encode` of the architecture for this batch; None: made here.
         factor: See `sliced_loss_sum`.
     """
+    architecture = architecture_of(model)
     if not sliced:
-        logits = forward(model, batch, encoder_outputs)
+        logits = architecture.logits(model, batch, encoded)
         return target_loss_sum(logits, batch["labels"], label_smoothing)
-    states = decode(
-        model, batch, encode(model, batch) if encoder_outputs is None else encoder_outputs
-    )
+    states = architecture.states(model, batch, encoded)
     positions = batch.get("target_positions")
     if positions is None:
         positions = target_positions(batch["labels"])
@@ -141,50 +143,13 @@ def loss_sum(
     )
 
 
-def target_positions(labels: Tensor) -> Tensor:
-    """Where the target tokens are in the flattened labels; a GPU makes its host wait for that."""
-    return (labels.flatten() != IGNORED).nonzero().flatten()
-
-
-def forward(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any = None) -> Tensor:
-    """The logits of the model (batch, target length, vocabulary); arguments as in `loss_sum`."""
-    output = model(
-        input_ids=batch["input_ids"] if encoder_outputs is None else None,
-        **_attention(model, batch),
-        encoder_outputs=encoder_outputs,
-        decoder_input_ids=decoder_inputs(model, batch["labels"]),
-        use_cache=False,
-    )
-    logits: Tensor = output.logits
-    return logits
-
-
-def encode(model: nn.Module, batch: dict[str, Tensor]) -> Any:
-    """The outputs of the encoder: `last_hidden_state` and the rest."""
-    encoder = _unwrapped(model).get_encoder()
-    return encoder(input_ids=batch["input_ids"], **_attention(model, batch))
-
-
-def decode(model: nn.Module, batch: dict[str, Tensor], encoder_outputs: Any) -> Tensor:
-    """The decoder's last hidden states (batch, target length, width)."""
-    output = _unwrapped(model).get_decoder()(
-        input_ids=decoder_inputs(model, batch["labels"]),
-        encoder_hidden_states=encoder_outputs.last_hidden_state,
-        encoder_attention_mask=batch["attention_mask"],
-        use_cache=False,
-    )
-    states: Tensor = output.last_hidden_state
-    return states
-
-
 def compile_parts(model: nn.Module) -> None:
-    """Compiles encoder and decoder with torch.compile, one by one, so the loss can be in slices.
+    """Compiles what is below the head with torch.compile, so the loss can be in slices.
 
-    In `torch.compiler.set_stance("force_eager")` they run as if they were not compiled.
+    In `torch.compiler.set_stance("force_eager")` it runs as if it were not compiled.
     """
-    unknown: Any = model
-    unknown.get_encoder().compile()
-    unknown.get_decoder().compile()
+    for trunk in architecture_of(model).trunks(model):
+        trunk.compile()
 
 
 def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
@@ -224,56 +189,12 @@ def _unlike(model: nn.Module) -> str:
     tokens = torch.arange(8, device=device).view(2, 4)
     batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
     head = find_head(model)
-    states = decode(model, batch, encode(model, batch))
-    ours = head.scale * states @ head.weight.T
+    architecture = architecture_of(model)
+    ours = head.scale * architecture.states(model, batch) @ head.weight.T
     if head.bias is not None:
         ours += head.bias
-    theirs = forward(model, batch)
+    if head.softcap is not None:
+        ours = head.softcap * torch.tanh(ours / head.softcap)
+    theirs = architecture.logits(model, batch)
     apart = float((ours - theirs).abs().max() / theirs.abs().max())
     return f"its logits are others, by {apart:.0e}" if apart > 1e-4 else ""
-
-
-def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
-    """The decoder's inputs: the labels moved by one, behind the token that the decoder begins with.
-
-    The model, given the labels, would compute a loss of its own too. FSMT writes into the labels.
-
-    Raises:
-        TypeError, ValueError: The model does not know what its decoder begins with.
-    """
-    whole = _unwrapped(model)
-    own = getattr(whole, "prepare_decoder_input_ids_from_labels", None)
-    if own is not None:
-        prepared: Tensor = own(labels=labels.clone())
-        return prepared
-    # M2M100, NLLB, NLLB-MoE, Blenderbot: they do so inside of their forward.
-    start, pad = whole.config.decoder_start_token_id, whole.config.pad_token_id
-    if start is None or pad is None:
-        raise ValueError("the config has no decoder_start_token_id or no pad_token_id")
-    moved = labels.roll(1, dims=1)
-    moved[:, 0] = start
-    return moved.masked_fill(moved == IGNORED, pad)
-
-
-def _attention(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the encoder may attend to.
-
-    Where attention is local and some tokens see all (LED, Longformer), that is the first one, as
-    the authors do for summaries. LongT5 makes its global tokens itself.
-
-    Source: https://arxiv.org/abs/2004.05150, section 5, and
-    https://huggingface.co/docs/transformers/model_doc/led
-    """
-    mask = batch["attention_mask"]
-    told = {"attention_mask": mask}
-    encoder: Any = _unwrapped(model).get_encoder()
-    if "global_attention_mask" in inspect.signature(encoder.forward).parameters:
-        seen = torch.zeros_like(mask)
-        seen[:, 0] = 1
-        told["global_attention_mask"] = seen
-    return told
-
-
-def _unwrapped(model: nn.Module) -> Any:
-    """The model inside the wrapper of torch.compile."""
-    return getattr(model, "_orig_mod", model)

@@ -83,7 +83,8 @@ def plan_micro_batches(
       at most k, then the least total cost.
 
     Args:
-        lengths: Source and target tokens of each example, both at least 1.
+        lengths: Source and target tokens of each example, at least 1 and 0. Of a decoder-only
+            model, which reads both as one sequence: their sum, and 0.
         per_device_train_batch_size: Examples of one micro-batch of `none` and `sorted`.
         packing: How to divide them.
         max_tokens: Padded source and target tokens that a `packed` micro-batch may hold, in place
@@ -108,8 +109,8 @@ def plan_micro_batches(
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}, not >= 1")
     for index, (source, target) in enumerate(lengths):
-        if min(source, target) < 1:
-            raise ValueError(f"example {index} has {source} and {target} tokens, not >= 1")
+        if source < 1 or target < 0:
+            raise ValueError(f"example {index} has {source} and {target} tokens, not >= 1 and 0")
 
     drawn = list(range(len(lengths)))
     as_drawn = _chunks(drawn, per_device_train_batch_size)

@@ -37,16 +37,18 @@ deeplearning/performance/dl-performance-matrix-multiplication)."""
 class Head:
     """Makes logits from the states of the decoder: scale * states @ weight.T + bias.
 
-    `weight` is (vocabulary, width), `bias` (vocabulary).
+    `weight` is (vocabulary, width), `bias` (vocabulary). With a `softcap` c the logits are
+    c * tanh(logits / c). Source: https://arxiv.org/abs/2408.00118, section 2.
     """
 
     weight: Tensor
     bias: Tensor | None
     scale: float
+    softcap: float | None = None
 
 
 def find_head(model: nn.Module) -> Head:
-    """Finds the head of an encoder-decoder model of transformers.
+    """Finds the head of a model of transformers.
 
     A layer of LoRA around the head is refused: its weight is not all that makes the logits, and at
     first, with one factor zero, a comparison of the logits would not show it. The weight of peft's
@@ -66,8 +68,19 @@ def find_head(model: nn.Module) -> Head:
     bias: Tensor | None = getattr(linear, "original_module", linear).bias
     if added is not None:
         bias = added.flatten() if bias is None else bias + added.flatten()
-    scaled = getattr(unknown.config, "scale_decoder_outputs", False)
-    return Head(linear.weight, bias, unknown.config.d_model**-0.5 if scaled else 1.0)
+    return Head(linear.weight, bias, *_scale_and_softcap(unknown.config))
+
+
+def _scale_and_softcap(config: Any) -> tuple[float, float | None]:
+    """What a model does to its logits, by the names that configs have for it."""
+    if getattr(config, "scale_decoder_outputs", False):  # T5
+        return config.d_model**-0.5, None
+    texts = getattr(config, "text_config", config)  # a model of texts and images has both
+    scale = getattr(texts, "logit_scale", None) or 1.0  # Cohere
+    divisor = getattr(texts, "logits_scaling", None)  # Granite divides, HyperCLOVA X multiplies
+    if divisor is not None:
+        scale = divisor if texts.model_type.startswith("hyperclovax") else 1 / divisor
+    return float(scale), getattr(texts, "final_logit_softcapping", None)  # Gemma
 
 
 def sliced_loss_sum(
@@ -97,7 +110,9 @@ def sliced_loss_sum(
     apply: Any = _SlicedCrossEntropy.apply
     # Inside a Function gradients are off, so it must be told.
     wanted = torch.is_grad_enabled()
-    loss: Tensor = apply(states, head.weight, head.bias, targets, label_smoothing, wanted, factor)
+    loss: Tensor = apply(
+        states, head.weight, head.bias, targets, label_smoothing, head.softcap, wanted, factor
+    )
     return loss
 
 
@@ -115,6 +130,20 @@ def _as_kernel(weight: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
     kernel = weight.new_zeros(rows, weight.shape[1], dtype=dtype)
     kernel[: len(weight)] = weight
     return kernel
+
+
+def _finish(logits: Tensor, bias: Tensor | None, softcap: float | None) -> None:
+    """Makes logits of the products of states and weight, in place."""
+    if bias is not None:
+        logits += bias
+    if softcap is not None:
+        logits.div_(softcap).tanh_().mul_(softcap)
+
+
+def _uncap(error: Tensor, logits: Tensor, softcap: float | None) -> None:
+    """Turns the gradient of capped logits into that of the logits before, in place."""
+    if softcap is not None:
+        error *= 1 - (logits.float() / softcap).square()
 
 
 def _error(log_p: Tensor, targets: Tensor, label_smoothing: float, vocabulary: int) -> Tensor:
@@ -145,6 +174,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         label_smoothing: float,
+        softcap: float | None,
         gradient_wanted: bool,
         factor: float | None,
     ) -> Tensor:
@@ -181,8 +211,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if rows > vocabulary:
                     logits[:, vocabulary:] = -torch.inf  # no probability, and so no gradient
                 words = logits[:, :vocabulary]
-                if bias is not None:
-                    words += bias
+                _finish(words, bias, softcap)
                 log_p = logits.log_softmax(1, dtype=torch.float32)
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:
@@ -190,6 +219,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if not any(wanted):
                     continue
                 error = _error(log_p, of_target, label_smoothing, vocabulary)
+                _uncap(error[:, :vocabulary], words, softcap)
                 if of_bias is not None:
                     of_bias += error[:, :vocabulary].sum(0)
                 error = error.to(dtype)
@@ -210,4 +240,4 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 "its gradient has been added already"
             )
         scaled = [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None, None, None, None)

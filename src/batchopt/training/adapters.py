@@ -8,6 +8,7 @@ LLM.int8() https://arxiv.org/abs/2208.07339.
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,10 @@ def adapt(model: Any, adapter: AdapterConfig, name: str, tokens: Sequence[int] =
             layer: list(tokens) for layer in _vocabulary_layers(model, name)
         }
     try:
-        adapted: Any = get_peft_model(model, lora)
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by a name that is going to change.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            adapted: Any = get_peft_model(model, lora)
     except (ValueError, TypeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise RequestError(

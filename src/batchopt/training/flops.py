@@ -35,15 +35,23 @@ def _attention_backward(
     return int(count)
 
 
-CPU_ATTENTION = {
-    # The counter of torch knows only the attention kernels of CUDA.
+def _added_product(_: Shape, left: Shape, right: Shape, *__: object, **___: object) -> int:
+    return 2 * left[0] * left[1] * right[1]
+
+
+UNCOUNTED = {
+    # What the counter of torch does not know: products that are added in place (the loss in
+    # slices), and the attention kernels of CPUs.
+    torch.ops.aten.addmm_: _added_product,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 
 
-def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
+def count_flops(model: Any, micro_batch: dict[str, Tensor], *, sliced: bool = False) -> int:
     """Counts the operations of forward and backward on one micro-batch, without computing them.
+
+    With `sliced` the head counts at the target tokens alone.
 
     Tensors without content go through a copy of the model that has no content either, so neither
     the memory nor the state of the run changes. A frozen weight has no gradient to count.
@@ -55,12 +63,12 @@ def count_flops(model: Any, micro_batch: dict[str, Tensor]) -> int:
             for weight in model.parameters()
         }
         empty |= {id(buffer): _like(buffer) for buffer in model.buffers()}
-        twin = copy.deepcopy(model, empty)
+        twin = copy.deepcopy(model, empty).train()  # after a generation it is in evaluation mode
         batch: dict[str, Tensor] = {
             name: fake.from_tensor(tensor.cpu()) for name, tensor in micro_batch.items()
         }
-        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-            micro_batch_loss(twin, batch, 1, 0.0).backward()  # type: ignore[no-untyped-call]
+        with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
+            micro_batch_loss(twin, batch, 1, 0.0, sliced=sliced).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 
 

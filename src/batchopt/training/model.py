@@ -1,16 +1,19 @@
 """Builds the model that a run trains: fresh and tiny, or pretrained."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
-    AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
     EncoderDecoderModel,
     GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -18,13 +21,26 @@ from transformers import (
 from batchopt.data.ends import find_ends
 from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
-from batchopt.request.config import Config, PretrainedModelConfig, TinyModelConfig
+from batchopt.request.config import (
+    Config,
+    PretrainedModelConfig,
+    TinyCausalModelConfig,
+    TinyModelConfig,
+)
+from batchopt.step.architecture import (
+    DECODER_ONLY,
+    ENCODER_DECODER,
+    architecture_of,
+    named_architecture,
+)
 from batchopt.training import adapters
 from batchopt.training.model_checks import (
+    check_causal,
     check_positions,
     check_weights,
     say_languages,
-    settle_special_tokens,
+    settle_padding,
+    settle_start,
 )
 
 
@@ -44,15 +60,18 @@ def build_model(
             trained.
 
     Raises:
-        RequestError: A pretrained model cannot be loaded, is no encoder-decoder, or cannot be
-            trained on these data or with this adapter.
+        RequestError: A pretrained model cannot be loaded, writes no text, or cannot be trained on
+            these data or with this adapter.
     """
-    model, without_row = _whole(config, tokenizer)
+    with _quiet_loading():
+        model, without_row = _whole(config, tokenizer)
     name = getattr(config.model, "name_or_path", "the tiny model")
     added: Any = tokenizer.convert_tokens_to_ids(list(extra_tokens))
     new = sorted({*added, *without_row})
     torch.manual_seed(config.seed)  # the adapter's weights are drawn
     adapted: PreTrainedModel = adapters.adapt(model, config.adapter, name, new)
+    if architecture_of(adapted) is DECODER_ONLY:
+        check_causal(name, adapted)  # now that a pass does quantised weights no harm
     return adapted
 
 
@@ -61,15 +80,19 @@ def _whole(
 ) -> tuple[PreTrainedModel, Iterable[int]]:
     """The model without an adapter, and the tokens for which its files had no embedding."""
     model_config = config.model
+    if isinstance(model_config, TinyCausalModelConfig):
+        return _tiny_causal(model_config, tokenizer, config), ()
     if isinstance(model_config, TinyModelConfig):
         return _tiny(model_config, tokenizer, config), ()
     assert isinstance(model_config, PretrainedModelConfig)
     name = model_config.name_or_path
     model = _load(model_config, config)
     without_row = _embed_all_tokens(model, len(tokenizer), config.seed)
-    label = tokenizer(text_target="a")["input_ids"]
-    label = find_ends(model_config, tokenizer).complete_label(label)
-    settle_special_tokens(name, model, tokenizer, label, generation_settings(model_config))
+    settle_padding(model, tokenizer)
+    if architecture_of(model) is ENCODER_DECODER:
+        label = tokenizer(text_target="a")["input_ids"]
+        label = find_ends(model_config, tokenizer).complete_label(label)
+        settle_start(name, model, tokenizer, label, generation_settings(model_config))
     check_positions(config.data, name, model)
     say_languages(name, model_config, tokenizer)
     return model, without_row
@@ -96,7 +119,8 @@ def largest_dropout(model: PreTrainedModel) -> float:
 
 
 def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
-    quantised = getattr(load_config(config), "quantization_config", None)
+    found = load_config(config)
+    quantised = getattr(found, "quantization_config", None)
     if quantised:
         get = quantised.get if isinstance(quantised, dict) else vars(quantised).get
         raise RequestError(
@@ -105,12 +129,9 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
             "full precision"
         )
     torch.manual_seed(run.seed)  # for weights that the files lack
-    report = logging.getLogger("transformers.modeling_utils")
-    # It tells of every weight in a line; `check_weights` in one. A higher level would make it
-    # tell of layers that are not sharded, too.
-    report.addFilter(_is_error)
     try:
-        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+        auto_class = getattr(transformers, named_architecture(found).auto_class)
+        model, loaded = auto_class.from_pretrained(
             config.name_or_path,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
@@ -125,11 +146,23 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
         raise
     except Exception as error:  # the library's errors have no base class in common
         raise RequestError(unloadable(config, error)) from error
-    finally:
-        report.removeFilter(_is_error)
     check_weights(config.name_or_path, model, loaded)
     checked: PreTrainedModel = model
     return checked
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keeps transformers from telling of every weight in a line; `check_weights` does in one.
+
+    A higher level of its logger would make it tell of layers that are not sharded, too.
+    """
+    report = logging.getLogger("transformers.modeling_utils")
+    report.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        report.removeFilter(_is_error)
 
 
 def _is_error(record: logging.LogRecord) -> bool:
@@ -146,7 +179,7 @@ def _how(config: Config) -> dict[str, Any]:
 
 
 def _embed_all_tokens(model: Any, tokens: int, seed: int) -> range:
-    """Gives every token an embedding, in both parts of a model.
+    """Gives every token an embedding, in all parts of a model.
 
     Returns:
         The tokens that had none.
@@ -166,7 +199,7 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> range:
     if isinstance(model, EncoderDecoderModel):  # two models, each with its own
         two = (model.encoder, model.decoder)
     try:
-        before = min(embedded(part) for part in (model.get_encoder(), model.get_decoder()))
+        before = min(map(embedded, architecture_of(model).trunks(model)))
         for part in two:
             if tokens > embedded(part):
                 part.resize_token_embeddings(tokens)
@@ -175,9 +208,10 @@ def _embed_all_tokens(model: Any, tokens: int, seed: int) -> range:
         heads = [
             len(weight)
             for name, weight in model.named_parameters(remove_duplicate=False)
-            if name.endswith(("lm_head.weight", "output_projection.weight"))  # FSMT's stays
+            # FSMT's stays; GPT-NeoX has the last one.
+            if name.endswith(("lm_head.weight", "output_projection.weight", "embed_out.weight"))
         ]
-        rows = [embedded(model.get_encoder()), embedded(model.get_decoder()), *heads]
+        rows = [*map(embedded, architecture_of(model).trunks(model)), *heads]
         short = tokens > min(rows)
     except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):
         short = True
@@ -216,5 +250,27 @@ def _tiny(
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.eos_token_id,
             forced_eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def _tiny_causal(
+    tiny: TinyCausalModelConfig, tokenizer: PreTrainedTokenizerBase, config: Config
+) -> PreTrainedModel:
+    torch.manual_seed(config.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=tiny.d_model,
+            num_hidden_layers=tiny.layers,
+            num_attention_heads=tiny.attention_heads,
+            num_key_value_heads=tiny.key_value_heads,
+            intermediate_size=tiny.ffn_dim,
+            attention_dropout=tiny.dropout,
+            tie_word_embeddings=True,
+            max_position_embeddings=config.data.max_source_length + config.data.max_target_length,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
     )

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from batchopt.data.pretrained import KEY, languages
 from batchopt.errors import RequestError
 from batchopt.request.config import DataConfig, PretrainedModelConfig
-from batchopt.step.loss import decoder_inputs
+from batchopt.step.architecture import architecture_of, decoder_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +64,48 @@ def check_positions(data: DataConfig, name: str, model: Any) -> None:
     Raises:
         RequestError: Dialogues, or summaries and what is generated, may be too long.
     """
-    parts: tuple[tuple[str, int, Any], ...] = (
-        ("max_source_length", data.max_source_length, model.get_encoder()),
-        ("max_target_length", data.max_target_length, model.get_decoder()),
-    )
+    parts = architecture_of(model).positions(model, data.max_source_length, data.max_target_length)
     for key, length, part in parts:
         limit = position_limit(part)
         if limit is not None and length > limit:
+            remedy = f"set {key}={limit} or less" if "+" not in key else "lower one of them"
             raise RequestError(
-                f"data.{key} is {length}, and {name} has positions for {limit} tokens; set "
-                f"data.{key}={limit} or less"
+                f"{key} is {length}, and {name} has positions for {limit} tokens; {remedy}"
             )
+        trained = getattr(model.config, "max_position_embeddings", None)
+        if limit is None and isinstance(trained, int) and length > trained:
+            logger.warning(
+                "%s is %d, and %s was trained on positions up to %d", key, length, name, trained
+            )
+
+
+def check_causal(name: str, model: PreTrainedModel) -> None:
+    """Refuses a decoder-only model that sees the tokens that it is to predict, such as a BERT.
+
+    Raises:
+        RequestError: Another last token changes what is predicted before it.
+    """
+    tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
+    was_training = model.training
+    model.eval()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        one, other = model(input_ids=tokens, use_cache=False).logits[:, :3]
+    model.train(was_training)
+    if float((one - other).abs().max()) > 1e-3 * float(one.abs().max()):
+        raise RequestError(
+            f"{KEY}: {name} is a {model.config.model_type} that reads in both directions, so it "
+            "cannot write; name an encoder-decoder such as a BART, or a decoder-only model such as "
+            "a Llama"
+        )
+
+
+def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Sets the token that pads, the tokenizer's where the model has none."""
+    config: Any = model.config
+    generation: Any = model.generation_config
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    generation.pad_token_id = config.pad_token_id
 
 
 def position_limit(part: nn.Module) -> int | None:
@@ -104,14 +135,14 @@ def position_limit(part: nn.Module) -> int | None:
     return limit
 
 
-def settle_special_tokens(
+def settle_start(
     name: str,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     label: list[int],
     settings: Mapping[str, Any],
 ) -> None:
-    """Sets how the decoder begins, the same in generation as in training, and what pads.
+    """Sets how the decoder of an encoder-decoder begins, in generation as in training.
 
     Args:
         name: The model's.
@@ -125,9 +156,6 @@ def settle_special_tokens(
     """
     config: Any = model.config
     generation: Any = model.generation_config
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = tokenizer.pad_token_id
-    generation.pad_token_id = config.pad_token_id
     start = _start(model, label)
     if start is None:
         config.decoder_start_token_id = _named_start(name, model, tokenizer, settings)
@@ -148,7 +176,10 @@ def settle_special_tokens(
 
 
 def settled(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The generation settings that `settle_special_tokens` has set; they go before any others."""
+    """The generation settings that `settle_start` and `settle_padding` have set.
+
+    They go before any others.
+    """
     own: Any = model.generation_config
     names = ["decoder_start_token_id", "pad_token_id"]
     if languages(tokenizer):

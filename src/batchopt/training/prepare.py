@@ -4,6 +4,7 @@ Reads and checks the data, fetches or trains the tokenizer, tokenises, and fetch
 that runs on machines without a network find it.
 """
 
+import copy
 import hashlib
 import shutil
 import sys
@@ -17,7 +18,7 @@ from batchopt.errors import RequestError
 from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import Config
+from batchopt.request.config import Adapter, Config, DeviceKind, Quantization
 from batchopt.request.paths import check_writable
 from batchopt.request.words import read_words
 from batchopt.training import adapters
@@ -34,7 +35,7 @@ def main(words: list[str]) -> int:
 
     from batchopt.training.model import build_model
 
-    model = build_model(request.config, data.tokenizer, summary.extra_tokens)
+    model = build_model(_to_count(request.config), data.tokenizer, summary.extra_tokens)
     every, trained = adapters.count_parameters(model)
     write_json(_model_file(request.config), {"parameters": every, "trainable_parameters": trained})
     print(
@@ -43,7 +44,23 @@ def main(words: list[str]) -> int:
     )
     for addition in summary.additions():
         print(f"data: {addition}")
+    if summary.prompt:
+        source, target = data.first_example()
+        print(f"data: the first prompt as the model reads it:\n{source}")
+        print(f"data: and the target that it is to write:\n{target}")
     return 0
+
+
+def _to_count(config: Config) -> Config:
+    """The config of a model that is checked and counted: on the CPU, and not quantised.
+
+    No device is leased here, and to quantise takes its time.
+    """
+    changed = copy.deepcopy(config)
+    changed.device.kind = DeviceKind.cpu
+    if changed.adapter.kind is Adapter.qlora:
+        changed.adapter.kind, changed.adapter.quantization = Adapter.lora, Quantization.none
+    return changed
 
 
 def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:

@@ -36,6 +36,7 @@ from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Config, DeviceKind, Precision, TrainingConfig
 from batchopt.request.optimizers import BY_SCORE, optimizer_name
+from batchopt.step.architecture import architecture_of
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import compile_parts, micro_batch_loss
 from batchopt.step.noise_scale import gradient_norm, measured_part
@@ -96,6 +97,7 @@ class ExactTrainer(Seq2SeqTrainer):
                 pad_token_id=tokenizer.pad_token_id,
                 multiple=pad_multiple(config),
                 longest=(config.data.max_source_length, config.data.max_target_length),
+                architecture=architecture_of(model),
             ),
             callbacks=[recorder],
         )
@@ -301,7 +303,6 @@ def training_arguments(
         weight_decay=training.weight_decay,
         optim=optimizer_name(training.optimizer),
         optim_args=",".join(f"{name}={value}" for name, value in _set(arguments.optim_args)),
-        optim_target_modules=arguments.optim_target_modules,
         adam_beta1=arguments.adam_beta1,
         adam_beta2=arguments.adam_beta2,
         adam_epsilon=arguments.adam_epsilon,

@@ -127,3 +127,9 @@ def watch_the_cores(threads: int) -> Waiting | None:
     waiting = Waiting(threads)
     waiting.start()
     return waiting
+
+
+def slept_s() -> float:
+    """For how many seconds the threads of this process have slept, since others used the cores."""
+    waiting = watch_the_cores(torch.get_num_threads())
+    return 0.0 if waiting is None else waiting.slept_s

@@ -58,6 +58,7 @@ def main() -> int:
 def run(recorder: "Recorder", arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains the run and returns its outcome; a failing run does not raise."""
     with without_collector():
+        import batchopt.training.trainer  # noqa: F401 - the largest part, which `build` wants
         from batchopt.training.build import build_trainer
         from batchopt.training.recorder import StopRequested
 
@@ -108,6 +109,7 @@ def train(trainer: "ExactTrainer") -> None:
     """
     import torch
 
+    from batchopt.training import waiting
     from batchopt.training.allocator import Allocator
     from batchopt.training.flops import measure_peak
     from batchopt.training.memory_split import optimizer_bytes
@@ -143,6 +145,7 @@ def train(trainer: "ExactTrainer") -> None:
         recorder.other_metrics |= {
             "peak_flops_per_second": peak,
             "flops_per_token": per_token,
+            "passive_wait_s": None if cuda else waiting.slept_s(),
             "optimizer_bytes": optimizer_bytes(trainer.optimizer),
             "mfu": speed * per_token / peak if speed and per_token else None,
         }
@@ -153,17 +156,19 @@ def _flops_per_token(trainer: "ExactTrainer") -> float | None:
 
     None for quantised weights: their operations read the content of the tensors.
     """
+    from batchopt.step.architecture import architecture_of
     from batchopt.training.flops import count_flops
 
     if adapters.is_quantised(trainer.model):
         return None
 
+    architecture = architecture_of(trainer.model)
     sampler = trainer.step_sampler()
     step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])
     batch = step["micro_batches"][0]
-    tokens = batch["input_ids"].numel() + batch["labels"].numel()
+    sliced = trainer.sliced and architecture.counts_head_at_targets
     try:
-        return count_flops(trainer.model, batch) / float(tokens)
+        return count_flops(trainer.model, batch, sliced=sliced) / float(architecture.tokens(batch))
     except Exception as error:  # a model that needs the content of its tensors has no utilisation
         logger.warning("mfu is not measured: the operations cannot be counted (%s)", error)
         return None

@@ -70,6 +70,7 @@ def main(words: list[str]) -> int:
             from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
 
         setting = prepare(request, steps=arguments.steps)
+        print_example(setting.example)
         checks = verify(setting, plans, list(Packing))
         exact = exact_gradient(setting, plans)
         stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
@@ -153,6 +154,13 @@ def _same_but_for_batch_and_seed(requests: Sequence[RunRequest]) -> list[list[Ru
             repr((config.data, config.model, config.adapter, config.training)), []
         ).append(request)
     return list(groups.values())
+
+
+def print_example(example: tuple[str, str]) -> None:
+    """Prints a source and its target as the model sees them, special tokens included."""
+    source, target = example
+    print(f"the first source as the model reads it:\n{source}\n")
+    print(f"and the target that it is to write:\n{target}\n")
 
 
 def print_tables(checks: Sequence["Check"], stock: Sequence["Stock"]) -> None:

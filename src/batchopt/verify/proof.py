@@ -16,7 +16,8 @@ from batchopt.errors import RequestError
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Adapter, Config, Packing, Precision
-from batchopt.step.batches import Row, StepCollator, StepSampler
+from batchopt.step.architecture import Row, architecture_of
+from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.step.tables import add_rows_in_place
 from batchopt.training import adapters
@@ -69,13 +70,17 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The input of all checks. `steps` holds the rows of each optimizer step."""
+    """The input of all checks.
+
+    `steps` holds the rows of each optimizer step, `example` a source and its target as text.
+    """
 
     config: Config
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     steps: list[list[Row]]
     device: torch.device
+    example: tuple[str, str]
 
 
 def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> Setting:
@@ -110,7 +115,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
         ]
         for indices, _ in zip(sampler, range(steps), strict=False)
     ]
-    return Setting(config, model, data.tokenizer, rows, device)
+    return Setting(config, model, data.tokenizer, rows, device, data.first_example())
 
 
 def verify(
@@ -251,6 +256,7 @@ def _collator(setting: Setting, plan: BatchPlan, packing: Packing) -> StepCollat
         packing=packing,
         max_tokens_per_micro_batch=setting.config.batch.max_tokens_per_micro_batch,
         pad_token_id=pad_token_id,
+        architecture=architecture_of(setting.model),
     )
 
 

@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Precision
-from batchopt.step.loss import IGNORED
+from batchopt.step.architecture import IGNORED, architecture_of
 from batchopt.verify.proof import Setting, flat_gradient, fp32_setting, trace_reference
 
 
@@ -72,7 +72,7 @@ def stock_trainer(setting: Setting, name: str, plan: BatchPlan, exact: Tensor) -
         trainer = Seq2SeqTrainer(
             model=model,
             args=arguments,
-            train_dataset=setting.steps[0],
+            train_dataset=[architecture_of(model).stock_row(row) for row in setting.steps[0]],
             data_collator=DataCollatorForSeq2Seq(
                 setting.tokenizer, model=model, label_pad_token_id=IGNORED
             ),
