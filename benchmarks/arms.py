@@ -12,7 +12,8 @@ with each of these batches instead.
 
 Every figure is a line of results.jsonl under --out as soon as it is there, and is measured once:
 so a part can be run in minutes, and another later. arms.md and arms.json have the ratios to
-`--against`, each of two figures of one turn: the median and the range.
+`--against`, each of two figures of one turn: the median and the range. `--page` writes the tables
+into docs/benchmarks.md.
 """
 
 import argparse
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--width", type=int, default=256, help="d_model")
     parser.add_argument("--against", default="batch_rebalance")
+    parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md as well")
     parser.add_argument("--out", type=Path, default=bench.TOP / "outputs" / "bench")
     given = parser.parse_args()
     given.arms = given.arms or [*STOCK, "default"]
@@ -242,6 +244,12 @@ def main() -> None:
     tables = [table(entries), evaluations_table(results.of("evaluations"))]
     (given.out / "arms.md").write_text("\n\n".join(filter(None, tables)) + "\n")
     print((given.out / "arms.md").read_text())
+    if given.page:
+        page = bench.PAGE.read_text()
+        for name, text in zip(("arms", "evaluations"), tables, strict=True):
+            if text:
+                page = bench.replaced(page, name, text)
+        bench.PAGE.write_text(page)
 
 
 if __name__ == "__main__":

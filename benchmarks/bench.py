@@ -114,8 +114,9 @@ def run(words, folder, log):
 def measure_sides(results, data, folder, given):
     """Baseline loop and batchopt sweep by turns, each to its end."""
     model, train, validation = folder / "model", *data
+    against = f"{train.stem} against {given.strategy}"
     for repeat in range(given.repeats):
-        if not results.has("sides", data=train.stem, repeat=repeat, side="baseline"):
+        if not results.has("sides", data=against, repeat=repeat, side="baseline"):
             shutil.rmtree(folder / "hf", ignore_errors=True)  # a fresh start for both
             rows, wall = {}, 0.0
             for preset, (size, accumulation) in PRESETS.items():
@@ -123,13 +124,12 @@ def measure_sides(results, data, folder, given):
                 words = [sys.executable, TOP / "benchmarks" / "baseline.py", "--model", model]
                 words += ["--train", train, "--validation", validation, "--out", out]
                 words += ["--per-device", size, "--accumulation", accumulation]
-                words += ["--epochs", given.epochs]
+                words += ["--epochs", given.epochs, "--strategy", given.strategy]
+                words += ["--eval-batch", given.eval_batch]
                 wall += run([*map(str, words)], folder, folder / "baseline.log")
                 rows[preset] = json.loads((out / "result.json").read_text())
-            results.add(
-                "sides", data=train.stem, repeat=repeat, side="baseline", wall_s=wall, **rows
-            )
-        if not results.has("sides", data=train.stem, repeat=repeat, side="batchopt"):
+            results.add("sides", data=against, repeat=repeat, side="baseline", wall_s=wall, **rows)
+        if not results.has("sides", data=against, repeat=repeat, side="batchopt"):
             sweep = folder / f"sweep-{repeat}"
             for left in (sweep, folder / "outputs"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -142,9 +142,7 @@ def measure_sides(results, data, folder, given):
             report = [sys.executable, "-m", "analysis", f"sweep={sweep}"]
             wall += run(report, folder, folder / "batchopt.log")
             rows = {preset: read_record(sweep, preset) for preset in PRESETS}
-            results.add(
-                "sides", data=train.stem, repeat=repeat, side="batchopt", wall_s=wall, **rows
-            )
+            results.add("sides", data=against, repeat=repeat, side="batchopt", wall_s=wall, **rows)
 
 
 def file_words(train, validation):
@@ -219,11 +217,17 @@ def write_page(results, path):
     tables["scaling"] = scaling_table(results.of("scaling"))
     for name, table in tables.items():
         if table:
-            pattern = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
-            page, count = re.subn(pattern, rf"\g<1>{table}\n\g<2>", page, flags=re.DOTALL)
-            assert count == 1, f"docs/benchmarks.md has no place for {name}"
+            page = replaced(page, name, table)
     path.write_text(page)
     print(path)
+
+
+def replaced(page, name, table):
+    """The page with another table between the markers of a section."""
+    pattern = rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)"
+    page, count = re.subn(pattern, rf"\g<1>{table}\n\g<2>", page, flags=re.DOTALL)
+    assert count == 1, f"docs/benchmarks.md has no place for {name}"
+    return page
 
 
 def machine_table():
@@ -434,6 +438,8 @@ def main() -> None:
     parser.add_argument("--validation", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--strategy", default="batch_rebalance", help="of the baseline's sampler")
+    parser.add_argument("--eval-batch", type=int, default=32, help="of the baseline")
     parser.add_argument("--steps", type=int, default=6, help="of one variant of an option")
     parser.add_argument("--limit-steps", type=int, default=20, help="profiled, of each preset")
     parser.add_argument("--vocabulary", type=int, default=32000)

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from support.causal_models import make_causal
 from support.models import make_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from batchopt.step.batches import pad_batch
+from batchopt.step.architecture import DECODER_ONLY, ENCODER_DECODER
 from batchopt.step.loss import loss_sum, micro_batch_loss
 from batchopt.step.tables import add_rows_in_place
 
@@ -16,18 +17,18 @@ VOCABULARY = 300
 KINDS = ["Bart", "T5", "MBart", "Pegasus"]
 
 
-def micro_batches():
+def micro_batches(architecture=ENCODER_DECODER):
     """Two of them, with padding and repeated tokens."""
     rows = [
         {"input_ids": [5, 9, 9, 7, 2], "labels": [6, 6, 2]},
         {"input_ids": [9, 2], "labels": [8, 7, 6, 5, 2]},
         {"input_ids": [11, 5, 2], "labels": [4, 2]},
     ]
-    return [pad_batch(rows[:2], pad_token_id=1), pad_batch(rows[2:], pad_token_id=1)]
+    return [architecture.pad_batch(part, pad_token_id=1) for part in (rows[:2], rows[2:])]
 
 
-def train_step(model, *, in_place, sliced=True, smoothing=0.1):
-    for batch in micro_batches():
+def train_step(model, *, in_place, sliced=True, smoothing=0.1, architecture=ENCODER_DECODER):
+    for batch in micro_batches(architecture):
         micro_batch_loss(model, batch, 10, smoothing, sliced=sliced, in_place=in_place).backward()
 
 
@@ -119,3 +120,14 @@ def test_changing_a_model_twice_or_copying_it_changes_nothing():
     theirs = dict(twin.named_parameters())
     for name, weight in model.named_parameters():
         assert weight.grad is None or torch.equal(weight.grad, theirs[name].grad), name
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Llama", "Gemma2"])
+def test_the_gradient_of_a_decoder_only_model_is_that_of_autograd(kind):
+    model = make_causal(kind, VOCABULARY).eval()
+    ours = copy.deepcopy(model)
+    add_rows_in_place(ours)
+    train_step(model, in_place=False, architecture=DECODER_ONLY)
+    train_step(ours, in_place=True, architecture=DECODER_ONLY)
+    for weight, expected in zip(ours.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, expected.grad, rtol=1e-4, atol=1e-6)
