@@ -77,7 +77,7 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
 
     Raises:
         RequestError: The data are wrong, cache_dir cannot be written to, the child failed, or a
-            generation setting looks at the prompt of a decoder-only model.
+            setting of the generation does not suit the kind of the model.
         SystemExit: The child has refused the request and said why.
     """
     corpora: dict[str, Corpus] = {}
@@ -101,10 +101,10 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
 
 
 def _prepare(request: RunRequest, corpus: Corpus) -> None:
-    """Has a child tokenise the data and count the model, unless that has been done."""
-    tokenized.note(request.config, corpus)
-    tokens = tokenized.cache_folder(request.config, corpus)
-    if tokens.exists() and _model_file(request.config).exists():
+    """Has a child tokenise the data and check the model, unless that was done before."""
+    config = request.config
+    tokenized.note(config, corpus)
+    if tokenized.cache_folder(config, corpus).exists() and _model_file(config).exists():
         return
     code = lifeline.run("batchopt.training.prepare", request.overrides)
     if code == WRONG_REQUEST:
