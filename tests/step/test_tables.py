@@ -8,7 +8,7 @@ from support.models import make_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from batchopt.step.batches import pad_batch
+from batchopt.step.architecture import ENCODER_DECODER
 from batchopt.step.loss import loss_sum, micro_batch_loss
 from batchopt.step.tables import add_rows_in_place
 
@@ -23,7 +23,7 @@ def micro_batches():
         {"input_ids": [9, 2], "labels": [8, 7, 6, 5, 2]},
         {"input_ids": [11, 5, 2], "labels": [4, 2]},
     ]
-    return [pad_batch(rows[:2], pad_token_id=1), pad_batch(rows[2:], pad_token_id=1)]
+    return [ENCODER_DECODER.pad_batch(part, pad_token_id=1) for part in (rows[:2], rows[2:])]
 
 
 def train_step(model, *, in_place, sliced=True, smoothing=0.1):
