@@ -29,6 +29,7 @@ def test_a_value_outside_a_constraint_is_refused_with_its_key(section, item):
         "files": ["data=files", "data.train_file=x"],
         "hub": ["data=hub", "data.name=x"],
         "pretrained": ["model=bart"],
+        "tiny_causal": ["model=tiny_causal"],
     }
     config = compose_run(words.get(section.choice, [])).config
     values = attrgetter(section.group)(config) if section.group else config
@@ -36,6 +37,7 @@ def test_a_value_outside_a_constraint_is_refused_with_its_key(section, item):
         **{"lr_scheduler_type": "step", "retry": ["missing", "never"]},
         **{"name_or_path": "", "cache_dir": "", "separator": "", "encoding": ""},
         **{"train_file": [], "validation_file": [], "optimizer": "adam"},
+        "prompt_template": "without a place for the dialogue",
     }.get(item.name, -1)
     setattr(values, item.name, wrong)
     key = f"{section.group}.{item.name}" if section.group else item.name
@@ -56,7 +58,7 @@ def test_help_shows_each_constraint_after_the_text_of_its_key():
         "Dropout of hidden states and attention. Must be from 0 up to, not including, 1." in lines
     )
     assert f"follow rouge_f1. Must be one of {', '.join(SCHEDULES)[:20]}" in lines
-    assert "Tokens; longer dialogues are cut at the end, and counted. Must be 8 or more." in lines
+    assert "longer dialogues are cut at the end, and counted. Must be 8 or more." in lines
 
 
 def test_each_section_is_listed_once_with_every_key():
