@@ -23,7 +23,8 @@ def micro_batches():
         {"input_ids": [9, 2], "labels": [8, 7, 6, 5, 2]},
         {"input_ids": [11, 5, 2], "labels": [4, 2]},
     ]
-    return [ENCODER_DECODER.pad_batch(part, pad_token_id=1) for part in (rows[:2], rows[2:])]
+    pad_batch = ENCODER_DECODER.pad_batch
+    return [pad_batch(rows[:2], pad_token_id=1), pad_batch(rows[2:], pad_token_id=1)]
 
 
 def train_step(model, *, in_place, sliced=True, smoothing=0.1):

@@ -20,6 +20,7 @@ from batchopt.step.loss import micro_batch_loss
 from batchopt.training.build import build_trainer, choose_generation
 from batchopt.training.flops import count_flops
 from batchopt.training.model import build_model
+from batchopt.training.prepare import prepare_shared
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import Events
 
@@ -138,6 +139,7 @@ def test_a_model_that_reads_in_both_directions_is_refused(tmp_path):
         num_attention_heads=2,
         intermediate_size=16,
     )
+    torch.manual_seed(0)
     folder = save(tmp_path / "model", transformers.BertForMaskedLM(config), tokenizer)
     with pytest.raises(RequestError, match="is a bert that reads in both directions, so it cannot"):
         prepared(folder)
@@ -189,3 +191,9 @@ def test_the_count_of_operations_leaves_the_head_over_the_prompt_out():
     targets = count_flops(model, batch, sliced=True)
     head = 3 * 2 * 16 * 500  # three products of a position
     assert whole - targets == head * 2 * 30
+
+
+def test_a_setting_that_counts_the_prompt_is_refused_before_anything_runs(cache):
+    words = [*SMALL, f"cache_dir={cache}", "generation.no_repeat_ngram_size=3"]
+    with pytest.raises(RequestError, match="with a decoder-only model it must be null"):
+        prepare_shared([compose_run(words)])

@@ -20,6 +20,7 @@ from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
 from batchopt.request.config import Adapter, Config, DeviceKind
 from batchopt.request.paths import check_writable
+from batchopt.request.rules import check_for_decoder_only
 from batchopt.request.words import read_words
 from batchopt.training import adapters
 
@@ -37,7 +38,12 @@ def main(words: list[str]) -> int:
 
     model = build_model(_to_count(request.config), data.tokenizer, summary.extra_tokens)
     every, trained = adapters.count_parameters(model)
-    write_json(_model_file(request.config), {"parameters": every, "trainable_parameters": trained})
+    facts = {
+        "parameters": every,
+        "trainable_parameters": trained,
+        "decoder_only": not model.config.is_encoder_decoder,
+    }
+    write_json(_model_file(request.config), facts)
     print(
         f"data: {summary.train_examples} training and {summary.validation_examples} validation "
         f"examples in {folder}"
@@ -70,7 +76,8 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         The fingerprint of the data of each run.
 
     Raises:
-        RequestError: The data are wrong, cache_dir cannot be written to, or the child failed.
+        RequestError: The data are wrong, cache_dir cannot be written to, the child failed, or a
+            setting of the generation does not suit the kind of the model.
         SystemExit: The child has refused the request and said why.
     """
     corpora: dict[str, Corpus] = {}
@@ -85,21 +92,27 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         fingerprints.append(corpus.fingerprint)
         # By most runs of a sweep.
         shared = (data, repr((config.model, config.adapter)), config.cache_dir)
-        if shared in seen:
-            continue
-        seen.add(shared)
-        tokenized.note(config, corpus)
-        tokens = tokenized.cache_folder(config, corpus)
-        if tokens.exists() and _model_file(config).exists():
-            continue
-        code = lifeline.run("batchopt.training.prepare", request.overrides)
-        if code == WRONG_REQUEST:
-            raise SystemExit(WRONG_REQUEST)  # the child has said why
-        if code:
-            raise RequestError(
-                f"preparing the data failed with exit code {code}; the reason stands above"
-            )
+        if shared not in seen:
+            seen.add(shared)
+            _prepare(request, corpus)
+        if read_json(_model_file(config)).get("decoder_only"):
+            check_for_decoder_only(config.generation)
     return fingerprints
+
+
+def _prepare(request: RunRequest, corpus: Corpus) -> None:
+    """Has a child tokenise the data and check the model, unless that was done before."""
+    config = request.config
+    tokenized.note(config, corpus)
+    if tokenized.cache_folder(config, corpus).exists() and _model_file(config).exists():
+        return
+    code = lifeline.run("batchopt.training.prepare", request.overrides)
+    if code == WRONG_REQUEST:
+        raise SystemExit(WRONG_REQUEST)  # the child has said why
+    if code:
+        raise RequestError(
+            f"preparing the data failed with exit code {code}; the reason stands above"
+        )
 
 
 def trainable_parameters(config: Config) -> int:
