@@ -38,6 +38,10 @@ demo: setup ## the three presets on the generated sample, then the report
 test: setup ## run every test that can run here
 	$(PY) -m pytest --numprocesses=auto --dist=loadfile
 
+test-quick: setup ## the tests that start no training, for the inner loop
+	$(PY) -m pytest --numprocesses=auto --dist=loadfile -m 'not slow and not faults' \
+		tests/request tests/step tests/data tests/slurm tests/machine tests/test_imports.py
+
 smoke: setup ## run every command of the READMEs and docs/ as a person types it: minutes
 	$(PY) tests/smoke/run.py
 
