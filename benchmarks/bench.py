@@ -74,8 +74,10 @@ def make_model(folder, data, given):
     config = compose_run(words).config
     rows = tokenized.load(tokenized.prepare(config))
     model = build_model(config, rows.tokenizer)
-    # A small corpus has no 32,000 words to learn; the head is as wide all the same.
-    model.resize_token_embeddings(given.vocabulary, mean_resizing=False)
+    # A small corpus has no 32,000 words to learn; the head is as wide all the same. Tokens that the
+    # run adds to a full vocabulary stay.
+    rows_of_table = max(given.vocabulary, len(rows.tokenizer))
+    model.resize_token_embeddings(rows_of_table, mean_resizing=False)
     model.save_pretrained(folder)
     rows.tokenizer.save_pretrained(folder)
 
