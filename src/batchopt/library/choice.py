@@ -80,7 +80,10 @@ class BatchChoice:
                 one.why,
             )
         text = io.StringIO()
-        console = Console(file=text, width=WIDTH, highlight=False, color_system=None)
+        # In a notebook rich would print into the cell, and leave the text empty.
+        console = Console(
+            file=text, width=WIDTH, highlight=False, color_system=None, force_jupyter=False
+        )
         console.print(table)
         console.print(f"{self.plan}: {self.reason}")
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
