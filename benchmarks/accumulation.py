@@ -29,6 +29,7 @@ from transformers import (
     Seq2SeqTrainingArguments,
     set_seed,
 )
+from transformers.trainer_callback import PrinterCallback
 
 from batchopt import exact_loss
 
@@ -112,6 +113,7 @@ def train(arm, setting, given):
         compute_loss_func=loss,
         compute_metrics=rouge,
     )
+    trainer.remove_callback(PrinterCallback)  # it would print between the tables
     trainer.train()
     rows = {}
     names = ("loss", "grad_norm", "eval_loss", "eval_rougeL")
