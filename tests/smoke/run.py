@@ -80,7 +80,7 @@ NOT_HERE = [
     Lack(
         r"^make (test-gpu|gpu-day|test-slurm|test-faults|endings)$", "a GPU, root, or many minutes"
     ),
-    Lack(r"^make bench", "a quiet machine for hours; tests/test_benchmarks.py runs the parts"),
+    Lack(r"^make bench", "a quiet machine for hours"),
 ]
 if not importlib.util.find_spec("optuna"):
     NOT_HERE.append(Lack(r"hydra/sweeper=optuna", "the extra optuna", "optuna"))

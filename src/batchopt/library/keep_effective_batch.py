@@ -126,14 +126,17 @@ class KeepEffectiveBatch(ExactLoss):
         self.per_device_limit = -(-before // 2)
         accumulated = self.args.gradient_accumulation_steps
         effective = self.args.per_device_train_batch_size * accumulated
+        pieces, rest = divmod(effective, self.per_device_limit)
+        # Planned micro-batches are of different sizes, which need not divide the step.
         logger.warning(
-            "step %d ran out of memory with %d examples at a time (%s); it is run again as %d x "
-            "%d, and so are the steps after it: the effective batch stays %d",
+            "step %d ran out of memory with %d examples at a time (%s); it is run again %s, and so "
+            "are the steps after it: the effective batch stays %d",
             self.state.global_step + 1,
             before,
             why,
-            self.per_device_limit,
-            -(-effective // self.per_device_limit),
+            f"with at most {self.per_device_limit} at a time"
+            if rest
+            else f"as {self.per_device_limit} x {pieces}",
             effective,
         )
 
