@@ -103,7 +103,7 @@ def test_the_two_readmes_have_the_same_structure():
 
 @pytest.mark.parametrize("text", [README, KOREAN], ids=["en", "ko"])
 def test_every_file_that_a_readme_names_exists(text):
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
         assert (TOP / target).exists(), target
 
 
