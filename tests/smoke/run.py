@@ -78,9 +78,11 @@ NOT_HERE = [
         "nothing: .ci/run and the tests run it",
     ),
     Lack(
-        r"^make (test-gpu|gpu-day|test-slurm|test-faults|endings)$", "a GPU, root, or many minutes"
+        r"^make (test-gpu|gpu-day|test-slurm|test-faults|test-oldest|endings)$",
+        "a GPU, root, or many minutes",
     ),
     Lack(r"^make bench", "a quiet machine for hours"),
+    Lack(r"^make package TAG=v0\.2\.0$", "the version that the page sets first"),
 ]
 if not importlib.util.find_spec("optuna"):
     NOT_HERE.append(Lack(r"hydra/sweeper=optuna", "the extra optuna", "optuna"))
