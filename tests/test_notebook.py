@@ -48,7 +48,8 @@ def test_it_runs_and_shows_the_choice_and_the_report(tmp_path):
     text = "\n".join("".join(out.get("text") or _plain(out["data"])) for out in outputs)
     assert "->" in text
     assert "the fastest that fits" in text
-    assert text.count(" completed ") == 3
+    printed = "\n".join("".join(out["text"]) for out in outputs if "text" in out)
+    assert printed.count(" completed ") == 3, "the table of the sweep"
     assert "<iframe" in text
     assert "srcdoc=" in text
     for preset in ("05a", "05b", "05c"):

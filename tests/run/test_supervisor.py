@@ -172,7 +172,7 @@ def test_a_gpu_that_torch_cannot_use_is_said_on_the_first_screen(tmp_path, cache
     )
     (record,) = records(tmp_path).values()
     assert record["status"] == "completed", done.stdout + done.stderr
-    plan, run = done.stdout.split("data:", 1)
+    plan, run = done.stdout.split("\nrun: ", 1)
     assert plan.count("build without CUDA") == 1
     assert "batchopt.doctor" in plan
     assert (run + done.stderr).count("a GPU is there, and torch") == 1

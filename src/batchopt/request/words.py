@@ -60,8 +60,9 @@ def _refuse_torn_values(words: Sequence[Word]) -> None:
     """Refuses words that the shell has torn from the value before them at a blank."""
     for at, word in enumerate(words[:-1]):
         rest = list(itertools.takewhile(_is_stray, words[at + 1 :]))
-        if rest and word.value is not None and holds_text(word.key):
-            whole = " ".join([word.text, *(stray.text for stray in rest)])
+        whole = " ".join([word.text, *(stray.text for stray in rest)])
+        # What nobody can type was not torn at a blank; another message says what it is.
+        if rest and word.value is not None and holds_text(word.key) and whole.isprintable():
             raise RequestError(
                 f"{rest[0].text!r} is no key=value; no spaces around '=' or after a comma, and "
                 f"quotes around a value that has some: {shlex.quote(whole)}"
