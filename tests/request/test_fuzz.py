@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from analysis.reading.runs import read_sweeps
@@ -67,6 +67,7 @@ def one_line(refusal):
 
 
 @few
+@example(["model.extra_tokens=05a", "\x1e"])
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_run_or_one_line(words):
     try:
