@@ -68,8 +68,8 @@ def find_ends(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> Ends:
     Raises:
         RequestError: Neither the model nor its tokenizer names a token that ends a text.
     """
-    model_type, _ = _declared(model)
-    label = label_end(model, tokenizer)
+    model_type, model_ends = _declared(model)
+    label = _label_end(model, tokenizer, model_ends)
     begin = None
     if model_type in BEGINS_WITH_BOS:
         begin = tokenizer.bos_token_id
@@ -92,14 +92,7 @@ def label_end(model: ModelConfig, tokenizer: "PreTrainedTokenizerBase") -> int:
         RequestError: Neither the model nor its tokenizer names one.
     """
     _, model_ends = _declared(model)
-    end = _label_end(tokenizer, model_ends)
-    if end is None:
-        raise RequestError(
-            f"model.name_or_path: {getattr(model, 'name_or_path', model.source)}: neither the "
-            "model nor its tokenizer names a token that ends a text, so the model could not learn "
-            "to stop; set eos_token in tokenizer_config.json and eos_token_id in config.json"
-        )
-    return end
+    return _label_end(model, tokenizer, model_ends)
 
 
 def _declared(model: ModelConfig) -> tuple[str, list[int]]:
@@ -118,7 +111,9 @@ def _declared(model: ModelConfig) -> tuple[str, list[int]]:
     return config.model_type, []
 
 
-def _label_end(tokenizer: "PreTrainedTokenizerBase", model_ends: Sequence[int]) -> int | None:
+def _label_end(
+    model: ModelConfig, tokenizer: "PreTrainedTokenizerBase", model_ends: Sequence[int]
+) -> int:
     """Chooses the end token: one of the model if the tokenizer has it, else the tokenizer's."""
     known = [end for end in model_ends if 0 <= end < len(tokenizer)]
     own = [tokenizer.eos_token_id, tokenizer.sep_token_id]
@@ -127,4 +122,11 @@ def _label_end(tokenizer: "PreTrainedTokenizerBase", model_ends: Sequence[int]) 
     others = {tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id} - {*own}
     special = [end for end in known if end in tokenizer.all_special_ids and end not in others]
     choices = [*(end for end in own if end in special), *special, *own, *known]
-    return next((end for end in choices if end is not None), None)
+    end: int | None = next((end for end in choices if end is not None), None)
+    if end is None:
+        raise RequestError(
+            f"model.name_or_path: {getattr(model, 'name_or_path', model.source)}: neither the "
+            "model nor its tokenizer names a token that ends a text, so the model could not learn "
+            "to stop; set eos_token in tokenizer_config.json and eos_token_id in config.json"
+        )
+    return end
