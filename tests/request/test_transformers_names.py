@@ -164,6 +164,13 @@ def test_a_table_is_read_as_a_whole_and_by_its_keys():
         assert config.training.arguments.lr_scheduler_kwargs == {"num_cycles": 3}
 
 
+def test_a_key_of_a_table_is_taken_back():
+    key = "training.arguments.optim_args.momentum"
+    for removal in (f"~{key}", f"~{key}=0.9"):
+        words = read_words(["training.optimizer=sgd", f"{key}=0.9", removal])
+        assert compose_run(words).config.training.arguments.optim_args == {}
+
+
 @pytest.mark.parametrize("name", LOOKS_AT_PROMPT)
 def test_what_looks_at_the_prompt_is_refused_for_a_decoder_only_model(name):
     check_for_decoder_only(GenerationSettings(num_beams=4, min_new_tokens=5))

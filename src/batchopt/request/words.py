@@ -103,7 +103,8 @@ def _read_sign(word: Word) -> Word:
         return word
     if (word.sign, word.key) == ("", EXPERIMENT):
         return Word.parse(f"+{word.text}")
-    if f"{word.key}.".startswith(tuple(f"{table}." for table in OPEN_TABLES)):
+    tables = tuple(f"{table}." for table in OPEN_TABLES)
+    if word.sign != "~" and f"{word.key}.".startswith(tables):
         return Word.parse(f"++{word.key}={word.value}")
     ours = {field.name for field in dataclasses.fields(Config)}
     if word.sign in ("+", "++") and word.key.partition(".")[0] in ours:
