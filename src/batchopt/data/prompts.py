@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchopt.data.ends import label_end
 from batchopt.data.pretrained import KEY
+from batchopt.data.rows import unescaped
 from batchopt.data.texts import Rows, Texts
 from batchopt.errors import RequestError
 from batchopt.request.config import DataConfig, ModelConfig
@@ -115,11 +116,11 @@ def find_prompts(
         RequestError: The chat template cannot be used, or nothing names a token that ends a text.
     """
     system, instruction, heading = _WORDS[_are_korean(summaries)]
-    given = None if data.system_prompt is None else _unescaped(data.system_prompt)
+    given = None if data.system_prompt is None else unescaped(data.system_prompt)
     if data.instruction is not None:
-        instruction = _unescaped(data.instruction)
+        instruction = unescaped(data.instruction)
     if data.prompt_template is not None:
-        before, _, after = _unescaped(data.prompt_template).partition("{dialogue}")
+        before, _, after = unescaped(data.prompt_template).partition("{dialogue}")
         return Prompts(
             tokenizer,
             lambda dialogue: f"{before}{dialogue}{after}",
@@ -228,7 +229,3 @@ def _on_that_day(template: str) -> str:
 def _are_korean(texts: Sequence[str]) -> bool:
     """Whether at least half of them have a Hangul syllable."""
     return 2 * sum(any("가" <= letter <= "힣" for letter in text) for text in texts) >= len(texts)
-
-
-def _unescaped(text: str) -> str:
-    return text.replace(r"\n", "\n").replace(r"\t", "\t")

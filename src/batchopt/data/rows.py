@@ -322,8 +322,12 @@ def _dialogue(value: object, column: str, separator: str) -> str:
                 "write turns as texts, or as objects with speaker and text",
             )
         turns.append(_text(text, column))
-    separator = separator.replace(r"\n", "\n").replace(r"\t", "\t")
-    return separator.join(turn for turn in turns if turn)
+    return unescaped(separator).join(turn for turn in turns if turn)
+
+
+def unescaped(text: str) -> str:
+    r"""Turns \n and \t, as one types them in a key, into a line break and a tab."""
+    return text.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
 def _text(value: object, column: str) -> str:
