@@ -11,13 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchopt import commands
+from batchopt.commands import MODULES
 from batchopt.record import metrics
 from batchopt.request import help, optimizers, transformers_names
 from batchopt.request.compose import (
     EXPERIMENT,
     GROUPS,
-    choices_of,
     compose_run,
     conf_dir,
 )
@@ -25,9 +24,6 @@ from batchopt.request.sections import SECTIONS
 
 TOP = Path(__file__).resolve().parents[1]
 NOTE = "<!-- written by docs/generate.py: make docs-reference -->\n\n"
-COMMANDS = {
-    command.module: command.text for name, command in commands.COMMANDS.items() if name != "adopt"
-}
 
 
 def pages() -> dict[Path, str]:
@@ -51,7 +47,7 @@ def config_page() -> Iterator[str]:
     yield "| group | choices |\n|---|---|"
     for group in (*GROUPS, EXPERIMENT, "hydra/launcher"):
         # best.yaml is the user's own, written by make adopt.
-        own = [f"`{name}`" for name in choices_of(group) if (group, name) != ("batch", "best")]
+        own = [f"`{name}`" for name in shipped(group) if (group, name) != ("batch", "best")]
         yield f"| `{group}` | {', '.join(own)} |"
     for section in SECTIONS:
         yield f"\n## {help.heading_of(section) or 'Top level'}\n"
@@ -99,9 +95,9 @@ def commands_page() -> Iterator[str]:
     """Yields the help text of each command."""
     yield "# Commands\n"
     yield "| command | |\n|---|---|"
-    for module, text in COMMANDS.items():
+    for module, text in MODULES.items():
         yield f"| [`python -m {module}`](#{anchor(f'python -m {module}')}) | {text} |"
-    for module in COMMANDS:
+    for module in MODULES:
         yield f"\n## `python -m {module}`\n"
         done = subprocess.run(
             [sys.executable, "-m", module, "--help"],
@@ -177,10 +173,15 @@ def columns_page() -> Iterator[str]:
         yield f"| `{name}` | {', '.join(kinds)} | {cell(text)} |"
 
 
+def shipped(group: str) -> list[str]:
+    """Lists the choices in conf/ alone; a person's own may be in BATCHOPT_CONF."""
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+
+
 def presets() -> str:
     """Returns the READMEs' table of fixed presets; its last column is in the preset's file."""
     rows = ["| preset | per device x accumulation | |", "|---|---|---|"]
-    for name in choices_of("batch"):
+    for name in shipped("batch"):
         first = (conf_dir() / "batch" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
         found = re.match(r"# (\d+ x \d+): (.*)\.", first)
         if found:

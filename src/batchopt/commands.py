@@ -22,3 +22,6 @@ COMMANDS = {
     "init": Command("batchopt.init", "a folder for an experiment of your own"),
 }
 """Every command, in the order in which help lists them."""
+
+MODULES = {command.module: command.text for name, command in COMMANDS.items() if name != "adopt"}
+"""What each module does; `adopt` is a word of the analysis."""

@@ -36,6 +36,10 @@ def test_a_choice_brings_what_it_needs(installed):
         (["adapter=lora", "adapter.quantization=nf4"], "null unless adapter=qlora"),
         ([*KOBART, "adapter=qlora", "adapter.quantization=int4"], "nf4, fp4, int8"),
         (["adapter=qlora"], "adapter is qlora; it must be none or lora with model=tiny"),
+        (
+            ["adapter=qlora", "model=tiny_causal"],
+            "adapter is qlora; it must be none or lora with model=tiny_causal",
+        ),
         (["adapter=lora", "adapter.rank=0"], "adapter.rank is 0; it must be 1 or more"),
         (["adapter=lora", "adapter.target_modules=[]"], "as in [one,two], or all-linear"),
         (["adapter=lora", "adapter.target_modules=q_proj"], "as in [one,two], or all-linear"),

@@ -194,6 +194,7 @@ MISTAKES = [
         "optim_args.nesterov is true; it must be false without optim_args.momentum",
     ),
     ("train training.arguments.optim_args.momentum=0.9", "no such key; adamw takes: nothing"),
+    ("train generation.bad_words_ids=true", "is true; "),
     ("train training.arguments.optim_args=0.9", "optim_args is a table; set training.arguments.op"),
     (
         "train training.lr_scheduler_type=cosine "

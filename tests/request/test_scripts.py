@@ -103,6 +103,21 @@ def test_a_flag_of_a_script_is_answered_with_the_word_to_type(typed, key):
     assert refusal(*shlex.split(typed)).endswith(f"no such flag; as a key: {key}")
 
 
+def test_a_precision_that_is_off_is_left_out():
+    assert refusal("--bf16", "false") == "--bf16: no such flag; leave it out"
+
+
+def test_a_choice_of_ones_own_that_does_not_divide_does_not_hide_the_answer(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "batch" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    pair = "per_device_train_batch_size: 12\ngradient_accumulation_steps: 3\n"
+    own.write_text(f"# @package batch\n{pair}")
+    monkeypatch.setenv("BATCHOPT_CONF", f"file://{tmp_path}/conf")
+    settings = tmp_path / "train.yaml"
+    settings.write_text("per_device_train_batch_size: 16\ngradient_accumulation_steps: 4\n")
+    assert refusal("--config", str(settings)).endswith("batch=05b")
+
+
 FLAGS = [flag for action in get_args_parser()._actions for flag in action.option_strings]
 
 

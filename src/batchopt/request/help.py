@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from batchopt.commands import COMMANDS
+from batchopt.commands import COMMANDS, MODULES
 from batchopt.request.compose import EXPERIMENT, GROUPS, choices_of
 from batchopt.request.constraints import constraint_of
 from batchopt.request.sections import SECTIONS, Section
@@ -22,11 +22,7 @@ from batchopt.request.sections import SECTIONS, Section
 WIDTH = 80
 """Columns of the help text: those of an ordinary terminal."""
 
-_COMMANDS = "\n".join(
-    f"  {f'python -m {command.module}':<26} {command.text}"
-    for name, command in COMMANDS.items()
-    if name != "adopt"  # a word of the analysis
-)
+_COMMANDS = "\n".join(f"  {f'python -m {module}':<26} {text}" for module, text in MODULES.items())
 
 USAGE = f"""\
 Which per-device batch size and how much gradient accumulation?

@@ -1,7 +1,7 @@
 """Checks a config: the constraint beside each field, and the rules that span several fields."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from batchopt.errors import RequestError
@@ -38,7 +38,7 @@ def check(config: Config) -> None:
     if refused is not None:
         raise RequestError(f"training.optimizer={config.training.optimizer} is refused: {refused}")
     for key, value, rule in _broken_constraints(config):
-        raise RequestError(f"{key} is {value}; it must be {rule}")
+        raise RequestError(f"{key} is {_typed(value)}; it must be {rule}")
     _check_tables(config.training)
     broken = (
         *_broken_across_fields(config),
@@ -49,8 +49,10 @@ def check(config: Config) -> None:
     )
     for key, value, rule in broken:
         raise RequestError(f"{key} is {_typed(value)}; it must be {rule}")
-    _check_installed(config.training.optimizer)
-    _check_adapter_installed(config.adapter.kind)
+    name, kind = config.training.optimizer, config.adapter.kind
+    modules = optimizers.OPTIMIZERS[optimizers.optimizer_name(name)].modules
+    check_installed(f"training.optimizer={name}", modules)
+    check_installed(f"adapter={kind.value}", ADAPTER_PACKAGES[kind], kind.value)
 
 
 def check_for_decoder_only(settings: GenerationSettings) -> None:
@@ -146,7 +148,8 @@ def _broken_across_the_adapter(config: Config) -> Iterator[tuple[str, object, st
         yield (
             "adapter",
             "qlora",
-            "none or lora with model=tiny: only the weights of a pretrained model are quantised",
+            f"none or lora with model={config.model.source}: only the weights of a pretrained "
+            "model are quantised",
         )
 
 
@@ -245,33 +248,25 @@ def _broken_lengths(config: Config) -> Iterator[tuple[str, object, str]]:
         yield "generation.min_new_tokens", generation.min_new_tokens, rule
 
 
-def _check_installed(name: str) -> None:
-    """Checks that the packages of an optimizer are there.
+def check_installed(choice: str, modules: Iterable[str], extra: str | None = None) -> None:
+    """Checks that the packages of a choice are there.
+
+    Args:
+        choice: What needs them, as one types it.
+        modules: Their modules.
+        extra: The extra of batchopt that brings them; None: pip installs each by its name.
 
     Raises:
         RequestError: One is not.
     """
-    for module in optimizers.OPTIMIZERS[optimizers.optimizer_name(name)].modules:
-        if not optimizers.installed(module):
-            package = optimizers.PACKAGES.get(module, module)
-            raise RequestError(
-                f"training.optimizer={name}: the package {package} is not installed; "
-                f"pip install {package}"
-            )
-
-
-def _check_adapter_installed(kind: Adapter) -> None:
-    """Checks that the packages of an adapter are there.
-
-    Raises:
-        RequestError: One is not.
-    """
-    for package in ADAPTER_PACKAGES[kind]:
-        if not optimizers.installed(package):
-            raise RequestError(
-                f"adapter={kind.value}: the package {package} is not installed; pip install "
-                f"'batchopt[{kind.value}]' (in a checkout: pip install -e '.[{kind.value}]')"
-            )
+    for module in modules:
+        if optimizers.installed(module):
+            continue
+        package = optimizers.PACKAGES.get(module, module)
+        remedy = f"pip install {package}"
+        if extra is not None:
+            remedy = f"pip install 'batchopt[{extra}]' (in a checkout: pip install -e '.[{extra}]')"
+        raise RequestError(f"{choice}: the package {package} is not installed; {remedy}")
 
 
 def _typed(value: object) -> object:

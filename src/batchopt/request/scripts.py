@@ -14,8 +14,9 @@ import yaml
 from batchopt.errors import RequestError
 from batchopt.record.keys import Word
 from batchopt.request.batch_plan import ACCUMULATION, EFFECTIVE, PER_DEVICE
-from batchopt.request.compose import all_keys, choices_of, compose_run
+from batchopt.request.compose import all_keys
 from batchopt.request.messages import key_named
+from batchopt.request.presets import compose_presets
 from batchopt.request.quoting import quote
 from batchopt.request.transformers_names import ARGUMENTS, SAME_VALUE, answer
 
@@ -47,7 +48,8 @@ def refuse_script_words(words: Sequence[str]) -> None:
             if value is None:
                 value = "true" if following.startswith("-") or "=" in following else following
             typed = " ".join(_words(name, key, value or "true"))
-            raise RequestError(f"{text}: no such flag; as a key: {typed}")
+            remedy = f"as a key: {typed}" if typed else "leave it out"
+            raise RequestError(f"{text}: no such flag; {remedy}")
 
 
 def _key_of(name: str) -> str | None:
@@ -102,9 +104,8 @@ def _batch(pair: Mapping[str, Any]) -> list[str]:
     sizes = [pair.get(PER_DEVICE, 8), pair.get(ACCUMULATION, 1)]
     if not pair or not all(isinstance(size, int) for size in sizes):
         return []
-    for name in choices_of("batch"):
-        plan = compose_run([f"batch={name}"]).plan if name not in ("auto", "custom") else None
-        if plan and [plan.per_device_train_batch_size, plan.gradient_accumulation_steps] == sizes:
+    for name, plan in compose_presets(()).plans.items():
+        if [plan.per_device_train_batch_size, plan.gradient_accumulation_steps] == sizes:
             return [f"batch={name}"]
     return ["batch=custom", f"{PER_DEVICE}={sizes[0]}", f"{EFFECTIVE}={sizes[0] * sizes[1]}"]
 

@@ -9,7 +9,6 @@ Source: https://huggingface.co/docs/transformers/main_classes/callback for the v
 """
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from batchopt.record.statuses import Status
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Tracker
 from batchopt.request.read_back import read_run
+from batchopt.request.rules import check_installed
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +62,7 @@ def check(tracker: Tracker, environ: Mapping[str, str]) -> None:
             "MLFLOW_TRACKING_URI holds a password, which would end up in logs; give it in "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
-    for module in MODULES[tracker]:
-        if importlib.util.find_spec(module) is None:
-            raise RequestError(
-                f"tracker={name}: the package {module} is not installed; "
-                f"pip install 'batchopt[{name}]' (in a checkout: pip install -e '.[{name}]')"
-            )
+    check_installed(f"tracker={name}", MODULES[tracker], name)
 
 
 @dataclass(frozen=True, slots=True)
