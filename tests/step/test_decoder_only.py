@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from support.causal_models import WORDS, make_causal
-from transformers import GenerationConfig
+from transformers import Gemma4TextConfig, GenerationConfig, MambaConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from batchopt import exact_loss
@@ -152,6 +152,15 @@ def test_keys_and_values_are_counted_by_their_own_heads():
     assert DECODER_ONLY.cached_values(grouped.config) == 2 * 2 * 4
     wide = make_causal("Gemma2")  # its heads are wider than hidden_size / heads
     assert DECODER_ONLY.cached_values(wide.config) == 2 * 2 * 2 * 8
+
+
+def test_layers_of_several_kinds_are_counted_one_by_one():
+    """Three layers of Gemma 4 look at a window, and one at everything with wider heads."""
+    several = Gemma4TextConfig(
+        num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8
+    )
+    assert DECODER_ONLY.cached_values(several) == 2 * 2 * (8 + 8 + 8 + 512)
+    assert DECODER_ONLY.cached_values(MambaConfig(num_hidden_layers=4)) == 0
 
 
 def test_the_exact_loss_moves_the_labels_of_a_decoder_only_model():

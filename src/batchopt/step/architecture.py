@@ -330,12 +330,26 @@ class DecoderOnly(Architecture):
         return made[:, ids.shape[1] :]
 
     def cached_values(self, config: Any) -> int:
-        """With grouped-query attention there are fewer heads of keys and values than of queries."""
+        """Of every layer, since some models have several kinds."""
         config = config.get_text_config(decoder=True)
-        heads = config.num_attention_heads
-        kept = getattr(config, "num_key_value_heads", None) or heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return 2 * int(config.num_hidden_layers) * int(kept) * int(width)
+        layers = [config] * int(config.num_hidden_layers)
+        if getattr(config, "is_heterogeneous", False):  # it then has no value for all layers
+            layers = config.per_layer_config
+        return 2 * sum(map(_key_width, layers))
+
+
+def _key_width(config: Any) -> int:
+    """The numbers in the keys of a token, in one layer.
+
+    With grouped-query attention there are fewer heads of keys than of queries. A layer of a
+    state-space model has no heads; what it keeps does not grow with the tokens.
+    """
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        return 0
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(kept) * int(width)
 
 
 ENCODER_DECODER = EncoderDecoder()
