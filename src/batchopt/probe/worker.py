@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from batchopt.machine.imports import without_collector
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.compose import compose_run
+from batchopt.request.compose import RunRequest, compose_run
 from batchopt.step.architecture import Row
 from batchopt.step.batches import StepCollator
 from batchopt.training import adapters
@@ -66,7 +66,8 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
     events = be_supervised(arguments)
-    adapters.settle_imports(compose_run(arguments.overrides).config.adapter)
+    request = compose_run(arguments.overrides)
+    adapters.settle_imports(request.config.adapter)
     with without_collector():
         from batchopt.training.recorder import Recorder
 
@@ -74,7 +75,7 @@ def main() -> int:
     outcome: dict[str, Any] = {}
     try:
         recorder.phase(Phase.load)
-        trainer, worst = build_probe(arguments, recorder)
+        trainer, worst = build_probe(request, arguments.per_device_train_batch_size, recorder)
         outcome["worst"] = {
             "source_tokens": len(worst["input_ids"]),
             "target_tokens": len(worst["labels"]),
@@ -89,18 +90,17 @@ def main() -> int:
     return 0
 
 
-def build_probe(arguments: argparse.Namespace, recorder: "Recorder") -> tuple["ExactTrainer", Row]:
+def build_probe(request: RunRequest, size: int, recorder: "Recorder") -> tuple["ExactTrainer", Row]:
     """Builds a trainer that meets the worst case first; returns it with the longest row."""
     from batchopt.training.build import build_trainer
 
-    request = compose_run(arguments.overrides)
     config = request.config
     config.training.max_steps = WORST_STEPS + TYPICAL_STEPS
     config.training.eval_steps = config.training.max_steps
     config.training.save_checkpoints = False
     config.training.early_stopping_patience = None
     config.training.dataloader_num_workers = 0  # one process counts the steps: WorstFirst
-    plan = BatchPlan(arguments.per_device_train_batch_size, config.batch.effective_batch_size)
+    plan = BatchPlan(size, config.batch.effective_batch_size)
     # Training comes first: the allocator of the CPU would reuse the memory of an evaluation, and
     # small sizes would seem to need none.
     trainer, _ = build_trainer(request, plan, recorder, first_evaluation=False)

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from batchopt.request.config import Loss, TrainingConfig
 from batchopt.step.architecture import IGNORED, architecture_of, target_positions
-from batchopt.step.sliced_loss import find_head, sliced_loss_sum
+from batchopt.step.sliced_loss import find_head, finish, sliced_loss_sum
 
 logger = logging.getLogger(__name__)
 
@@ -191,10 +191,7 @@ def _unlike(model: nn.Module) -> str:
     head = find_head(model)
     architecture = architecture_of(model)
     ours = head.scale * architecture.states(model, batch) @ head.weight.T
-    if head.bias is not None:
-        ours += head.bias
-    if head.softcap is not None:
-        ours = head.softcap * torch.tanh(ours / head.softcap)
+    finish(ours, head.bias, head.softcap)
     theirs = architecture.logits(model, batch)
     apart = float((ours - theirs).abs().max() / theirs.abs().max())
     return f"its logits are others, by {apart:.0e}" if apart > 1e-4 else ""

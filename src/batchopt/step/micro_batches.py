@@ -123,6 +123,8 @@ def plan_micro_batches(
         sorted(drawn, key=lambda index: sum(costs[index])),
         drawn,
     ]
+    # Of a decoder-only model's lengths, one is 0: then three of them are one.
+    orders = [list(order) for order in dict.fromkeys(map(tuple, orders))]
     budget = _total(costs, as_drawn)
     partition = _equal(orders, costs, per_device_train_batch_size)
     if packing is Packing.balanced:

@@ -132,7 +132,7 @@ def _as_kernel(weight: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
     return kernel
 
 
-def _finish(logits: Tensor, bias: Tensor | None, softcap: float | None) -> None:
+def finish(logits: Tensor, bias: Tensor | None, softcap: float | None) -> None:
     """Makes logits of the products of states and weight, in place."""
     if bias is not None:
         logits += bias
@@ -211,7 +211,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 if rows > vocabulary:
                     logits[:, vocabulary:] = -torch.inf  # no probability, and so no gradient
                 words = logits[:, :vocabulary]
-                _finish(words, bias, softcap)
+                finish(words, bias, softcap)
                 log_p = logits.log_softmax(1, dtype=torch.float32)
                 loss -= (1 - label_smoothing) * log_p.gather(1, of_target).sum()
                 if label_smoothing:

@@ -72,7 +72,7 @@ def loading(adapter: AdapterConfig, training: Precision, device: "torch.device")
 
     if adapter.kind is Adapter.none:
         return {"dtype": torch.float32}
-    arguments: dict[str, Any] = {"dtype": _dtype(_resolved(adapter.base_dtype, training))}
+    arguments: dict[str, Any] = {"dtype": dtype_of(_resolved(adapter.base_dtype, training))}
     kept = quantization(adapter)
     if kept is None:
         return arguments
@@ -89,7 +89,7 @@ def loading(adapter: AdapterConfig, training: Precision, device: "torch.device")
             load_in_4bit=True,
             bnb_4bit_quant_type=kept.value,
             bnb_4bit_use_double_quant=adapter.double_quantization,
-            bnb_4bit_compute_dtype=_dtype(_resolved(adapter.compute_dtype, training)),
+            bnb_4bit_compute_dtype=dtype_of(_resolved(adapter.compute_dtype, training)),
         )
     return arguments | {"quantization_config": quantised, "device_map": {"": device}}
 
@@ -236,7 +236,8 @@ def _resolved(precision: Precision, training: Precision) -> Precision:
     return training if precision is Precision.auto else precision
 
 
-def _dtype(precision: Precision) -> "torch.dtype":
+def dtype_of(precision: Precision) -> "torch.dtype":
+    """The numbers that a precision computes with."""
     import torch
 
     named = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
@@ -284,10 +285,10 @@ def _check_names(model: Any, wanted: Any, name: str) -> None:
 
 def _vocabulary_parts(model: Any) -> list[Any]:
     """The layers with a row for each token: embeddings of the encoder and decoder, and the head."""
-    if not model.config.is_encoder_decoder:
-        return [model.get_input_embeddings(), model.get_output_embeddings()]
-    embedded = [part.get_input_embeddings() for part in (model.get_encoder(), model.get_decoder())]
-    return [*embedded, model.get_output_embeddings()]
+    from batchopt.step.architecture import architecture_of
+
+    trunks: list[Any] = architecture_of(model).trunks(model)
+    return [*(trunk.get_input_embeddings() for trunk in trunks), model.get_output_embeddings()]
 
 
 def _vocabulary_layers(model: Any, name: str) -> list[str]:

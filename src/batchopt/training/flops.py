@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from batchopt.request.config import Precision
 from batchopt.step.loss import micro_batch_loss
+from batchopt.training.adapters import dtype_of
 
 Shape = tuple[int, ...]
 
@@ -89,9 +90,7 @@ def measure_peak(device: torch.device, precision: Precision) -> float:
     In the arithmetic of the training, with the threads it has. Leaves no memory behind, and the
     random numbers of the training alone.
     """
-    dtype = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}.get(
-        precision, torch.float32
-    )
+    dtype = dtype_of(precision)
     size = 768 if device.type == "cpu" else 4096
     # Of zeros and ones a GPU computes products faster than of anything else: bits do not change.
     drawn = torch.randn(size, size, generator=torch.Generator().manual_seed(0))

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from batchopt.cli import WRONG_REQUEST, answer
 from batchopt.data import Corpus, tokenized
@@ -37,9 +38,8 @@ def main(words: list[str]) -> int:
     from batchopt.training.model import build_model
 
     model = build_model(_to_count(request.config), data.tokenizer, summary.extra_tokens)
-    every, trained = adapters.count_parameters(model)
+    _, trained = adapters.count_parameters(model)
     facts = {
-        "parameters": every,
         "trainable_parameters": trained,
         "decoder_only": not model.config.is_encoder_decoder,
     }
@@ -81,7 +81,8 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         SystemExit: The child has refused the request and said why.
     """
     corpora: dict[str, Corpus] = {}
-    fingerprints, seen = [], set()
+    models: dict[tuple[str, str, str], dict[str, Any]] = {}
+    fingerprints = []
     for request in requests:
         config = request.config
         check_writable("cache_dir", Path(config.cache_dir))
@@ -92,10 +93,10 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
         fingerprints.append(corpus.fingerprint)
         # By most runs of a sweep.
         shared = (data, repr((config.model, config.adapter)), config.cache_dir)
-        if shared not in seen:
-            seen.add(shared)
+        if shared not in models:
             _prepare(request, corpus)
-        if read_json(_model_file(config)).get("decoder_only"):
+            models[shared] = read_json(_model_file(config))
+        if models[shared]["decoder_only"]:
             check_for_decoder_only(config.generation)
     return fingerprints
 

@@ -152,11 +152,15 @@ def fp32_setting(setting: Setting) -> Setting:
     return dataclasses.replace(setting, model=adapters.in_fp32(copy.deepcopy(setting.model)))
 
 
+def _training_precision(setting: Setting) -> Precision:
+    """The arithmetic of the training, resolved."""
+    cpu = setting.device.type == "cpu"
+    return resolve_precision(setting.config.training.precision, cpu=cpu)
+
+
 def _trained(setting: Setting) -> Precision:
     """The coarsest precision in which the training computes."""
-    cpu = setting.device.type == "cpu"
-    training = resolve_precision(setting.config.training.precision, cpu=cpu)
-    return adapters.coarsest(setting.config, training)
+    return adapters.coarsest(setting.config, _training_precision(setting))
 
 
 def trace_reference(setting: Setting, plans: dict[str, BatchPlan], precision: Precision) -> Trace:
@@ -262,12 +266,10 @@ def _collator(setting: Setting, plan: BatchPlan, packing: Packing) -> StepCollat
 
 def _autocast(setting: Setting, precision: Precision) -> AbstractContextManager[Any]:
     """As the training does it; where weights alone are coarser, the training has none."""
-    cpu = setting.device.type == "cpu"
-    training = resolve_precision(setting.config.training.precision, cpu=cpu)
+    training = _training_precision(setting)
     if Precision.fp32 in (precision, training):
         return nullcontext()
-    dtype = torch.bfloat16 if training is Precision.bf16 else torch.float16
-    return torch.autocast(setting.device.type, dtype=dtype)
+    return torch.autocast(setting.device.type, dtype=adapters.dtype_of(training))
 
 
 def _trainable(model: torch.nn.Module) -> list[Tensor]:

@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Precision
 from batchopt.step.architecture import IGNORED, architecture_of
+from batchopt.training import adapters
 from batchopt.verify.proof import Setting, flat_gradient, fp32_setting, trace_reference
 
 
@@ -48,9 +49,9 @@ def exact_gradient(setting: Setting, plans: dict[str, BatchPlan]) -> Tensor:
 
 def stock_trainer(setting: Setting, name: str, plan: BatchPlan, exact: Tensor) -> Stock:
     """Runs one optimizer step of the installed Trainer with its usual arguments."""
-    model = copy.deepcopy(fp32_setting(setting).model)
+    model = adapters.in_fp32(copy.deepcopy(setting.model))
     # The Trainer switches dropout on at every step; here dropout must stay off.
-    model.train = lambda mode=True: model  # type: ignore[method-assign]
+    model.train = lambda mode=True: model
     caught = _Catcher()
     with tempfile.TemporaryDirectory() as folder:
         arguments = Seq2SeqTrainingArguments(
