@@ -379,7 +379,7 @@ row = {"input_ids": [7] * 96, "labels": [9] * (96 if kind == "llama" else 40)}
 rows = [dict(row) for _ in range(128)]
 if task == "find":
     choice = find_batch(
-        model, rows, somebodys.tokenizer(), candidates=[64, 32, 16],
+        model, rows, somebodys.tokenizer(), candidates=[64, 16, 8],
         memory_limit_gib=float(limit) or None, memory_margin=0,
     )
     print(json.dumps({
@@ -419,16 +419,19 @@ def script(*words):
 
 
 @pytest.mark.slow
-def test_what_it_measures_and_predicts_is_what_runs_take(kind):
-    """Runs of the stock Trainer in processes of their own; the limit forbids 64 x 1 to both."""
+def test_what_it_measures_is_what_runs_take(kind):
+    """Runs of the stock Trainer in processes of their own; the limit forbids 64 x 1 to both.
+
+    No size lies near the limit: what a heap keeps differs from machine to machine by tens of MiB.
+    """
     runs = {size: script(kind, "run", size, 0) for size in (64, 16)}
     found = script(kind, "find", 0, 0)["peaks"]
     for size, peak in runs.items():
         # Within 5 % but for what the heap keeps of the larger sizes, seen up to 5.2 %, and upwards.
         assert found[str(size)] == pytest.approx(peak, rel=0.1)
-    limit = (runs[64] + runs[16]) / 2 / GIB
-    limited = script(kind, "find", 0, limit)
-    assert limited["fits"]["64"] is False
+    limit = (runs[64] + runs[16]) / 2
+    limited = script(kind, "find", 0, limit / GIB)
+    assert limited["fits"] == {"64": False, "16": True, "8": True}
     assert limited["chosen"] < 64
     assert limited["peaks"]["16"] == pytest.approx(runs[16], rel=0.1)
-    assert limited["peaks"]["64"] == pytest.approx(runs[64], rel=0.2), "by a line through two sizes"
+    assert limited["peaks"]["64"] >= int(limit), "it failed there, whatever a line says"

@@ -131,7 +131,9 @@ def find_batch(
             if _gets_slower(probes):
                 break
         budget = memory.budget_bytes
-    return _choose(plans, probes, budget, memory_margin, memory.source)
+    return _choose(
+        plans, probes, longest, budget=budget, margin=memory_margin, source=memory.source
+    )
 
 
 class _Training:
@@ -227,9 +229,15 @@ def _gets_slower(probes: Sequence[Probe]) -> bool:
 
 
 def _choose(
-    plans: Sequence[BatchPlan], probes: Sequence[Probe], budget: int, margin: float, source: str
+    plans: Sequence[BatchPlan],
+    probes: Sequence[Probe],
+    longest: int,
+    *,
+    budget: int,
+    margin: float,
+    source: str,
 ) -> BatchChoice:
-    """Chooses as `batch=auto` does, and says of every size why."""
+    """Chooses as `batch=auto` does, and says of every size why; an example has `longest` tokens."""
     fits = fitting(probes, (1 - margin) * budget)
     if not fits:
         raise MemoryError(
@@ -240,15 +248,15 @@ def _choose(
     chosen, reason = fastest(fits, budget, margin)
     best = min(probe.seconds_per_step for probe in fits if probe.seconds_per_step)
     line = fit_line(probes)
-    each = (probes[0].tokens or 0) / probes[0].plan.per_device_train_batch_size
     tried = {probe.plan: probe for probe in probes}
     rows = []
     for plan in plans:
         probe = tried.get(plan)
-        peak = probe.train_peak_bytes if probe else None
-        predicted = peak is None and line is not None
-        if predicted and line is not None:
-            peak = int(line.at(int(plan.per_device_train_batch_size * each)))
+        peak, predicted = probe.train_peak_bytes if probe else None, False
+        if peak is None and line is not None:
+            peak, predicted = int(line.at(plan.per_device_train_batch_size * longest)), True
+            if probe is not None:  # it failed, so it needs more than there is, whatever the line says
+                peak = max(peak, budget)
         if probe is None:
             why = "not tried: the sizes above were getting slower"
         elif not probe.fits:
