@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.findings.thresholds import MARGIN
 from analysis.words.texts import Language
 from batchopt.errors import RequestError
+from batchopt.record.files import is_there
 from batchopt.record.keys import Word
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
     named: list[Path] = []
     keys = [field.name for field in fields(Request)]
     for argument in arguments:
-        if Path(argument).exists():  # also a run's directory with "=" in its name
+        if is_there(argument):  # also a run's directory with "=" in its name
             named.append(Path(argument))
             continue
         word = Word.parse(argument)
@@ -137,7 +138,7 @@ def _read_paths(_: str, value: str) -> tuple[Path, ...]:
     paths: list[Path] = []
     while parts:
         joined = (Path(",".join(parts[:count])) for count in range(len(parts), 0, -1))
-        paths.append(next((path for path in joined if path.exists()), Path(parts[0])))
+        paths.append(next(filter(is_there, joined), Path(parts[0])))
         del parts[: paths[-1].as_posix().count(",") + 1]
     return tuple(paths)
 

@@ -5,7 +5,6 @@ same. Nothing else is imported here: a command starts as lightly as on its own.
 """
 
 import difflib
-import os
 import runpy
 import shlex
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 from batchopt import __version__
 from batchopt.commands import COMMANDS
+from batchopt.record.files import is_there
 
 OTHER_NAMES = {"analyse": "analyze", "analysis": "analyze", "run": "train", "sweep": "train"}
 """Other words for a command, which no comparison of letters would find."""
@@ -77,7 +77,7 @@ def with_aim(words: Sequence[str]) -> list[str]:
     asks_help = {"-h", "--help"} & set(words)
     if asks_help or any(word.startswith("adopt=") for word in words):
         return list(words)
-    aims = [word for word in words if "=" not in word and not os.path.exists(word)]  # noqa: PTH110
+    aims = [word for word in words if "=" not in word and not is_there(word)]
     aim = aims[0] if aims else "fastest"
     return [f"adopt={aim}", *(word for word in words if word not in aims[:1])]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from batchopt import train
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
-from batchopt.record.files import SWEEP
+from batchopt.record.files import SWEEP, is_there
 from batchopt.record.keys import Word
 from batchopt.record.read import read_plan
 from batchopt.request.read_back import read_beginning
@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP)
         return OK
-    named = [word for word in words if Word.parse(word).value is None or Path(word).exists()]
+    named = [word for word in words if Word.parse(word).value is None or is_there(word)]
     if len(named) > 1:
         raise RequestError(f"{' '.join(named)}: name one sweep or run at a time")
     directory = (Path(named[0]) if named else find_sweep(Path("multirun"))).resolve()

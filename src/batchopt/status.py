@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchopt.cli import OK, answer
 from batchopt.errors import RequestError
+from batchopt.record.files import is_there
 from batchopt.record.keys import Word
 from batchopt.record.metrics import GIB
 from batchopt.record.statuses import Status
@@ -247,9 +248,7 @@ def _parse(words: Sequence[str]) -> tuple[Path, bool]:
             if value.lower() not in ("true", "false"):
                 raise RequestError(f"watch is {value}; it must be true or false")
             watch = value.lower() == "true"
-        elif (
-            value is not None and key != "sweep" and key.isidentifier() and not Path(word).exists()
-        ):
+        elif value is not None and key != "sweep" and key.isidentifier() and not is_there(word):
             raise RequestError(f"{key}: no such key; the keys are sweep and watch")
         elif path is not None:
             raise RequestError(f"{word}: one SWEEP at a time, and {path} is named already")

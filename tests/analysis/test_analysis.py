@@ -515,6 +515,17 @@ def test_wrong_words_are_refused_with_the_right_ones(
         parse_arguments(["sweep="])
 
 
+def test_many_runs_are_longer_than_a_path_may_be_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path / f"{number}_batch=05a,seed={number}" for number in range(120)]
+    for run in runs:
+        run.mkdir()
+    assert parse_arguments([f"sweep={','.join(map(str, runs))}"]).sweep == tuple(runs)
+    assert "r0 is not a directory" in refusal(capsys, f"sweep={','.join(['r0'] * 2000)}")
+    assert "is no path that is there" in refusal(capsys, "r0," * 2000)
+
+
 def test_sweeps_runs_and_trees_can_be_named(tmp_path: Path) -> None:
     first = make_sweep(tmp_path, THREE, name="d/one")
     second = make_sweep(tmp_path, THREE[:1], name="d/two")

@@ -14,6 +14,8 @@ import pytest
 from batchopt.cli import answer
 
 COLUMNS = "data=files data.train_file=columns.csv"
+LONG = "a" * 5000
+
 MISTAKES = [
     # How to write it at all
     ("train 05b", "'05b' is no key=value; did you mean batch=05b?"),
@@ -274,6 +276,10 @@ MISTAKES = [
     ("status . watch=yes", "watch is yes; it must be true or false"),
     ("resume nowhere", "is no sweep (it has no sweep.json) and no run"),
     ("resume a b", "name one sweep or run at a time"),
+    # Too long for the name of a file
+    (f"status x={LONG}", "x: no such key; the keys are sweep and watch"),
+    (f"resume nowhere seed={LONG}", "is no sweep (it has no sweep.json) and no run"),
+    (f"train data=files data.train_file={LONG}", "cannot be read (File name too long)"),
     ("verify batch=05d", "batch=05d: no such choice; did you mean batch=05c?"),
     ("verify batch=05c batch.effective_batch_size=12", "(64) does not divide batch.effective_ba"),
     ("probe batch=05c batch.effective_batch_size=32", "(64) does not divide batch.effective_batch"),

@@ -39,6 +39,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def is_there(typed: str | Path) -> bool:
+    """Whether a word that was typed is a path that is there; a text too long for a path is not."""
+    return os.path.exists(typed)  # noqa: PTH110 - Path.exists raises for such a text
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file atomically: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from batchopt.record.files import is_there
 from batchopt.record.keys import Word, plain_text
 from batchopt.request.constraints import is_path, is_words
 from batchopt.request.sections import SECTIONS
@@ -73,7 +74,7 @@ def quote(key: str, value: str) -> str:
         return value
     if held.is_path:
         value = value.strip()
-        if "," in value and Path(value).expanduser().exists():
+        if "," in value and is_there(Path(value).expanduser()):
             return quoted_text(value)
     elements = _split(value, "([{")
     if not all(elements):  # "," or "a,", which is no sweep
