@@ -54,13 +54,14 @@ def test_what_the_person_set_stands():
     by_hand = {"OMP_NUM_THREADS": "6"}
     assert threads.choose(Unwatched(), [None], by_hand).environ == {}
     assert threads.choose(Unwatched(), [2, 4], {}).environ == {}
-    assert threads.again(1, by_hand).environ == {}
+    assert threads.again(1, [None], by_hand).environ == {}
+    assert str(threads.again(1, [2], {})) == "threads: 2, as device.threads says"
     assert threads.choose(Watched(7.0), [2, None], {}).count == 1  # for the run that says nothing
 
 
 def test_a_sweep_that_goes_on_looks_at_nothing():
-    assert threads.again(3, {}).count == 3
-    assert threads.again(None, {}).environ == {}
+    assert threads.again(3, [None], {}).count == 3
+    assert threads.again(None, [None], {}).environ == {}
 
 
 HOLD = """

@@ -33,6 +33,13 @@ def test_a_build_for_another_platform_is_told(monkeypatch):
     assert "hip" in torch_build.why_unused(SimpleNamespace(driver_version="580.1"))
 
 
+def test_who_gets_a_gpu_that_torch_cannot_use_trains_on_the_cpu(monkeypatch):
+    for cuda, driver, on_cpu in ((None, "580.1", True), ("13.0", "580.1", False)):
+        monkeypatch.setattr(torch_build, "_version_facts", lambda cuda=cuda: ("2.13.0", cuda, None))
+        assert torch_build.trains_on_cpu(SimpleNamespace(driver_version=driver)) == on_cpu
+    assert torch_build.trains_on_cpu(None)
+
+
 def test_the_files_say_what_torch_says():
     torch_build._version_facts.cache_clear()
     version, cuda, _ = torch_build._version_facts()

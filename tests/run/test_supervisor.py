@@ -175,6 +175,7 @@ def test_a_gpu_that_torch_cannot_use_is_said_on_the_first_screen(tmp_path, cache
     plan, run = done.stdout.split("\nrun: ", 1)
     assert plan.count("build without CUDA") == 1
     assert "batchopt.doctor" in plan
+    assert "\nthreads: " in plan, "as of any run on the CPU"
     assert (run + done.stderr).count("a GPU is there, and torch") == 1
 
 

@@ -69,10 +69,8 @@ def choose(watch: Watch, configured: Collection[int | None], environ: Mapping[st
         configured: device.threads of each run.
         environ: The person's environment.
     """
-    if environ.get(VARIABLE):
-        return Threads(None, f"{environ[VARIABLE]}, as {VARIABLE} says")
-    if None not in configured:
-        return Threads(None, f"{', '.join(map(str, configured))}, as device.threads says")
+    if (by_hand := _set_by_hand(configured, environ)) is not None:
+        return by_hand
     others = watch.others()
     count = cores.free(others)
     default = min(psutil.cpu_count(logical=False) or cores.usable(), cores.usable())
@@ -84,11 +82,21 @@ def choose(watch: Watch, configured: Collection[int | None], environ: Mapping[st
     return Threads(count, f"{count} instead of {default}, since {quota}")
 
 
-def again(count: int | None, environ: Mapping[str, str]) -> Threads:
-    """The threads of a sweep that goes on: as it began, unless the environment says otherwise."""
+def again(
+    count: int | None, configured: Collection[int | None], environ: Mapping[str, str]
+) -> Threads:
+    """The threads of a sweep that goes on: as it began, unless the person says otherwise."""
+    as_began = Threads(count, f"{count or 'as torch chooses'}, as when it began")
+    return _set_by_hand(configured, environ) or as_began
+
+
+def _set_by_hand(configured: Collection[int | None], environ: Mapping[str, str]) -> Threads | None:
+    """The threads that the person set; None: batchopt chooses."""
     if environ.get(VARIABLE):
         return Threads(None, f"{environ[VARIABLE]}, as {VARIABLE} says")
-    return Threads(count, f"{count or 'as torch chooses'}, as when it began")
+    if None not in configured:
+        return Threads(None, f"{', '.join(map(str, configured))}, as device.threads says")
+    return None
 
 
 def _family() -> set[int]:

@@ -32,6 +32,11 @@ def why_unused(device: DeviceInfo) -> str | None:
     return None
 
 
+def trains_on_cpu(device: DeviceInfo | None) -> bool:
+    """Whether a run that gets this device trains on the CPU: it is that, or torch cannot use it."""
+    return device is None or why_unused(device) is not None
+
+
 @cache
 def _version_facts() -> tuple[str, str | None, str | None] | None:
     """Torch's version, its CUDA, and another platform's version; None where it is not installed."""

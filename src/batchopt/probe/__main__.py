@@ -17,6 +17,7 @@ from rich.table import Table
 from batchopt.cli import OK, SOME_FAILED, Parser, answer, screen
 from batchopt.machine.device import lease_for_run
 from batchopt.machine.threads import Watch, choose
+from batchopt.machine.torch_build import trains_on_cpu
 from batchopt.probe.choose import MemoryLine, fit_line
 from batchopt.probe.measure import Probe, budget_bytes, probe_all
 from batchopt.record.files import write_json
@@ -52,7 +53,7 @@ def main(words: list[str]) -> int:
         print(presets.left_out)
     prepare_shared([request])
     device, lease = lease_for_run(request.config.device, Path("a probe"))
-    if device is None:
+    if trains_on_cpu(device):
         choose(watch, [request.config.device.threads], os.environ).announce()
     with lease, Stop() as stop:
         probes = probe_all(request, plans, device, stop)

@@ -15,7 +15,7 @@ from batchopt.machine.device import find_device
 from batchopt.machine.environment import code_hash
 from batchopt.machine.nvml import NvmlError
 from batchopt.machine.threads import Threads, Watch, again, choose
-from batchopt.machine.torch_build import why_unused
+from batchopt.machine.torch_build import trains_on_cpu, why_unused
 from batchopt.record.files import RECORD, SWEEP, VERIFY
 from batchopt.record.read import read_plan, read_planned_run, read_sweep
 from batchopt.request.compose import RunRequest, compose_run, conf_dir, register
@@ -216,30 +216,30 @@ def _threads_of_sweep(sweep: Sweep, watch: Watch) -> Threads | None:
     """The threads of all runs, as chosen when the sweep began; None if they do not train here."""
     if not _train_here([job.request for job in sweep.jobs]):
         return None
+    configured = dict.fromkeys(job.request.config.device.threads for job in sweep.jobs)
     before = read_plan(sweep.directory)
     if before is not None and before.threads is not None:
-        return again(before.threads.get("count"), os.environ)
-    configured = dict.fromkeys(job.request.config.device.threads for job in sweep.jobs)
+        return again(before.threads.get("count"), configured, os.environ)
     return choose(watch, configured, os.environ)
 
 
 def _threads_of_run(request: RunRequest, watch: Watch) -> Threads | None:
     """The same for a single run; one that goes on has the threads that it had."""
-    configured = request.config.device.threads
     if not _train_here([request]):
         return None
     before = read_planned_run(request.run_dir)
     had = before.final.environment.get("threads") if before.final else None
     had = before.running.threads if before.running else had
-    if configured is None and had is not None:
-        return again(had, os.environ)
-    return choose(watch, [configured], os.environ)
+    configured = [request.config.device.threads]
+    if had is not None:
+        return again(had, configured, os.environ)
+    return choose(watch, configured, os.environ)
 
 
 def _train_here(requests: Sequence[RunRequest]) -> bool:
     """Whether the runs train on the CPU of this machine."""
-    kinds = {request.config.device.kind.value for request in requests}
-    return requests[0].launcher.is_here and all(find_device(kind) is None for kind in kinds)
+    devices = map(find_device, {request.config.device.kind.value for request in requests})
+    return requests[0].launcher.is_here and all(map(trains_on_cpu, devices))
 
 
 def _prepare_sweep(sweep: Sweep, command: str, threads: Threads | None) -> tuple[list[Left], bool]:
