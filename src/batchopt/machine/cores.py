@@ -14,6 +14,7 @@ from heapq import nlargest
 import psutil
 
 from batchopt.machine.cgroup import cpu_quota
+from batchopt.machine.processes import descendants
 
 NOTICED_CORES = 0.3
 """Others that use less than this many cores, such as a desktop, count as idle."""
@@ -81,6 +82,15 @@ def read_usage(own: Collection[int]) -> Usage:
         else:
             seconds[process.pid] = used
     return Usage(wall_s=time.monotonic(), busy_s=busy_s(), own_s=own_s, foreign_s=seconds)
+
+
+def read_usage_beside(pid: int) -> Usage | None:
+    """Reads it for a run: this process, the run's and its descendants are no others.
+
+    None if the run has ended.
+    """
+    found = descendants(pid)
+    return None if found is None else read_usage({os.getpid(), pid, *found})
 
 
 def busy_s() -> float:

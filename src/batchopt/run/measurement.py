@@ -5,7 +5,6 @@ driver that hangs takes this thread along and nothing else. The record's figures
 training phase; memory.jsonl holds the samples of the whole run.
 """
 
-import os
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchopt.machine import cores, host_memory, nvml
-from batchopt.machine.processes import Family, descendants
+from batchopt.machine.processes import Family
 from batchopt.record.files import MEMORY, append_jsonl
 from batchopt.record.statuses import Phase
 
@@ -447,9 +446,8 @@ class _ForeignCores:
             f"other processes used {used:.1f} of {usable} CPU cores while the run trained{most}"
         ]
 
-    def _read(self) -> "cores.Usage | None":
-        found = descendants(self._pid)
-        return None if found is None else cores.read_usage({os.getpid(), self._pid, *found})
+    def _read(self) -> cores.Usage | None:
+        return cores.read_usage_beside(self._pid)
 
 
 def open_monitor(

@@ -1,13 +1,11 @@
 """Notices that a run has fallen far under its own pace, and names who uses the CPU cores."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
 from batchopt.machine import cores
-from batchopt.machine.processes import descendants
 from batchopt.record.statuses import Phase
 
 FALLEN = 3
@@ -36,9 +34,11 @@ class Pace:
         read: Reads what every process has used of the cores.
     """
 
-    def __init__(self, pid: int, read: Callable[[int], cores.Usage | None] | None = None) -> None:
+    def __init__(
+        self, pid: int, read: Callable[[int], cores.Usage | None] = cores.read_usage_beside
+    ) -> None:
         self._pid = pid
-        self._read = read or _read
+        self._read = read
         self._steps: deque[float] = deque(maxlen=REMEMBERED)
         self._ended_at: float | None = None
         """When the last step ended, or the training began; None while it does not train."""
@@ -82,8 +82,3 @@ class Pace:
         if others is None or others.cores < cores.NOTICED_CORES:
             return "no other process uses the CPU cores"
         return f"{others}. It goes on, and its speed will be marked as disturbed"
-
-
-def _read(pid: int) -> cores.Usage | None:
-    found = descendants(pid)
-    return None if found is None else cores.read_usage({os.getpid(), pid, *found})
