@@ -64,6 +64,7 @@ class JobState:
 
 
 _CANCELLED_IN_QUEUE = JobState("CANCELLED")
+"""Inferred: SLURM itself says nothing of such a job."""
 
 
 def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
@@ -84,13 +85,11 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
         # Of ended jobs the accounting knows more than the controller: it knows every step.
         found = (queued or {}) | accounted | found
         if queued is not None:
-            found |= _never_started(wanted - queued.keys(), queued, accounted)
+            found |= _never_started(wanted - queued.keys(), accounted)
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
 
 
-def _never_started(
-    missing: Set[str], queued: Mapping[str, JobState], accounted: Mapping[str, JobState]
-) -> dict[str, JobState]:
+def _never_started(missing: Set[str], accounted: Mapping[str, JobState]) -> dict[str, JobState]:
     """Finds elements of arrays that were cancelled in the queue: SLURM forgets them.
 
     The controller has answered and does not know the elements `missing`. The accounting still has
@@ -244,7 +243,7 @@ def sweep_jobs(sweep_dir: Path, *, without_record: bool = False) -> list[SweepJo
     # A run that wrote a file has started: the accounting is late, and will say how it ended.
     return [
         replace(job, state=None)
-        if job.state == _CANCELLED_IN_QUEUE and (job.run_dir / RUNNING).exists()
+        if job.state is _CANCELLED_IN_QUEUE and (job.run_dir / RUNNING).exists()
         else job
         for job in jobs
     ]
