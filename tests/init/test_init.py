@@ -113,6 +113,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(place, tmp_path, monkeypatc
         init.main([place])
 
 
+def test_a_file_where_a_folder_belongs_leaves_nothing(tmp_path):
+    (tmp_path / "conf").write_text("mine")
+    with pytest.raises(RequestError, match="cannot be written"):
+        init.main([str(tmp_path)])
+    assert files(tmp_path) == {"conf"}
+    (tmp_path / "conf").unlink()
+    assert init.main([str(tmp_path)]) == 0
+
+
 def test_a_disk_that_fills_leaves_nothing(tmp_path, monkeypatch):
     def full(self, content):
         if self.name == "train.csv":

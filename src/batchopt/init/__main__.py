@@ -92,6 +92,8 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
                 path.write_bytes(content)
             for name in contents:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            # Every folder is there: from here on files only change their place.
+            for name in contents:
                 (Path(beside) / name).rename(folder / name)
     except OSError as error:
         raise RequestError(
