@@ -45,17 +45,14 @@ class PlannedSampler(Sampler[list[int]]):
         self.per_device_train_batch_size = per_device_train_batch_size
         self.effective_batch_size = effective_batch_size
         self.packing = packing
-        self.steps = StepSampler(
-            len(lengths), effective_batch_size=effective_batch_size, seed=seed or 0
-        )
-        self.shuffled = seed is not None
+        self.steps = StepSampler(len(lengths), effective_batch_size=effective_batch_size, seed=seed)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each epoch."""
         self.steps.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for drawn in self._drawn():
+        for drawn in self.steps:
             parts = plan_micro_batches(
                 [self.lengths[index] for index in drawn],
                 per_device_train_batch_size=self.per_device_train_batch_size,
@@ -68,13 +65,6 @@ class PlannedSampler(Sampler[list[int]]):
         whole, rest = divmod(len(self.lengths), self.effective_batch_size)
         size = self.per_device_train_batch_size
         return whole * (self.effective_batch_size // size) + -(-rest // size)
-
-    def _drawn(self) -> Iterator[list[int]]:
-        if self.shuffled:
-            yield from self.steps
-            return
-        for start in range(0, len(self.lengths), self.effective_batch_size):
-            yield list(range(start, min(start + self.effective_batch_size, len(self.lengths))))
 
 
 class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):

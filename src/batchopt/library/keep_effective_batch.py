@@ -5,7 +5,6 @@ accumulation as it was, so the effective batch shrinks. Here the step that faile
 smaller micro-batches, and so is every later one.
 """
 
-import gc
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,34 +81,27 @@ class KeepEffectiveBatch(ExactLoss):
         Returns:
             What this micro-batch adds to the loss of the step.
         """
-        failed = None
-        try:
-            loss = self._run(model, inputs, num_items_in_batch)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            failed = first_line(error)
-        while failed is not None:
-            # Here the exception is gone, and with it what its frames held.
-            self._halve(inputs, failed)
-            done = len(self._step_losses) + 1
-            # A backward pass may have failed halfway, so the gradient of the step starts anew.
-            model.zero_grad()
-            gc.collect()
-            clear_device_cache()
+        batches = [inputs]
+        counted: Tensor | int = 0
+        while True:
+            failed = None
             try:
-                again = [
-                    self._run(model, batch, num_items_in_batch)
-                    for batch in self._step_batches[:done]
-                ]
+                losses = [self._run(model, batch, num_items_in_batch) for batch in batches]
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 failed = first_line(error)
-                continue
-            failed = None
+            if failed is None:
+                break
+            # Here the exception is gone, and with it what its frames held.
+            self._halve(inputs, failed)
+            # A backward pass may have failed halfway, so the gradient of the step starts anew.
+            model.zero_grad()
+            clear_device_cache(garbage_collection=True)
+            batches = self._step_batches[: len(self._step_losses) + 1]
             # The Trainer has added the losses that the earlier micro-batches had the first time.
-            loss = torch.stack(again).sum() - sum(self._step_losses)
+            counted = sum(self._step_losses)
+        loss = torch.stack(losses).sum() - counted
         self._step_losses.append(loss)
         return loss
 

@@ -23,9 +23,10 @@ class StepSampler(Sampler[list[int]]):
     """Draws the indices of each optimizer step of an epoch.
 
     The order of an epoch follows from (seed, epoch) alone, so a resumed run sees the same examples.
+    Without a seed it is the order of the data.
     """
 
-    def __init__(self, examples: int, *, effective_batch_size: int, seed: int) -> None:
+    def __init__(self, examples: int, *, effective_batch_size: int, seed: int | None) -> None:
         self.examples = examples
         self.effective_batch_size = effective_batch_size
         self.seed = seed
@@ -37,7 +38,8 @@ class StepSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = list(range(self.examples))
-        random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
+        if self.seed is not None:
+            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
         for start in range(0, self.examples, self.effective_batch_size):
             yield order[start : start + self.effective_batch_size]
 
