@@ -255,7 +255,7 @@ def _choose(
         peak, predicted = probe.train_peak_bytes if probe else None, False
         if peak is None and line is not None:
             peak, predicted = int(line.at(plan.per_device_train_batch_size * longest)), True
-            if probe is not None:  # it failed, so it needs more than there is, whatever the line says
+            if probe is not None:  # it failed, so it needs more than there is
                 peak = max(peak, budget)
         if probe is None:
             why = "not tried: the sizes above were getting slower"
