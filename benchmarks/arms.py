@@ -28,10 +28,10 @@ from types import SimpleNamespace
 
 import bench
 
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED
 
 STOCK = ("random", "group_by_length", "batch_rebalance")
-OURS = ("default", *(packing.value for packing in Packing))
+OURS = ("default", *(packing.value for packing in PADDED))
 
 
 def environment(threads):

@@ -20,7 +20,7 @@ import torch
 from batchopt.machine.host_memory import read_process_memory, take_peak
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED, Packing
 from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
 from batchopt.step.batches import StepCollator
@@ -64,10 +64,10 @@ def fresh(setting: Setting):
 
 def interleaved(setting: Setting, plan: BatchPlan) -> dict[Packing, list[float]]:
     """Seconds of each step, by packing."""
-    trained = {packing: fresh(setting) for packing in Packing}
-    seconds = {packing: [] for packing in Packing}
+    trained = {packing: fresh(setting) for packing in PADDED}
+    seconds = {packing: [] for packing in PADDED}
     for number, rows in enumerate(setting.steps):
-        for packing in Packing:
+        for packing in PADDED:
             started = time.perf_counter()
             step = collate(setting, plan, packing, rows)
             train_step(setting, *trained[packing], step)
@@ -132,10 +132,10 @@ def main() -> None:
         seconds = interleaved(setting, plan)
         memory = {
             packing: own_process.measure(__file__, f"--memory={name},{packing.value}", *words)
-            for packing in Packing
+            for packing in PADDED
         }
         base = padded_tokens(setting, plan, Packing.none)
-        for packing in Packing:
+        for packing in PADDED:
             pairs = zip(seconds[Packing.none], seconds[packing], strict=True)
             ratios = sorted(none / ours for none, ours in pairs)
             share = planner_seconds(setting, plan, packing) / statistics.median(seconds[packing])

@@ -276,6 +276,22 @@ MISTAKES = [
     ("status . watch=yes", "watch is yes; it must be true or false"),
     ("resume nowhere", "is no sweep (it has no sweep.json) and no run"),
     ("resume a b", "name one sweep or run at a time"),
+    (
+        "train batch.packing=unpadded training.torch_compile=true",
+        "training.torch_compile is true; it must be false with batch.packing=unpadded",
+    ),
+    (
+        "train batch.packing=unpadded training.pad_to_multiple_of=8",
+        "training.pad_to_multiple_of is 8; it must be null with batch.packing=unpadded",
+    ),
+    (
+        "train model=causal model.name_or_path=x model.attention=flash_attention_2 device=cpu",
+        "model.attention is flash_attention_2; it must be null, eager or sdpa on a CPU",
+    ),
+    (
+        "train model=causal model.name_or_path=x model.attention=flash",
+        "model.attention is flash; it must be one of eager, sdpa, flash_attention_2",
+    ),
     # Too long for the name of a file
     (f"status x={LONG}", "x: no such key; the keys are sweep and watch"),
     (f"resume nowhere seed={LONG}", "is no sweep (it has no sweep.json) and no run"),

@@ -1,19 +1,26 @@
 """Decoder-only models: every division of a step is the same training, and texts need no batch."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
+import transformers
 from support.causal_models import WORDS, make_causal
 from transformers import Gemma4TextConfig, GenerationConfig, MambaConfig
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import CausalLMOutput
 
 from batchopt import exact_loss
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.config import Packing, TrainingConfig
+from batchopt.request.config import PADDED, Packing, TrainingConfig
 from batchopt.step.architecture import DECODER_ONLY, ENCODER_DECODER, architecture_of
+from batchopt.step.attention import why_not_joined
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import loss_sum, micro_batch_loss, use_slices
+from batchopt.training.flops import count_flops
+from batchopt.training.model_checks import check_causal
 
 PLANS = [BatchPlan(2, 16), BatchPlan(4, 16), BatchPlan(16, 16)]
 PAD = 1
@@ -75,10 +82,103 @@ def test_every_division_has_the_gradient_of_the_examples_alone(kind):
     sliced = use_slices(TrainingConfig(learning_rate=1.0), model)
     assert sliced, "this kind's head is known"
     for plan in PLANS:
-        for packing in Packing:
+        for packing in PADDED:
             for slices in (True, False):
                 ours = gradient(model, divided(plan, packing, examples), sliced=slices)
                 assert torch.linalg.norm(ours - whole) < 3e-6 * torch.linalg.norm(whole)
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_joined_rows_are_refused_where_and_only_where_their_gradient_is_another(kind):
+    model, examples = make_causal(kind), rows()
+    whole = alone(model, examples)
+    apart = max(
+        float(
+            torch.linalg.norm(
+                gradient(model, divided(plan, Packing.unpadded, examples), sliced=sliced) - whole
+            )
+            / torch.linalg.norm(whole)
+        )
+        for plan in PLANS
+        for sliced in (True, False)
+    )
+    reason = why_not_joined(model)
+    if reason:
+        assert apart > 1e-3
+        assert reason.startswith(f"{model.config.model_type} does not keep joined rows apart")
+    else:
+        assert apart < 3e-6
+    assert bool(reason) == (kind in ("OPT", "Bloom"))
+
+
+def test_a_recurrent_state_is_noticed_and_nothing_is_changed():
+    model = transformers.MambaForCausalLM(
+        MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, state_size=4)
+    ).train()
+    before = copy.deepcopy(model.state_dict())
+    assert "does not keep joined rows apart" in why_not_joined(model)
+    assert model.training
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+
+
+def test_an_attention_that_overlooks_positions_is_noticed():
+    model = make_causal("Llama")
+    transformers.AttentionInterface.register("careless", careless)
+    transformers.AttentionMaskInterface.register("careless", sdpa_mask)
+    model.set_attn_implementation("careless")
+    assert "does not keep joined rows apart" in why_not_joined(model)
+
+
+def careless(module, query, key, value, attention_mask, **kwargs):
+    return sdpa_attention_forward(module, query, key, value, None, is_causal=True, **kwargs)
+
+
+def like_flash(module, query, key, value, attention_mask, *, position_ids, **kwargs):
+    """As flash attention behaves: no fp32, no mask, rows told apart by their positions."""
+    if query.dtype is torch.float32 and not torch.is_autocast_enabled("cpu"):
+        raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
+    query, key, value = (each.bfloat16() for each in (query, key, value))
+    starts = [*(position_ids[0] == 0).nonzero().flatten().tolist(), query.shape[2]]
+    parts = [
+        sdpa_attention_forward(
+            module,
+            *(each[:, :, start:end] for each in (query, key, value)),
+            None,
+            is_causal=True,
+            **kwargs,
+        )[0]
+        for start, end in pairwise(starts)
+    ]
+    return torch.cat(parts, dim=1), None
+
+
+@pytest.fixture
+def flash():
+    transformers.AttentionInterface.register("like_flash", like_flash)
+    transformers.AttentionMaskInterface.register("like_flash", lambda **_: None)
+    model = make_causal("Llama")
+    model.config._attn_implementation = "like_flash"  # its name alone would fetch a kernel
+    return model
+
+
+def test_an_attention_without_fp32_is_tried_in_bf16(flash):
+    """A stand-in on the CPU; the kernel itself is for `make test-gpu`."""
+    with pytest.raises(RuntimeError, match="only support"):
+        flash(input_ids=torch.arange(5).unsqueeze(0), use_cache=False)
+    assert why_not_joined(flash) == ""
+    assert use_slices(TrainingConfig(learning_rate=1.0), flash)
+    check_causal("it", flash)
+    batch = DECODER_ONLY.pad_batch(rows(3), PAD)
+    assert count_flops(flash, batch) == count_flops(make_causal("Llama"), batch)
+    assert flash.config._attn_implementation == "like_flash", "counting changed nothing"
+
+
+def test_joined_rows_in_bf16_have_the_gradient_of_padded_ones(flash):
+    examples = rows()
+    with torch.autocast("cpu", torch.bfloat16):
+        joined = gradient(flash, divided(PLANS[1], Packing.unpadded, examples), sliced=True)
+    whole = alone(make_causal("Llama"), examples)
+    assert torch.linalg.norm(joined - whole) < 0.05 * torch.linalg.norm(whole)
 
 
 def test_a_mask_that_forgot_the_prompt_would_be_noticed():
@@ -117,7 +217,10 @@ def test_the_counts_are_those_of_the_tensors(packing, multiple):
     assert step["largest_micro_batch_tokens"] == largest
     for batch in batches:
         assert batch["input_ids"].shape == batch["labels"].shape
-        assert batch["input_ids"].shape[1] % multiple == 0
+        assert packing is Packing.unpadded or batch["input_ids"].shape[1] % multiple == 0
+    assert sum(step["sizes"]) == step["examples"] == len(examples)
+    if packing is Packing.unpadded:
+        assert padded == step["source_tokens"] + step["target_tokens"]
 
 
 def test_the_longest_row_is_the_longest_in_all():

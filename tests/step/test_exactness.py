@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED, Packing
 from batchopt.step.architecture import ENCODER_DECODER, IGNORED
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import target_loss_sum
@@ -92,7 +92,7 @@ def test_every_cut_of_a_step_has_the_same_gradient(build, count, label_smoothing
     model, examples = build(), rows(count)
     whole, loss = gradient(model, cut(PLANS[-1], Packing.none, examples), label_smoothing)
     for plan in PLANS:
-        for packing in Packing:
+        for packing in PADDED:
             part, part_loss = gradient(model, cut(plan, packing, examples), label_smoothing)
             assert torch.linalg.norm(part - whole) < 1e-5 * torch.linalg.norm(whole)
             assert part_loss == pytest.approx(loss, rel=1e-5)

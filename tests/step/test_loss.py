@@ -19,8 +19,8 @@ from transformers import (
 
 from batchopt.request.config import Loss, TrainingConfig
 from batchopt.step import sliced_loss
-from batchopt.step.architecture import ENCODER_DECODER, IGNORED
-from batchopt.step.loss import _twin, loss_sum, target_loss_sum, use_slices
+from batchopt.step.architecture import ENCODER_DECODER, IGNORED, twin
+from batchopt.step.loss import loss_sum, target_loss_sum, use_slices
 
 BART = {
     "vocab_size": 97,
@@ -292,8 +292,8 @@ def test_trying_bigbird_leaves_its_sparse_attention():
 
 
 def test_trying_takes_no_second_copy_of_the_weights():
-    twin = _twin(model := build(CONFIGS["bart"]))
-    pairs = zip(model.parameters(), twin.parameters(), strict=True)
+    model = build(CONFIGS["bart"])
+    pairs = zip(model.parameters(), twin(model).parameters(), strict=True)
     assert all(own is other for own, other in pairs)
 
 

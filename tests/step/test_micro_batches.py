@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED, Packing
 from batchopt.step.micro_batches import Length, Padding, Partition, padding, plan_micro_batches
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 600), st.integers(1, 130)), min_size=1, max_size=80)
@@ -71,7 +71,7 @@ def test_every_example_is_in_exactly_one_micro_batch(lengths, size, packing, max
 
 
 @unhurried
-@given(LENGTHS, SIZES, st.sampled_from(Packing), st.none() | st.integers(1, 5000), WEIGHTS)
+@given(LENGTHS, SIZES, st.sampled_from(PADDED), st.none() | st.integers(1, 5000), WEIGHTS)
 def test_no_packing_costs_more_in_total_than_none(lengths, size, packing, max_tokens, weights):
     cut = plan(lengths, size, packing, max_tokens, weights)
     drawn = plan(lengths, size, Packing.none)
@@ -110,7 +110,7 @@ def test_max_tokens_bounds_every_packed_micro_batch_of_more_than_one_example(
 
 
 @unhurried
-@given(LENGTHS, SIZES, st.sampled_from([p for p in Packing if p is not Packing.none]))
+@given(LENGTHS, SIZES, st.sampled_from(PADDED[1:]))
 def test_the_costliest_micro_batch_comes_first_and_indices_ascend(lengths, size, packing):
     cut = plan(lengths, size, packing)
     keys = [(-cost, part) for cost, part in zip(costs_of(lengths, cut), cut, strict=True)]
@@ -208,6 +208,34 @@ def test_optimal_among_all_partitions_of_nine_examples(packing, size, target):
     assert achieved(lengths, size, packing, None) == optimum(lengths, size, packing, None)
 
 
+@settings(unhurried, max_examples=200)
+@given(LENGTHS, SIZES)
+def test_unpadded_deals_every_example_out_evenly_the_costliest_micro_batch_first(lengths, size):
+    cut = plan(lengths, size, Packing.unpadded)
+    assert sorted(index for part in cut for index in part) == list(range(len(lengths)))
+    assert len(cut) == -(-len(lengths) // size)
+    cost = [source + 2 * target for source, target in lengths]
+    sums = [sum(cost[index] for index in part) for part in cut]
+    assert sums == sorted(sums, reverse=True)
+    assert all(part == sorted(part) for part in cut)
+    # Else its last example would have gone to the micro-batch that had least.
+    for part, total in zip(cut, sums, strict=True):
+        assert total - min(cost[index] for index in part) <= min(sums)
+
+
+@settings(unhurried, max_examples=100)
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 15)), min_size=1, max_size=7), SIZES)
+def test_the_largest_of_unpadded_is_at_most_a_third_above_the_smallest_possible(lengths, size):
+    cost = [source + 2 * target for source, target in lengths]
+
+    def largest(cut):
+        return max(sum(cost[index] for index in part) for part in cut)
+
+    ours = plan(lengths, size, Packing.unpadded)
+    best = min(largest(cut) for cut in partitions(len(lengths)) if len(cut) == len(ours))
+    assert 3 * largest(ours) <= 4 * best
+
+
 def test_balanced_gives_up_a_smaller_maximum_that_would_cost_more_than_none():
     lengths = [(10, 1), (6, 1), (1, 1), (1, 1)]
     cut = plan(lengths, 2, Packing.balanced, None, (1000, 1))
@@ -232,11 +260,11 @@ def test_heuristic_is_near_the_optimum_where_source_and_target_disagree(packing)
 @pytest.mark.parametrize("size", [8, 16])
 def test_balanced_and_packed_compute_far_less_than_none_on_a_long_tailed_corpus(size):
     lengths = long_tailed(640, seed=0)
-    total = dict.fromkeys(Packing, 0)
-    micro_batches = dict.fromkeys(Packing, 0)
+    total = dict.fromkeys(PADDED, 0)
+    micro_batches = dict.fromkeys(PADDED, 0)
     for start in range(0, len(lengths), 64):
         step = lengths[start : start + 64]
-        for packing in Packing:
+        for packing in PADDED:
             cut = plan(step, size, packing)
             total[packing] += sum(costs_of(step, cut))
             micro_batches[packing] += len(cut)

@@ -6,7 +6,7 @@ import pytest
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED, Packing
 from batchopt.step import loss
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import micro_batch_loss
@@ -63,7 +63,7 @@ def computed(setting, monkeypatch):
 
 
 @pytest.mark.parametrize("plan", PRESETS, ids=str)
-@pytest.mark.parametrize("packing", Packing)
+@pytest.mark.parametrize("packing", PADDED)
 def test_a_step_computes_its_padded_tokens_once_and_the_head_real_ones_alone(
     computed, plan, packing
 ):

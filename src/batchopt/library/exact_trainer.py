@@ -87,10 +87,10 @@ class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):
         self, *args: Any, packing: Packing | str = Packing.balanced, **kwargs: Any
     ) -> None:
         self.packing = Packing(packing)
-        if self.packing is Packing.packed:
+        if self.packing in (Packing.packed, Packing.unpadded):
             raise ValueError(
-                "packing is packed, and the Trainer accumulates a fixed number of micro-batches; "
-                "take none, sorted or balanced"
+                f"packing is {self.packing.value}, and the Trainer pads its micro-batches and "
+                "accumulates a fixed number of them; take none, sorted or balanced"
             )
         super().__init__(*args, **kwargs)
         strategy = self.args.train_sampling_strategy

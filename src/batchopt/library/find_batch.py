@@ -95,6 +95,8 @@ def find_batch(
     at = _device(model, optimizer, device)
     limit = None if memory_limit_gib is None else int(memory_limit_gib * 2**30)
     packing = Packing(packing)
+    if packing is Packing.unpadded:
+        raise ValueError("packing is unpadded, and the collator pads; take another")
     drawn = random.Random(0).sample(range(len(lengths)), min(effective_batch_size, len(lengths)))
     worst = worst_row(model, train_dataset, lengths)
     longest = max(source for source, _ in lengths) + max(target for _, target in lengths)

@@ -45,6 +45,11 @@ class Packing(Enum):
     sorted = "sorted"
     balanced = "balanced"
     packed = "packed"
+    unpadded = "unpadded"
+
+
+PADDED = tuple(packing for packing in Packing if packing is not Packing.unpadded)
+"""The packings of every model; unpadded is for decoder-only ones."""
 
 
 class Order(Enum):
@@ -92,6 +97,14 @@ class Quantization(Enum):
     nf4 = "nf4"
     fp4 = "fp4"
     int8 = "int8"
+
+
+class Attention(Enum):
+    """Implementations of attention in transformers."""
+
+    eager = "eager"
+    sdpa = "sdpa"
+    flash_attention_2 = "flash_attention_2"
 
 
 class Loss(Enum):
@@ -162,8 +175,8 @@ class BatchConfig:
     """Choose the pair by probing the device the run is on; set by batch=auto."""
     packing: Packing = Packing.balanced
     """How a step's examples are cut into micro-batches: none (as drawn), sorted by length,
-    balanced (least memory, sizes that differ) or packed (fewest micro-batches). The gradient is
-    the same."""
+    balanced (least memory, sizes that differ), packed (fewest micro-batches), or unpadded (joined
+    to one row without padding; decoder-only models). The gradient is the same."""
     max_tokens_per_micro_batch: int | None = field(default=None, metadata=at_least(1))
     """Padded source and target tokens that a packed micro-batch may hold; null: as many as the
     preset's largest sorted one."""
@@ -337,6 +350,9 @@ class PretrainedModelConfig(ModelConfig):
     ko_KR, kor_Hang or ko; null: the tokenizer's own default, which is said."""
     target_language: str | None = None
     """Language of the summaries, likewise; null: that of the dialogues."""
+    attention: Attention | None = None
+    """How attention is computed: eager, sdpa (torch), flash_attention_2 (a package, on a GPU);
+    null: as transformers chooses, sdpa where the model has it."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you have read."""
 

@@ -139,7 +139,7 @@ REFUSED_OPTIMIZERS = {
 }
 """The other optimizers of transformers, and why each is refused."""
 
-PACKAGES = {"optimi": "torch-optimi"}
+PACKAGES = {"optimi": "torch-optimi", "flash_attn": "flash-attn"}
 """What pip calls a module, where that is another name."""
 
 _WAITS_FOR_SCORES = {

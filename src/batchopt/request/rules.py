@@ -8,10 +8,12 @@ from batchopt.errors import RequestError
 from batchopt.request import messages, optimizers
 from batchopt.request.config import (
     Adapter,
+    Attention,
     Config,
     DeviceKind,
     GenerationSettings,
     Packing,
+    PretrainedModelConfig,
     TinyCausalModelConfig,
     TinyModelConfig,
     TrainerArguments,
@@ -53,6 +55,8 @@ def check(config: Config) -> None:
     modules = optimizers.OPTIMIZERS[optimizers.optimizer_name(name)].modules
     check_installed(f"training.optimizer={name}", modules)
     check_installed(f"adapter={kind.value}", ADAPTER_PACKAGES[kind], kind.value)
+    if getattr(config.model, "attention", None) is Attention.flash_attention_2:
+        check_installed("model.attention=flash_attention_2", ["flash_attn"])
 
 
 def check_for_decoder_only(settings: GenerationSettings) -> None:
@@ -68,6 +72,19 @@ def check_for_decoder_only(settings: GenerationSettings) -> None:
                 f"generation.{name} is {_typed(value)}; with a decoder-only model it must be null: "
                 f"it would count the dialogue, which the summary continues, as well{instead}"
             )
+
+
+def refuse_joined(reason: str) -> None:
+    """Refuses batch.packing=unpadded for a reason; none: does nothing.
+
+    Raises:
+        RequestError: There is one.
+    """
+    if reason:
+        raise RequestError(
+            f"batch.packing is unpadded: {reason}; it must be none, sorted, balanced or packed "
+            "with this model"
+        )
 
 
 LOOKS_AT_PROMPT: Mapping[str, str] = {
@@ -129,7 +146,14 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             value = getattr(config.data, key)
             if value is not None:
                 yield f"data.{key}", value, "null with data.prompt_template, the whole prompt"
+    yield from _broken_by_unpadded(config)
     yield from _broken_across_the_adapter(config)
+    if (
+        isinstance(model, PretrainedModelConfig)
+        and model.attention is Attention.flash_attention_2
+        and config.device.kind is DeviceKind.cpu
+    ):
+        yield "model.attention", model.attention.value, "null, eager or sdpa on a CPU"
     if config.training.arguments.tf32 and config.device.kind is DeviceKind.cpu:
         yield "training.arguments.tf32", True, "null or false on a CPU, which has no TF32"
     if config.training.warmup_steps > 1 and not config.training.warmup_steps.is_integer():
@@ -137,6 +161,23 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
             "training.warmup_steps",
             config.training.warmup_steps,
             "a whole number of steps, or below 1 as a share of all steps",
+        )
+
+
+def _broken_by_unpadded(config: Config) -> Iterator[tuple[str, object, str]]:
+    if config.batch.packing is not Packing.unpadded:
+        return
+    if config.training.torch_compile:
+        yield (
+            "training.torch_compile",
+            True,
+            "false with batch.packing=unpadded, since each micro-batch has another length",
+        )
+    if config.training.pad_to_multiple_of is not None:
+        yield (
+            "training.pad_to_multiple_of",
+            config.training.pad_to_multiple_of,
+            "null with batch.packing=unpadded, which pads nothing",
         )
 
 

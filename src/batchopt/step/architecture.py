@@ -6,10 +6,12 @@ its loss counts the target alone. How rows become a batch, what they cost, where
 and the labels of the loss come from, and how a text is generated follow from that.
 """
 
+import copy
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypedDict
 
 import torch
@@ -69,9 +71,25 @@ class Architecture(ABC):
             else the model needs.
         """
 
+    def join_rows(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Joins rows to one long row without padding; each begins at position 0.
+
+        Attention must keep them apart by their positions: see `step.attention`.
+
+        Args:
+            rows: At least one.
+
+        Returns:
+            As `pad_batch` with a batch of one, and `position_ids`.
+
+        Raises:
+            ValueError: The model reads sources and targets apart.
+        """
+        raise ValueError("packing unpadded is for decoder-only models")
+
     @abstractmethod
     def tokens(self, batch: dict[str, Tensor]) -> int:
-        """The tokens that a padded batch makes the model read."""
+        """The tokens that a batch makes the model read."""
 
     @abstractmethod
     def stock_row(self, row: Row) -> dict[str, list[int]]:
@@ -265,13 +283,23 @@ class DecoderOnly(Architecture):
         self, rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)
     ) -> dict[str, Tensor]:
         """Source and target are joined and padded at the right."""
-        joined = [row["input_ids"] + row["labels"] for row in rows]
-        # The last token of the source predicts the first of the target.
-        wanted = [[IGNORED] * (len(row["input_ids"]) - 1) + row["labels"] for row in rows]
-        length = max(least[0], *(len(tokens) for tokens in joined))
-        labels = pad(wanted, IGNORED, length)
+        length = max(least[0], *(len(row["input_ids"] + row["labels"]) for row in rows))
+        labels = pad([_predicted(row) for row in rows], IGNORED, length)
         return {
-            "input_ids": pad(joined, pad_token_id, length),
+            "input_ids": pad(
+                [row["input_ids"] + row["labels"] for row in rows], pad_token_id, length
+            ),
+            "labels": labels,
+            "target_positions": target_positions(labels),
+        }
+
+    def join_rows(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Without a mask: given one, transformers would look for the ends of rows no more."""
+        labels = torch.tensor([list(chain.from_iterable(map(_predicted, rows)))])
+        tokens = [row["input_ids"] + row["labels"] for row in rows]
+        return {
+            "input_ids": torch.tensor([list(chain.from_iterable(tokens))]),
+            "position_ids": torch.cat([torch.arange(len(row)) for row in tokens]).unsqueeze(0),
             "labels": labels,
             "target_positions": target_positions(labels),
         }
@@ -303,12 +331,12 @@ class DecoderOnly(Architecture):
     def states(self, model: nn.Module, batch: dict[str, Tensor], encoded: Any = None) -> Tensor:
         """Those of the decoder."""
         [decoder] = self.trunks(model)
-        states: Tensor = decoder(input_ids=_joined(batch), use_cache=False).last_hidden_state
+        states: Tensor = decoder(**_inputs(batch), use_cache=False).last_hidden_state
         return states
 
     def logits(self, model: nn.Module, batch: dict[str, Tensor], encoded: Any = None) -> Tensor:
         """At every position, those of the source too."""
-        logits: Tensor = model(input_ids=_joined(batch), use_cache=False).logits
+        logits: Tensor = model(**_inputs(batch), use_cache=False).logits
         return logits
 
     def generate(
@@ -377,7 +405,15 @@ def target_positions(labels: Tensor) -> Tensor:
     return (labels.flatten() != IGNORED).nonzero().flatten()
 
 
-def _joined(batch: dict[str, Tensor]) -> Tensor:
+def _predicted(row: Row) -> list[int]:
+    """The token that a decoder-only model is to predict at each position of a row.
+
+    The last token of the source predicts the first of the target.
+    """
+    return [IGNORED] * (len(row["input_ids"]) - 1) + row["labels"] + [IGNORED]
+
+
+def _inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The inputs of a decoder-only model.
 
     Raises:
@@ -388,7 +424,7 @@ def _joined(batch: dict[str, Tensor]) -> Tensor:
             "the batch is one of an encoder-decoder model and this model is decoder-only; make it "
             "with StepCollator(…, architecture=architecture_of(model))"
         )
-    return batch["input_ids"]
+    return {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
 
 
 def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
@@ -411,6 +447,15 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
     moved = labels.roll(1, dims=1)
     moved[:, 0] = start
     return moved.masked_fill(moved == IGNORED, pad_token)
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A copy of the model that shares its weights and nothing else.
+
+    A model may change as it runs: BigBird gives up its sparse attention at the first short input.
+    """
+    shared = {id(weight): weight for weight in model.parameters()}
+    return copy.deepcopy(model, shared)
 
 
 def unwrapped(model: nn.Module) -> Any:

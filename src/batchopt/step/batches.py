@@ -16,7 +16,13 @@ from torch.utils.data import Sampler
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.config import Packing
 from batchopt.step.architecture import ENCODER_DECODER, Architecture, Row
-from batchopt.step.micro_batches import Length, Partition, padding, plan_micro_batches
+from batchopt.step.micro_batches import (
+    Length,
+    Partition,
+    padding,
+    plan_micro_batches,
+    without_padding,
+)
 
 
 class StepSampler(Sampler[list[int]]):
@@ -50,9 +56,9 @@ class StepSampler(Sampler[list[int]]):
 class StepCollator:
     """Makes the micro-batches of one optimizer step: padded tensors, and counts of the step.
 
-    A step is a dict: `micro_batches` is a list of what `pad_batch` of the architecture returns,
-    `examples` the number of examples, and the other keys are the counts of
-    `micro_batches.Padding`.
+    A step is a dict: `micro_batches` is a list of what `pad_batch` of the architecture returns, or
+    `join_rows` with packing unpadded; `sizes` is the number of examples in each, `examples` that of
+    the step, and the other keys are the counts of `micro_batches.Padding`.
     """
 
     def __init__(
@@ -101,6 +107,12 @@ class StepCollator:
     def divided(self, rows: Sequence[Row], partition: Partition) -> dict[str, Any]:
         """Pads the rows of one optimizer step that is divided in this way."""
         lengths = [(len(row["input_ids"]), len(row["labels"])) for row in rows]
+        whole = {"sizes": [len(part) for part in partition], "examples": len(rows)}
+        if self.packing is Packing.unpadded:
+            joined = [
+                self.architecture.join_rows([rows[index] for index in part]) for part in partition
+            ]
+            return {"micro_batches": joined, **whole, **asdict(without_padding(lengths, partition))}
         rounded = [self.rounded(row) for row in rows]
         micro_batches = [
             self.architecture.pad_batch(
@@ -114,4 +126,4 @@ class StepCollator:
             for part in partition
         ]
         counts = self.architecture.counted(padding(lengths, partition, rounded))
-        return {"micro_batches": micro_batches, "examples": len(rows), **asdict(counts)}
+        return {"micro_batches": micro_batches, **whole, **asdict(counts)}

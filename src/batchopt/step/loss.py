@@ -6,7 +6,6 @@ the gradient of the step, however it is divided. A mean of micro-batch means is 
 gives more weight to the tokens of a micro-batch with short targets.
 """
 
-import copy
 import logging
 from typing import Any
 
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from batchopt.request.config import Loss, TrainingConfig
-from batchopt.step.architecture import IGNORED, architecture_of, target_positions
+from batchopt.step.architecture import IGNORED, architecture_of, target_positions, twin
+from batchopt.step.attention import computable
 from batchopt.step.sliced_loss import find_head, finish, sliced_loss_sum
 
 logger = logging.getLogger(__name__)
@@ -161,8 +161,8 @@ def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
     if training.loss is not Loss.sliced:
         return False
     try:
-        with torch.no_grad():
-            reason = _unlike(_twin(model).eval())
+        with torch.no_grad(), computable(model):
+            reason = _unlike(twin(model).eval())
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error)
     if reason:
@@ -172,15 +172,6 @@ def use_slices(training: TrainingConfig, model: nn.Module) -> bool:
             reason,
         )
     return not reason
-
-
-def _twin(model: nn.Module) -> nn.Module:
-    """A copy of the model that shares its weights and nothing else.
-
-    A model may change as it runs: BigBird gives up its sparse attention at the first short input.
-    """
-    shared = {id(weight): weight for weight in model.parameters()}
-    return copy.deepcopy(model, shared)
 
 
 def _unlike(model: nn.Module) -> str:
