@@ -11,8 +11,10 @@ import subprocess
 import sys
 
 import pytest
+from support.causal_models import make_causal
+from support.models import plain_tokenizer, save
 from support.on_gpu import GPUS, MIB, ON_GPU, WIDE, Seen, losses, one, run, skip_without_gpu
-from support.processes import wait_for
+from support.processes import run_to_end, wait_for
 from support.runs import records, resume, start, worker_of
 
 from batchopt.machine import nvml
@@ -104,6 +106,36 @@ def test_each_way_to_train_learns_the_same(word, tmp_path, cache, seen):
     speeds = [record["metrics"]["steps_per_second"] for record in (plain, other)]
     listed = " and ".join(f"{each:.2f}" for each in speeds)
     seen(f"{word}: steps/s, before and after", listed, "the same losses to 5 %")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "flash_attention_2"])
+def test_joined_rows_train_the_same(attention, tmp_path, cache, seen):
+    if attention == "flash_attention_2":
+        pytest.importorskip("flash_attn")
+    tokenizer = plain_tokenizer()
+    llama = make_causal("Llama", len(tokenizer), hidden_size=64, max_position_embeddings=2048)
+    words = [
+        *(word for word in ON_GPU if not word.startswith(("model.", "data."))),
+        *("model=causal", f"model.name_or_path={save(tmp_path / 'llama', llama, tokenizer)}"),
+        *("data.train_examples=640", "data.validation_examples=8", f"cache_dir={cache}"),
+        *("data.max_source_length=1000", "batch=05a", "training.max_steps=12"),
+        *("training.precision=bf16", f"model.attention={attention}"),
+        *("training.logging_steps=1", "device.wait_for_free=false"),
+    ]
+    speeds = {}
+    for packing in ("balanced", "unpadded"):
+        cwd = tmp_path / packing
+        cwd.mkdir()
+        command = [sys.executable, "-m", "batchopt.train", *words, f"batch.packing={packing}"]
+        done = run_to_end(command, cwd=cwd)
+        assert done.returncode == 0, done.stdout + done.stderr
+        [record] = records(cwd).values()
+        assert record["status"] == "completed", record["cause"]
+        speeds[packing] = record["metrics"]["steps_per_second"]
+    padded, joined = (losses(tmp_path / packing) for packing in speeds)
+    assert joined == pytest.approx(padded, rel=0.05)
+    listed = " and ".join(f"{each:.2f}" for each in speeds.values())
+    seen(f"unpadded, {attention}: steps/s, before and after", listed, "more with flash attention")
 
 
 def test_a_run_that_was_stopped_between_two_log_lines_goes_on(tmp_path, cache, seen):

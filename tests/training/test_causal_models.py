@@ -17,7 +17,7 @@ from batchopt.record.files import read_jsonl
 from batchopt.request.compose import compose_run
 from batchopt.step.architecture import DECODER_ONLY
 from batchopt.step.loss import micro_batch_loss
-from batchopt.training.build import build_trainer, choose_generation
+from batchopt.training.build import build_trainer, check_joined, choose_generation
 from batchopt.training.flops import count_flops
 from batchopt.training.model import build_model
 from batchopt.training.prepare import prepare_shared
@@ -72,18 +72,22 @@ def folder_of(tmp_path, kind="Llama", tokenizer=None, **config):
 
 def test_every_preset_is_the_same_training(train):
     _, whole = train("batch=05c", "batch.packing=none", name="whole")
-    for preset, packing in (("05a", "sorted"), ("05b", "balanced"), ("05a", "packed")):
+    for preset, packing in (
+        *(("05a", "sorted"), ("05b", "balanced"), ("05a", "packed")),
+        ("05b", "unpadded"),
+    ):
         trainer, losses = train(f"batch={preset}", f"batch.packing={packing}", name=packing)
         assert losses == pytest.approx(whole, rel=1e-4)
         assert trainer.sliced
         metrics = trainer.recorder.metrics()
-        assert 0 <= metrics["padding_fraction"] < 1
+        assert (metrics["padding_fraction"] == 0) == (packing == "unpadded")
         assert metrics["target_padding_fraction"] == 0
 
 
-def test_a_run_resumes_bit_identically_in_the_middle_of_an_epoch(train):
+@pytest.mark.parametrize("packing", ["balanced", "unpadded"])
+def test_a_run_resumes_bit_identically_in_the_middle_of_an_epoch(train, packing):
     words = [
-        *("batch=05a", "model.dropout=0.1"),
+        *("batch=05a", "model.dropout=0.1", f"batch.packing={packing}"),
         *("training.save_checkpoints=true", "training.eval_steps=5"),
     ]
     first, losses = train(*words, name="undisturbed")
@@ -191,6 +195,20 @@ def test_the_count_of_operations_leaves_the_head_over_the_prompt_out():
     targets = count_flops(model, batch, sliced=True)
     head = 3 * 2 * 16 * 500  # three products of a position
     assert whole - targets == head * 2 * 30
+
+
+def test_unpadded_is_refused_by_the_worker_too_which_may_have_another_attention(tmp_path):
+    _, model, config = prepared(folder_of(tmp_path, "OPT"))
+    with pytest.raises(RequestError, match="packing is unpadded: opt does not keep joined rows"):
+        check_joined(config, model)
+    check_joined(config, make_causal("Llama"))
+
+
+def test_the_attention_is_the_one_that_was_asked_for(tmp_path):
+    folder = folder_of(tmp_path)
+    for name in ("eager", "sdpa"):
+        _, model, _ = prepared(folder, f"model.attention={name}")
+        assert model.config._attn_implementation == name
 
 
 def test_a_setting_that_counts_the_prompt_is_refused_before_anything_runs(cache):

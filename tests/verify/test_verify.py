@@ -8,7 +8,7 @@ import pytest
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED, Packing
 from batchopt.request.presets import compose_presets
 from batchopt.step import batches, loss
 from batchopt.verify import proof, stock_trainer
@@ -49,7 +49,7 @@ def tiny_t5(tmp_path_factory, setting):
 
 def test_every_preset_and_packing_passes_the_smaller_last_step_included(setting):
     assert [len(rows) for rows in setting.steps] == [64, 64, 32]
-    checks = proof.verify(setting, PRESETS, list(Packing))
+    checks = proof.verify(setting, PRESETS, PADDED)
     assert len(checks) == 12
     assert all(check.passed for check in checks), checks
     assert max(check.weight_difference for check in checks) < 1e-3

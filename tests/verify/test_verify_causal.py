@@ -29,7 +29,7 @@ def test_presets_and_stock_trainer_agree(kind, tmp_path):
     request = compose_run([*words(tmp_path, kind), "batch.per_device_train_batch_size=2"])
     setting = proof.prepare(request, steps=2)
     checks = proof.verify(setting, PRESETS, list(Packing))
-    assert len(checks) == 12
+    assert len(checks) == 15
     assert max(check.gradient_difference for check in checks) < 3e-6
     assert max(check.loss_difference for check in checks) < 1e-6
     exact = stock_trainer.exact_gradient(setting, PRESETS)

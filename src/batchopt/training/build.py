@@ -10,8 +10,17 @@ from batchopt.errors import RequestError
 from batchopt.machine import host_memory
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
-from batchopt.request.config import Config, DeviceKind, PretrainedModelConfig, TrainerArguments
+from batchopt.request.config import (
+    Attention,
+    Config,
+    DeviceKind,
+    Packing,
+    Precision,
+    PretrainedModelConfig,
+    TrainerArguments,
+)
 from batchopt.request.optimizers import optimizer_name
+from batchopt.request.rules import refuse_joined
 from batchopt.training import adapters, trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
@@ -164,6 +173,8 @@ def build_trainer(
         # The integrations read the environment when the Trainer is made.
         tracked_as=trackers.set_up(request, recorder.run_dir) if tracked else None,
     )
+    if config.batch.packing is Packing.unpadded:
+        check_joined(config, model)
     if limit is not None:
         trainer.add_callback(limit)
     every, trained = adapters.count_parameters(model)
@@ -188,11 +199,24 @@ def build_trainer(
     return trainer, facts
 
 
+def check_joined(config: Config, model: Any) -> None:
+    """Refuses packing unpadded where joined rows would train another loss.
+
+    Raises:
+        RequestError: They would.
+    """
+    from batchopt.step.attention import why_not_joined
+
+    precision = adapters.dtype_of(adapters.coarsest(config, Precision.fp32))
+    refuse_joined(why_not_joined(model, precision))
+
+
 def set_up_device(config: Config) -> DeviceFacts:
     """Sets the threads of torch, and says what torch trains on.
 
     Raises:
-        RequestError: A GPU is demanded, and torch cannot use the one that is there.
+        RequestError: A GPU is demanded, and torch cannot use the one that is there; or an attention
+            that only a GPU has.
     """
     import torch
 
@@ -205,12 +229,29 @@ def set_up_device(config: Config) -> DeviceFacts:
         use_threads(config)
     elif config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
+    precision = resolve_precision(config.training.precision, cpu=not cuda)
+    if getattr(config.model, "attention", None) is Attention.flash_attention_2:
+        refuse_flash_attention(cuda, precision)
     return DeviceFacts(
         device_kind="cuda" if cuda else "cpu",
-        precision=resolve_precision(config.training.precision, cpu=not cuda).value,
+        precision=precision.value,
         threads=torch.get_num_threads(),
         torch_device_name=torch.cuda.get_device_name() if cuda else None,
     )
+
+
+def refuse_flash_attention(cuda: bool, precision: Precision) -> None:
+    """Refuses flash attention where it cannot compute.
+
+    Raises:
+        RequestError: On a CPU, or in fp32.
+    """
+    if not cuda or precision is Precision.fp32:
+        where = "in fp32" if cuda else "on the CPU"
+        raise RequestError(
+            f"model.attention is flash_attention_2, and the run trains {where}; it must be null, "
+            "eager or sdpa there"
+        )
 
 
 def use_threads(config: Config) -> None:
@@ -346,7 +387,7 @@ def _log_plan(plan: BatchPlan, facts: Facts, notes: Sequence[str]) -> None:
 def _sizes(trainer: "ExactTrainer") -> str:
     """What the plan line says of the sizes of micro-batches: those of the first step."""
     rows = trainer.train_rows.select(next(iter(trainer.step_sampler())))
-    sizes = [len(batch["labels"]) for batch in trainer.data_collator(rows)["micro_batches"]]
+    sizes = trainer.data_collator(rows)["sizes"]
     least, most = min(sizes), max(sizes)
     return (
         f"{trainer.config.batch.packing.value}: the first step has {len(sizes)} micro-batches of "

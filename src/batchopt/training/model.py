@@ -22,6 +22,7 @@ from batchopt.data.ends import find_ends
 from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
 from batchopt.request.config import (
+    Attention,
     Config,
     PretrainedModelConfig,
     TinyCausalModelConfig,
@@ -136,6 +137,7 @@ def _load(config: PretrainedModelConfig, run: Config) -> PreTrainedModel:
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             **_how(run),
+            **_attention(config, run),
             # Read by `evaluation.generation`; transformers would refuse the model for one wrong
             # setting.
             generation_config=GenerationConfig(),  # type: ignore[no-untyped-call]
@@ -176,6 +178,16 @@ def _how(config: Config) -> dict[str, Any]:
     cuda = use_cuda(config)
     training = resolve_precision(config.training.precision, cpu=not cuda)
     return adapters.loading(config.adapter, training, torch.device("cuda:0" if cuda else "cpu"))
+
+
+def _attention(config: PretrainedModelConfig, run: Config) -> dict[str, str]:
+    """The attention that was asked for; what needs a GPU waits for one."""
+    from batchopt.training.trainer import use_cuda
+
+    asked = config.attention
+    if asked is None or (asked is Attention.flash_attention_2 and not use_cuda(run)):
+        return {}
+    return {"attn_implementation": asked.value}
 
 
 def _embed_all_tokens(model: Any, tokens: int, seed: int) -> range:

@@ -19,11 +19,14 @@ from batchopt.errors import RequestError
 from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import Adapter, Config, DeviceKind
+from batchopt.request.config import Adapter, Config, DeviceKind, Packing
 from batchopt.request.paths import check_writable
-from batchopt.request.rules import check_for_decoder_only
+from batchopt.request.rules import check_for_decoder_only, refuse_joined
 from batchopt.request.words import read_words
 from batchopt.training import adapters
+
+FACTS = ("trainable_parameters", "decoder_only", "not_joined")
+"""What is kept of a prepared model; `not_joined` says why its rows cannot be joined, or nothing."""
 
 
 def main(words: list[str]) -> int:
@@ -35,15 +38,14 @@ def main(words: list[str]) -> int:
     data = tokenized.load(folder)
     summary = data.summary
 
+    from batchopt.step.attention import why_not_joined
     from batchopt.training.model import build_model
 
     model = build_model(_to_count(request.config), data.tokenizer, summary.extra_tokens)
     _, trained = adapters.count_parameters(model)
-    facts = {
-        "trainable_parameters": trained,
-        "decoder_only": not model.config.is_encoder_decoder,
-    }
-    write_json(_model_file(request.config), facts)
+    decoder_only = not model.config.is_encoder_decoder
+    facts = zip(FACTS, (trained, decoder_only, why_not_joined(model)), strict=True)
+    write_json(_model_file(request.config), dict(facts))
     print(
         f"data: {summary.train_examples} training and {summary.validation_examples} validation "
         f"examples in {folder}"
@@ -98,6 +100,8 @@ def prepare_shared(requests: Iterable[RunRequest]) -> list[str]:
             models[shared] = read_json(_model_file(config))
         if models[shared]["decoder_only"]:
             check_for_decoder_only(config.generation)
+        if config.batch.packing is Packing.unpadded:
+            refuse_joined(models[shared]["not_joined"])
     return fingerprints
 
 
@@ -127,7 +131,7 @@ def _model_file(config: Config) -> Path:
     folder = Path(getattr(config.model, "name_or_path", ""))
     files = sorted(folder.iterdir()) if folder.name and folder.is_dir() else []
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    text = repr((config.model, config.adapter, config.data, states))
+    text = repr((FACTS, config.model, config.adapter, config.data, states))
     name = hashlib.sha256(text.encode()).hexdigest()[:20]
     return Path(config.cache_dir) / f"model-{name}.json"
 

@@ -34,7 +34,7 @@ from batchopt.evaluation.evaluator import Evaluator
 from batchopt.record.files import CHECKPOINTS
 from batchopt.record.statuses import Phase
 from batchopt.request.batch_plan import BatchPlan
-from batchopt.request.config import Config, DeviceKind, Precision, TrainingConfig
+from batchopt.request.config import Config, DeviceKind, Packing, Precision, TrainingConfig
 from batchopt.request.optimizers import BY_SCORE, optimizer_name
 from batchopt.step.architecture import architecture_of
 from batchopt.step.batches import StepCollator, StepSampler
@@ -151,7 +151,9 @@ class ExactTrainer(Seq2SeqTrainer):
         micro_batches, target_tokens = inputs["micro_batches"], inputs["target_tokens"]
         part = measured_part(self.state.global_step, len(micro_batches))
         examples, tokens = 0, 0
-        for number, micro_batch in enumerate(micro_batches, 1):
+        for number, (micro_batch, size) in enumerate(
+            zip(micro_batches, inputs["sizes"], strict=True), 1
+        ):
             batch = self._prepare_inputs(micro_batch)
             # Accelerate wraps model.forward in autocast; the loss in slices does not call that.
             with self.accelerator.autocast():
@@ -167,7 +169,7 @@ class ExactTrainer(Seq2SeqTrainer):
             self.accelerator.backward(loss)
             clock.lap("backward_s")
             step_loss += loss.detach()
-            examples += len(batch["labels"])
+            examples += size
             tokens += len(batch["target_positions"])
             if number == part:
                 norm = self._unscaled(gradient_norm(model))
@@ -377,6 +379,8 @@ def pad_multiple(config: Config) -> int:
     training = config.training
     if training.pad_to_multiple_of is not None:
         return training.pad_to_multiple_of
+    if config.batch.packing is Packing.unpadded:
+        return 1
     if training.torch_compile:
         return 64
     return 8 if use_cuda(config) else 1

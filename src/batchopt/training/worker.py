@@ -7,6 +7,7 @@ record.json of it.
 """
 
 import argparse
+import copy
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from batchopt.machine.imports import without_collector
 from batchopt.record.files import TRAIN_LOG
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.config import Packing
 from batchopt.request.read_back import read_run
 from batchopt.training import adapters, checkpoints
 from batchopt.training.failures import describe
@@ -164,7 +166,11 @@ def _flops_per_token(trainer: "ExactTrainer") -> float | None:
 
     architecture = architecture_of(trainer.model)
     sampler = trainer.step_sampler()
-    step = trainer.data_collator([trainer.train_rows[index] for index in next(iter(sampler))])
+    collate: Any = copy.copy(trainer.data_collator)
+    if collate.packing is Packing.unpadded:
+        # The operations on a joined row depend on the content of its position_ids.
+        collate.packing = Packing.sorted
+    step = collate([trainer.train_rows[index] for index in next(iter(sampler))])
     batch = step["micro_batches"][0]
     sliced = trainer.sliced and architecture.counts_head_at_targets
     try:

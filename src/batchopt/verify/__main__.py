@@ -28,7 +28,7 @@ from batchopt.machine.imports import without_collector
 from batchopt.machine.nvml import NvmlError
 from batchopt.record.files import SWEEP, VERIFY, read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
-from batchopt.request.config import Adapter, DeviceConfig, Packing
+from batchopt.request.config import PADDED, Adapter, DeviceConfig, Packing
 from batchopt.request.paths import check_writable
 from batchopt.request.presets import compose_presets
 from batchopt.request.words import read_words
@@ -66,12 +66,14 @@ def main(words: list[str]) -> int:
     tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
     with leased_device(request.config.device):
         with without_collector():  # not before: peft asks CUDA as it is imported
+            from batchopt.step.attention import why_not_joined
             from batchopt.verify.proof import prepare, verify
             from batchopt.verify.stock_trainer import exact_gradient, stock_trainer
 
         setting = prepare(request, steps=arguments.steps)
         print_example(setting.example)
-        checks = verify(setting, plans, list(Packing))
+        packings = list(PADDED if why_not_joined(setting.model) else Packing)
+        checks = verify(setting, plans, packings)
         exact = exact_gradient(setting, plans)
         stock = [stock_trainer(setting, name, plan, exact) for name, plan in plans.items()]
     print_tables(checks, stock)

@@ -17,6 +17,7 @@ from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Adapter, Config, Packing, Precision
 from batchopt.step.architecture import Row, architecture_of
+from batchopt.step.attention import is_flash
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.step.tables import add_rows_in_place
@@ -147,9 +148,13 @@ def verify(
 
 def fp32_setting(setting: Setting) -> Setting:
     """The same, with a model that computes in fp32; a copy where its own does not."""
-    if setting.config.adapter.kind is Adapter.none:
+    flash = is_flash(setting.model)
+    if setting.config.adapter.kind is Adapter.none and not flash:
         return setting
-    return dataclasses.replace(setting, model=adapters.in_fp32(copy.deepcopy(setting.model)))
+    model = adapters.in_fp32(copy.deepcopy(setting.model))
+    if flash:
+        model.set_attn_implementation("sdpa")
+    return dataclasses.replace(setting, model=model)
 
 
 def _training_precision(setting: Setting) -> Precision:
