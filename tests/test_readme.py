@@ -32,6 +32,7 @@ NEEDS = {
     "hydra/sweeper=optuna": "the extra optuna",
     "+experiment=": "batch=best",
     "batch=05a,05b,05c,05d": "the preset that the page adds",
+    "model.attention=flash_attention_2": "the package flash-attn",
     "hydra/launcher=ours": "the profile that the page adds",
 }
 """What a command needs that is not here."""

@@ -70,6 +70,7 @@ NOT_HERE = [
     Lack(r"^export BATCHOPT_CONF=file:///shared/", "a folder in /shared"),
     Lack(r"data=hub", "the Hugging Face hub", "data.name"),
     Lack(r"model=(kobart|pegasus)|=facebook/", "the Hugging Face hub", "model.name_or_path"),
+    Lack(r"attention=flash_attention_2", "the package flash-attn, and a GPU", "flash-attn"),
     Lack(r"=/path/to/model|=/models/mine", "a model of one's own", "model.name_or_path"),
     Lack(r"DATE/TIME", "the name of a sweep; the command without it takes the newest"),
     Lack(r"^make (setup|demo)\b", "a bare machine; the two commands of demo run one by one"),
