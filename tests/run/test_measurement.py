@@ -26,9 +26,17 @@ A = card_uuid(0)
 RUN = os.getpid()
 
 
+class Following(Measurement):
+    """Has sampled once when the test goes on, and then samples when the test says so."""
+
+    def __enter__(self) -> Measurement:
+        super().__enter__()
+        assert self.ready.wait(60)
+        return self
+
+
 def measure(folder: Path, monitor: DeviceMonitor | None) -> Measurement:
-    """Samples once at its start, and then when the test says so."""
-    return Measurement(folder, RUN, monitor, interval_s=1e6, started=time.monotonic())
+    return Following(folder, RUN, monitor, interval_s=1e6, started=time.monotonic())
 
 
 @pytest.fixture
@@ -234,7 +242,7 @@ def test_a_newcomer_with_less_than_the_run_has_is_not_the_run(fake, measured):
 def test_no_phase_and_no_end_waits_for_a_driver_that_hangs(fake, tmp_path):
     fake.set(card(0, used=GIB))
     with DeviceMonitor(A) as monitor:
-        measured = measure(tmp_path, monitor)
+        measured = Measurement(tmp_path, RUN, monitor, interval_s=1e6, started=time.monotonic())
         fake.set({"hang": 1})
 
         def follow():
