@@ -238,6 +238,8 @@ def check(page: Path, command: str, checkout: Checkout) -> str:
         # make ends itself by the signal.
         demand(code == 130 or (command.startswith("make") and code == -signal.SIGINT), code, output)
         return "ok, then stopped"
+    if "adopt=fastest" in command and code == 2 and "was disturbed" in output:
+        return "refused: something else used the cores while the runs trained"
     if command.startswith("make adopt") and code:
         # A few steps decide nothing. Then the refusal says so, and the best observed goes on.
         demand("analysis: adopt=" in output, code, output)

@@ -80,23 +80,30 @@ def supervise(
         KeyboardInterrupt: Ctrl-C; the training process has ended and the record is written.
         SystemExit: The same for SIGTERM.
     """
-    run = _begin(request, run_dir, on_news, sequence)
-    device_config = request.config.device
-    with _signs_of_life(run_dir):
-        try:
-            slurm.check_allocation(os.environ, device_config.kind.value)
-            device, lease = lease_for_run(device_config, run_dir)
-        except RequestError as error:
-            return run.close(Status.failed, str(error))
-        except NvmlError as error:
-            return run.close(Status.failed, f"device.kind is {device_config.kind.value}: {error}")
-        except KeyboardInterrupt:
-            run.close(Status.interrupted, "stopped while it waited for a device")
-            raise
-        # Signals are recorded until the record is written: a second Ctrl-C must not prevent it.
-        with lease, Stop() as stop:
-            status = _supervise_attempts(run, choose, device, lease, stop)
-    _raise_first([number for _, number in stop.signals])
+    run = None
+    try:
+        # A signal in the middle of writing running.json would leave a run without an end.
+        with Stop() as stop:
+            run = _begin(request, run_dir, on_news, sequence)
+        _raise_first([number for _, number in stop.signals])
+        device_config = request.config.device
+        with _signs_of_life(run_dir), _sigterm_raises():
+            try:
+                slurm.check_allocation(os.environ, device_config.kind.value)
+                device, lease = lease_for_run(device_config, run_dir)
+            except RequestError as error:
+                return run.close(Status.failed, str(error))
+            except NvmlError as error:
+                cause = f"device.kind is {device_config.kind.value}: {error}"
+                return run.close(Status.failed, cause)
+            # Signals are recorded until the record is written: a second Ctrl-C must not prevent it.
+            with lease, Stop() as stop:
+                status = _supervise_attempts(run, choose, device, lease, stop)
+        _raise_first([number for _, number in stop.signals])
+    except (KeyboardInterrupt, SystemExit):
+        if run is not None and not run.ended:
+            run.close(Status.interrupted, "stopped before it had a device")
+        raise
     return status
 
 
@@ -167,6 +174,8 @@ class _Run:
     """What the last training process reported of itself, also if it died."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     traceback: str | None = None
+    ended: bool = False
+    """Whether the record is written."""
 
     @property
     def asked(self) -> AttemptPlan | None:
@@ -290,6 +299,7 @@ class _Run:
                 traceback=self.traceback,
             ),
         )
+        self.ended = True
         stacks = self.run_dir / files.STACKS
         if stacks.exists() and not stacks.stat().st_size:
             stacks.unlink()
@@ -352,6 +362,24 @@ def _signs_of_life(run_dir: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(timeout=5.0)  # a file system that hangs must not delay the exit
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Has SIGTERM raise, as Ctrl-C does, unless somebody (submitit) has a handler for it."""
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _raise_first(signals: Sequence[int]) -> None:
