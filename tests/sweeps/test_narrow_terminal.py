@@ -21,7 +21,7 @@ from batchopt.record.write import write_record
 from batchopt.request import help
 from batchopt.request.batch_plan import divisor_pairs
 from batchopt.request.compose import compose_run
-from batchopt.request.config import Packing
+from batchopt.request.config import PADDED
 from batchopt.sweeps import tables
 from batchopt.sweeps.progress import RunStatus, SweepStatus
 from batchopt.sweeps.screen import Place, Screen
@@ -161,7 +161,7 @@ def test_the_tables_of_verify_fit_and_close_with_a_verdict(wide, capsys):
     checks = [
         Check(preset, "16 x 4", packing.value, precision, **figures, passed=True)
         for preset, packing, precision in itertools.product(
-            ("05a", "64x1"), Packing, ("fp32", "bf16")
+            ("05a", "64x1"), PADDED, ("fp32", "bf16")
         )
     ]
     checks[-1] = Check("64x1", "64 x 1", "packed", "bf16", passed=None)

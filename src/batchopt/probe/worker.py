@@ -108,9 +108,8 @@ def build_probe(request: RunRequest, size: int, recorder: "Recorder") -> tuple["
     generation = trainer.evaluator.generation
     generation.min_length = None
     generation.min_new_tokens = generation.max_new_tokens
-    assert isinstance(trainer.data_collator, StepCollator)
-    worst = trainer.data_collator.architecture.longest(trainer.train_rows)
-    trainer.data_collator = WorstFirst(trainer.data_collator, worst, plan)
+    worst = trainer.collator.architecture.longest(trainer.train_rows)
+    trainer.data_collator = WorstFirst(trainer.collator, worst, plan)
     return trainer, worst
 
 

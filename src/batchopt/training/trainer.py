@@ -76,6 +76,15 @@ class ExactTrainer(Seq2SeqTrainer):
         self.sliced = sliced
         self.recorder = recorder
         assert isinstance(tokenizer.pad_token_id, int)
+        self.collator = StepCollator(
+            plan,
+            packing=config.batch.packing,
+            max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
+            pad_token_id=tokenizer.pad_token_id,
+            multiple=pad_multiple(config),
+            longest=(config.data.max_source_length, config.data.max_target_length),
+            architecture=architecture_of(model),
+        )
         super().__init__(
             model=model,
             args=training_arguments(
@@ -90,15 +99,7 @@ class ExactTrainer(Seq2SeqTrainer):
             # The Trainer demands one; `evaluator` does the evaluation.
             eval_dataset=train_rows,
             processing_class=tokenizer,
-            data_collator=StepCollator(
-                plan,
-                packing=config.batch.packing,
-                max_tokens_per_micro_batch=config.batch.max_tokens_per_micro_batch,
-                pad_token_id=tokenizer.pad_token_id,
-                multiple=pad_multiple(config),
-                longest=(config.data.max_source_length, config.data.max_target_length),
-                architecture=architecture_of(model),
-            ),
+            data_collator=self.collator,
             callbacks=[recorder],
         )
         self.in_place = adds_in_place(config)

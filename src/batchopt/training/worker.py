@@ -166,7 +166,7 @@ def _flops_per_token(trainer: "ExactTrainer") -> float | None:
 
     architecture = architecture_of(trainer.model)
     sampler = trainer.step_sampler()
-    collate: Any = copy.copy(trainer.data_collator)
+    collate = copy.copy(trainer.collator)
     if collate.packing is Packing.unpadded:
         # The operations on a joined row depend on the content of its position_ids.
         collate.packing = Packing.sorted
