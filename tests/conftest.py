@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from support.fake_nvml import FakeNvml
 
+from batchopt.evaluation import rouge_process
+from batchopt.evaluation.rouge_process import RougeProcess
+
 # Tests run side by side: with a thread for each core, torch's would wait for one another. Set
 # before anything imports torch, and inherited by the runs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,6 +44,25 @@ def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where tokens and trained tokenizers are, so that runs of one kind prepare them once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_scorer() -> Iterator[None]:
+    """Trainings in the process of the tests share their scoring process: one takes 1 to 4 s of CPU.
+
+    The runs of the command line have their own, and the tests of it make it by its name.
+    """
+    living: dict[tuple[str, bool], RougeProcess] = {}
+
+    def shared(tokenizer: str, *, use_stemmer: bool = False) -> RougeProcess:
+        kind = tokenizer, use_stemmer
+        if kind not in living or living[kind]._process.poll() is not None:
+            living[kind] = RougeProcess(tokenizer, use_stemmer=use_stemmer)
+        return living[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rouge_process, "RougeProcess", shared)
+        yield
 
 
 @pytest.fixture(scope="session")

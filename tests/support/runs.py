@@ -10,6 +10,7 @@ from support.processes import run_to_end
 SMALL = [
     "data.train_examples=160",
     "data.validation_examples=8",
+    "data.max_source_length=96",
     "data.max_target_length=24",
     "model.d_model=16",
     "model.ffn_dim=32",

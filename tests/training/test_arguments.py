@@ -17,6 +17,7 @@ from batchopt.training.supervised import Events
 
 SMALL = [
     *("data.train_examples=160", "data.validation_examples=4", "data.max_target_length=16"),
+    "data.max_source_length=64",
     *("model.d_model=16", "model.ffn_dim=32", "model.layers=1", "device.kind=cpu"),
     *("training.max_steps=7", "training.logging_steps=1", "training.warmup_steps=2"),
     *("training.eval_steps=4", "data.language=en", "model.dropout=0.1", "batch=05c"),
