@@ -120,12 +120,14 @@ package: setup ## build the sdist and the wheel into dist/ and check them; TAG=v
 	$(VENV)/bin/check-wheel-contents $(DIST)/*.whl
 
 OLDEST := .venv-oldest
-CORE := tests/step/test_exactness.py tests/training/test_trainer.py tests/sweeps/test_resume.py tests/verify/test_verify.py
+CORE := tests/step/test_exactness.py tests/step/test_decoder_only.py tests/training/test_trainer.py \
+	tests/training/test_build.py tests/training/test_models.py tests/request/test_transformers_names.py \
+	tests/library/test_trainers.py tests/sweeps/test_resume.py tests/verify/test_verify.py
 
-test-oldest: ## the core tests with the oldest versions that pyproject.toml allows; TORCH_INDEX=URL
+test-oldest: ## the core tests with the oldest versions that pyproject.toml allows; UV_TORCH_BACKEND=cpu
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet uv
-	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --editable '.[ko,test]'
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[ko,test]'
 	$(OLDEST)/bin/python -m pytest --numprocesses=auto --dist=loadfile $(CORE)
 
 clean: ## remove .venv and what was cached; runs and reports stay

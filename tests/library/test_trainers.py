@@ -300,8 +300,9 @@ def test_the_stock_answer_to_out_of_memory_loses_the_product(make, kind):
         more={"auto_find_batch_size": True},
     )
     trainer.train()
-    assert trainer.state.train_batch_size == 14
-    assert trainer.state.train_batch_size * trainer.args.gradient_accumulation_steps == 56, "not 64"
+    shrunk = trainer.state.train_batch_size
+    assert shrunk in (14, 8), "nine tenths; with accelerate 1.3, a half"
+    assert trainer.args.gradient_accumulation_steps == 4, "so the product is no longer 64"
     assert steps.count(0) == 2, "the first step was trained twice, on a model that it had changed"
 
     ours = somebodys.MODELS[kind]()

@@ -4,9 +4,11 @@ import dataclasses
 import inspect
 import typing
 from collections import Counter
+from importlib import metadata
 
 import pytest
 import torch
+from packaging.version import Version
 from transformers import GenerationConfig, Seq2SeqTrainingArguments, Trainer
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, GreedyLR
 from transformers.trainer_utils import SchedulerType
@@ -27,21 +29,27 @@ from batchopt.request.words import read_words
 from batchopt.training.trainer import training_arguments
 
 FIELDS = {item.name: item for item in dataclasses.fields(Seq2SeqTrainingArguments)}
+WRITTEN_FOR = Version(metadata.version("transformers")) >= Version("5.23")
+"""Whether every name of the tables exists; older versions lack some and have others."""
+GONE = {"adamw_apex_fused"}
+"""Optimizers of older versions, which batchopt does not have."""
 
 
 def test_every_argument_of_the_trainer_has_one_class():
     classed = Counter(one.name for one in transformers_names.arguments())
     assert set(FIELDS) - set(classed) == set(), "say what becomes of it: transformers_names.py"
-    assert set(classed) - set(FIELDS) == transformers_names.OLD
     assert set(classed.values()) == {1}
+    if WRITTEN_FOR:
+        assert set(classed) - set(FIELDS) == transformers_names.OLD
 
 
 def test_every_generation_setting_has_one_class():
     known = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
     classed = Counter(one.name for one in transformers_names.generation_settings())
     assert known - set(classed) == {"transformers_version"}
-    assert set(classed) - known == {"checkpoint"}
     assert set(classed.values()) == {1}
+    if WRITTEN_FOR:
+        assert set(classed) - known == {"checkpoint"}
 
 
 def test_the_settings_that_are_taken_over_are_those_that_can_be_asked_for():
@@ -69,7 +77,7 @@ def test_what_means_the_same_is_a_key(key):
 
 def test_every_optimizer_of_transformers_is_known_or_refused():
     assert {*optimizers.OPTIMIZERS, *optimizers.REFUSED_OPTIMIZERS} == {
-        name.value for name in OptimizerNames
+        name.value for name in OptimizerNames if WRITTEN_FOR or name.value not in GONE
     }
     assert set(optimizers.SHORT.values()) < set(optimizers.OPTIMIZERS)
 
@@ -129,6 +137,9 @@ def test_an_optimizer_reads_and_takes_what_is_listed_and_nothing_else(tmp_path, 
         assert choose(tmp_path, name, optim_args={key: value}) != plain, key
 
 
+@pytest.mark.skipif(
+    Version(metadata.version("torch")) < Version("2.8"), reason="the Trainer fuses from 2.8 on"
+)
 def test_adamw_is_what_the_trainer_takes_by_itself():
     default = Seq2SeqTrainingArguments(output_dir="x", use_cpu=True).optim
     assert optimizers.optimizer_name(compose_run([]).config.training.optimizer) == default

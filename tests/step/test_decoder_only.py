@@ -263,6 +263,16 @@ def test_layers_of_several_kinds_are_counted_one_by_one():
         num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8
     )
     assert DECODER_ONLY.cached_values(several) == 2 * 2 * (8 + 8 + 8 + 512)
+    fewer_heads = Gemma4TextConfig(
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        attention_k_eq_v=True,
+        num_global_key_value_heads=1,
+        global_head_dim=32,
+    )
+    assert DECODER_ONLY.cached_values(fewer_heads) == 2 * (2 * (8 + 8 + 8) + 32)
     assert DECODER_ONLY.cached_values(MambaConfig(num_hidden_layers=4)) == 0
 
 

@@ -35,6 +35,7 @@ def wrapped(cause):
         ),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("could not create a primitive"),
         OSError(12, "Cannot allocate memory"),
         wrapped(RuntimeError("CUDA error: out of memory")),
     ],
@@ -47,7 +48,12 @@ def test_each_way_to_say_out_of_memory_is_understood(error):
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("shapes do not match"), RuntimeError("CUDA error: device-side assert"), KeyError()],
+    [
+        ValueError("shapes do not match"),
+        RuntimeError("CUDA error: device-side assert"),
+        RuntimeError("could not create a primitive descriptor for the matmul primitive"),
+        KeyError(),
+    ],
 )
 def test_a_bug_is_no_out_of_memory(error):
     assert describe(error)[0] == "failed"

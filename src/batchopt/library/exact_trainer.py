@@ -130,7 +130,8 @@ class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):
             prefetch_factor=stock.prefetch_factor,
             worker_init_fn=stock.worker_init_fn,
             multiprocessing_context=stock.multiprocessing_context,
-            in_order=self.args.dataloader_in_order,
+            # transformers 5.14 and older has no such argument.
+            in_order=getattr(self.args, "dataloader_in_order", True),
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared

@@ -56,7 +56,8 @@ class KeepEffectiveBatch(ExactLoss):
             raise ValueError(
                 "auto_find_batch_size is true, and it shrinks the effective batch; leave it false"
             )
-        if self.loss_is_scaled_for_ga is False:
+        # transformers 5.18 and older has no such attribute.
+        if getattr(self, "loss_is_scaled_for_ga", None) is False:
             raise ValueError(
                 "loss_is_scaled_for_ga is false: the mean of a micro-batch changes when it is "
                 "divided; divide the sum by num_items_in_batch, or leave compute_loss to batchopt"

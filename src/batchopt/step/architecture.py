@@ -359,11 +359,21 @@ class DecoderOnly(Architecture):
 
     def cached_values(self, config: Any) -> int:
         """Of every layer, since some models have several kinds."""
-        config = config.get_text_config(decoder=True)
-        layers = [config] * int(config.num_hidden_layers)
-        if getattr(config, "is_heterogeneous", False):  # it then has no value for all layers
-            layers = config.per_layer_config
-        return 2 * sum(map(_key_width, layers))
+        return 2 * sum(map(_key_width, _layers(config.get_text_config(decoder=True))))
+
+
+def _layers(config: Any) -> list[Any]:
+    """The config of each layer."""
+    if getattr(config, "is_heterogeneous", False):  # it then has no value for all layers
+        return list(config.per_layer_config)
+    if not getattr(config, "global_head_dim", None):
+        return [config] * int(config.num_hidden_layers)
+    # Gemma 4 in transformers 5.13 and older: names of their own for the layers of full attention.
+    full = copy.copy(config)
+    full.head_dim = config.global_head_dim
+    if config.attention_k_eq_v:
+        full.num_key_value_heads = config.num_global_key_value_heads
+    return [full if kind == "full_attention" else config for kind in config.layer_types]
 
 
 def _key_width(config: Any) -> int:

@@ -22,6 +22,10 @@ _OUT_OF_MEMORY = (
 )
 """The words of torch, the CUDA libraries and the CPU allocators for it, in lower case."""
 
+_ONEDNN = ("could not create a primitive", "could not create a memory object")
+"""All that oneDNN says of an allocation that failed. "could not create a primitive descriptor for"
+means another thing: an operation that it does not have."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one that it was raised from, means that memory ran out."""
@@ -37,10 +41,10 @@ def _out_of_memory(error: BaseException) -> BaseException | None:
     for one in _chain(error):
         if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
             return one
-        if isinstance(one, RuntimeError | OSError) and any(
-            words in str(one).lower() for words in _OUT_OF_MEMORY
-        ):
-            return one
+        if isinstance(one, RuntimeError | OSError):
+            said = str(one).lower()
+            if said in _ONEDNN or any(words in said for words in _OUT_OF_MEMORY):
+                return one
     return None
 
 
