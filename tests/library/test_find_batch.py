@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import random
 import signal
 import subprocess
@@ -405,10 +406,15 @@ else:
 
 
 def script(*words):
-    """Runs the script of somebody in a process of its own; returns what it printed last."""
+    """Runs the script of somebody in a process of its own; returns what it printed last.
+
+    malloc moves the size from which it maps a block by itself, and so two equal runs differ by up
+    to 13 %. Here the size is fixed, for what is measured and for what measures alike.
+    """
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(str, words)],
         cwd=TOP,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -427,11 +433,10 @@ def test_what_it_measures_is_what_runs_take(kind):
     runs = {size: script(kind, "run", size, 0) for size in (64, 16)}
     found = script(kind, "find", 0, 0)["peaks"]
     for size, peak in runs.items():
-        # Within 5 % but for what the heap keeps of the larger sizes, seen up to 5.2 %, and upwards.
-        assert found[str(size)] == pytest.approx(peak, rel=0.1)
+        assert found[str(size)] == pytest.approx(peak, rel=0.05)
     limit = (runs[64] + runs[16]) / 2
     limited = script(kind, "find", 0, limit / GIB)
     assert limited["fits"] == {"64": False, "16": True, "8": True}
     assert limited["chosen"] < 64
-    assert limited["peaks"]["16"] == pytest.approx(runs[16], rel=0.1)
+    assert limited["peaks"]["16"] == pytest.approx(runs[16], rel=0.05)
     assert limited["peaks"]["64"] >= int(limit), "it failed there, whatever a line says"

@@ -22,7 +22,8 @@ class ExactLoss(Base):
     """A mixin that divides the loss of each micro-batch by the target tokens of the whole step.
 
     A `compute_loss_func` of the Trainer's owner stays, and so does the loss of a decoder-only model
-    that takes `num_items_in_batch`: it is exact as it is. label_smoothing_factor reaches the loss.
+    that takes `num_items_in_batch`: it is exact as it is. label_smoothing_factor reaches the loss;
+    the Trainer of transformers 5.14 and older would not divide a smoothed loss among micro-batches.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,10 +32,9 @@ class ExactLoss(Base):
         if self.compute_loss_func is not None:
             return
         self._adds_decoder_inputs = is_encoder_decoder(self.model)
-        if self._adds_decoder_inputs or not self.model_accepts_loss_kwargs:
-            self.compute_loss_func = functools.partial(
-                exact_loss, label_smoothing=self.args.label_smoothing_factor
-            )
+        smoothing = self.args.label_smoothing_factor
+        if self._adds_decoder_inputs or not self.model_accepts_loss_kwargs or smoothing:
+            self.compute_loss_func = functools.partial(exact_loss, label_smoothing=smoothing)
 
     def compute_loss(
         self,

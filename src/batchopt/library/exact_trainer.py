@@ -16,6 +16,7 @@ from batchopt.library.rows import row_lengths
 from batchopt.request.config import Packing
 from batchopt.step.batches import StepSampler
 from batchopt.step.micro_batches import Length, plan_micro_batches
+from batchopt.training.trainer import EpochOrder
 
 ORDERS = ("random", "sequential")
 """The values of train_sampling_strategy that leave the micro-batches to the planner."""
@@ -114,15 +115,17 @@ class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):
         size = self.args.per_device_train_batch_size
         shuffled = self.args.train_sampling_strategy == "random"
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        sampler = PlannedSampler(
+            row_lengths(self.model, dataset),
+            per_device_train_batch_size=size,
+            effective_batch_size=size * self.args.gradient_accumulation_steps,
+            packing=self.packing,
+            seed=seed if shuffled else None,
+        )
+        self.add_callback(EpochOrder(sampler.steps))
         loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=PlannedSampler(
-                row_lengths(self.model, dataset),
-                per_device_train_batch_size=size,
-                effective_batch_size=size * self.args.gradient_accumulation_steps,
-                packing=self.packing,
-                seed=seed if shuffled else None,
-            ),
+            batch_sampler=sampler,
             collate_fn=stock.collate_fn,
             num_workers=stock.num_workers,
             pin_memory=stock.pin_memory,
