@@ -42,9 +42,8 @@ def request(tmp_path, cache, model, long_every):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["tiny", "tiny_causal"])
 @pytest.mark.parametrize(
-    ("long_every", "sizes"), [(None, (64, 2)), (24, (8, 64))], ids=["short", "uneven"]
+    ("model", "long_every", "sizes"), [("tiny", None, (64, 2)), ("tiny_causal", 24, (8, 64))]
 )
 def test_its_choice_is_the_fastest_of_a_sweep(tmp_path, cache, model, long_every, sizes):
     """Of the two sizes the first is the faster."""
