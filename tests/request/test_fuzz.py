@@ -68,6 +68,9 @@ def one_line(refusal):
 
 @few
 @example(["model.extra_tokens=05a", "\x1e"])
+@example(["batch=[1,2]"])
+@example(["+experiment=[1]"])
+@example(["hydra/launcher={a:1}"])
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_run_or_one_line(words):
     try:
@@ -77,6 +80,8 @@ def test_words_make_a_run_or_one_line(words):
 
 
 @few
+@example(["data=[1,2]"])
+@example(["+experiment=[1]"])
 @given(st.lists(WORDS, min_size=1, max_size=3))
 def test_words_make_a_sweep_or_one_line(words):
     try:

@@ -113,6 +113,8 @@ def test_the_command_passes_on_a_t5_from_a_folder(tiny_t5, cache, tmp_path, smoo
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out.json").read_text())
     assert all(check["passed"] for check in found["checks"])
+    packings = {check["packing"] for check in found["checks"]}
+    assert packings == {packing.value for packing in PADDED}, "it has an encoder"
     assert len(found["stock"]) == 3
     assert "the stock Trainer of transformers" in done.stdout
 

@@ -45,4 +45,5 @@ def test_the_command_shows_prompt_and_target(cache, capsys):
     shown = capsys.readouterr().out
     assert "the first source as the model reads it:\n<s>다음 대화를 요약하세요.\n\n" in shown
     assert shown.count("1.00 x the exact one") == 3
+    assert shown.count(" unpadded ") == 3
     assert "</s>" in shown

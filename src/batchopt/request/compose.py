@@ -132,7 +132,17 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     for override in parsed:
         if not override.key_or_group:
             raise RequestError(f"{override.input_line} names no key: write key=value")
+        _refuse_no_choice(override)
     return parsed
+
+
+def _refuse_no_choice(override: Override) -> None:
+    """Refuses numbers, lists and mappings for a group; Hydra would not survive some of them."""
+    group = override.key_or_group
+    if override.is_sweep_override() or isinstance(override.value(), str | None):
+        return
+    if "/" in group or choices_of(group):
+        raise RequestError(_no_choice(group))
 
 
 def _refuse_sweeps(overrides: Sequence[str]) -> None:
@@ -175,6 +185,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 def _no_choice(group: str) -> str:
     """The message for batch=null, ~batch or batch=[05a,05b], none of which makes a choice."""
     some = choices_of(group)[:2]
+    if not some:
+        return f"{group} must be one choice, a name"
     return (
         f"{group} must be one choice, as in {group}={some[0]}, or with -m several: "
         f"{group}={','.join(some)}"
