@@ -66,7 +66,7 @@ def test_what_failed_or_is_too_large_does_not_fit():
 
 LARGER = [
     *("model.vocab_size=3000", "model.d_model=64", "model.ffn_dim=128"),
-    *("data.max_target_length=64", "data.validation_examples=40"),
+    *("data.max_target_length=64", "data.max_source_length=512", "data.validation_examples=40"),
 ]
 """So large that the micro-batch shows in the memory of the process, and, as the defaults have it,
 more validation examples than one evaluation takes at a time."""
@@ -111,7 +111,7 @@ def test_auto_takes_another_pair_under_another_limit_and_both_train(probed, tmp_
         folder = tmp_path / f"{limit:.3f}"
         folder.mkdir()
         done = train(
-            *("batch=auto", *LARGER, f"device.memory_limit_gib={limit}", "probe.memory_margin=0"),
+            *("batch=auto", *LARGER, f"device.memory_limit_gib={limit}"),
             *("training.max_steps=2", "data.train_examples=160"),
             cwd=folder,
             cache=cache,

@@ -138,10 +138,10 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 def _refuse_no_choice(override: Override) -> None:
     """Refuses numbers, lists and mappings for a group; Hydra would not survive some of them."""
-    group = override.key_or_group
-    if override.is_sweep_override() or isinstance(override.value(), str | None):
+    group, value = override.key_or_group, override.value()
+    if override.is_sweep_override() or isinstance(value, str | None):
         return
-    if "/" in group or choices_of(group):
+    if choices_of(group) or ("/" in group and isinstance(value, list | dict)):
         raise RequestError(_no_choice(group))
 
 
