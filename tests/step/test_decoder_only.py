@@ -19,6 +19,7 @@ from batchopt.step.architecture import DECODER_ONLY, ENCODER_DECODER, architectu
 from batchopt.step.attention import why_not_joined
 from batchopt.step.batches import StepCollator
 from batchopt.step.loss import loss_sum, micro_batch_loss, use_slices
+from batchopt.training.adapters import in_fp32
 from batchopt.training.flops import count_flops
 from batchopt.training.model_checks import check_causal
 
@@ -171,6 +172,14 @@ def test_an_attention_without_fp32_is_tried_in_bf16(flash):
     batch = DECODER_ONLY.pad_batch(rows(3), PAD)
     assert count_flops(flash, batch) == count_flops(make_causal("Llama"), batch)
     assert flash.config._attn_implementation == "like_flash", "counting changed nothing"
+
+
+def test_a_copy_of_it_computes_in_fp32_with_torch(flash):
+    copied = in_fp32(copy.deepcopy(flash))
+    tokens = torch.arange(5).unsqueeze(0)
+    theirs = make_causal("Llama")(input_ids=tokens, use_cache=False).logits
+    assert torch.equal(copied(input_ids=tokens, use_cache=False).logits, theirs)
+    assert flash.config._attn_implementation == "like_flash"
 
 
 def test_joined_rows_in_bf16_have_the_gradient_of_padded_ones(flash):

@@ -21,6 +21,15 @@ def is_flash(model: Any) -> bool:
     return "flash" in (getattr(unwrapped(model).config, "_attn_implementation", None) or "")
 
 
+def leave_flash(model: Any) -> None:
+    """Has a model that is the caller's own compute a flash attention with torch instead.
+
+    The operations are the same; torch has them in fp32, and for tensors without content.
+    """
+    if is_flash(model):
+        model.set_attn_implementation("sdpa")
+
+
 def computable(model: Any) -> torch.autocast:
     """A context for a pass outside the training: in bf16 if the attention has no fp32."""
     device = next(model.parameters()).device

@@ -194,6 +194,10 @@ def in_fp32(model: Any) -> Any:
     """
     import torch
 
+    from batchopt.step.attention import leave_flash
+
+    leave_flash(model)
+
     for module in model.modules():
         kind = type(module)
         if not kind.__module__.startswith("bitsandbytes"):  # peft's have the same names

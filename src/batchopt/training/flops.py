@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from batchopt.request.config import Precision
-from batchopt.step.attention import is_flash
+from batchopt.step.attention import leave_flash
 from batchopt.step.loss import micro_batch_loss
 from batchopt.training.adapters import dtype_of
 
@@ -66,8 +66,7 @@ def count_flops(model: Any, micro_batch: dict[str, Tensor], *, sliced: bool = Fa
         }
         empty |= {id(buffer): _like(buffer) for buffer in model.buffers()}
         twin = copy.deepcopy(model, empty).train()  # after a generation it is in evaluation mode
-        if is_flash(twin):  # which no tensor without data goes through; the operations are the same
-            twin.set_attn_implementation("sdpa")
+        leave_flash(twin)
         batch: dict[str, Tensor] = {
             name: fake.from_tensor(tensor.cpu()) for name, tensor in micro_batch.items()
         }

@@ -148,13 +148,9 @@ def verify(
 
 def fp32_setting(setting: Setting) -> Setting:
     """The same, with a model that computes in fp32; a copy where its own does not."""
-    flash = is_flash(setting.model)
-    if setting.config.adapter.kind is Adapter.none and not flash:
+    if setting.config.adapter.kind is Adapter.none and not is_flash(setting.model):
         return setting
-    model = adapters.in_fp32(copy.deepcopy(setting.model))
-    if flash:
-        model.set_attn_implementation("sdpa")
-    return dataclasses.replace(setting, model=model)
+    return dataclasses.replace(setting, model=adapters.in_fp32(copy.deepcopy(setting.model)))
 
 
 def _training_precision(setting: Setting) -> Precision:
