@@ -283,12 +283,10 @@ class DecoderOnly(Architecture):
         self, rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)
     ) -> dict[str, Tensor]:
         """Source and target are joined and padded at the right."""
-        length = max(least[0], *(len(row["input_ids"] + row["labels"]) for row in rows))
-        labels = pad([_predicted(row) for row in rows], IGNORED, length)
+        labels = pad([_predicted(row) for row in rows], IGNORED, least[0])
+        tokens = [row["input_ids"] + row["labels"] for row in rows]
         return {
-            "input_ids": pad(
-                [row["input_ids"] + row["labels"] for row in rows], pad_token_id, length
-            ),
+            "input_ids": pad(tokens, pad_token_id, least[0]),
             "labels": labels,
             "target_positions": target_positions(labels),
         }

@@ -105,25 +105,29 @@ class StepCollator:
         return self.divided(rows, partition)
 
     def divided(self, rows: Sequence[Row], partition: Partition) -> dict[str, Any]:
-        """Pads the rows of one optimizer step that is divided in this way."""
+        """Pads, or joins, the rows of one optimizer step that is divided in this way."""
         lengths = [(len(row["input_ids"]), len(row["labels"])) for row in rows]
-        whole = {"sizes": [len(part) for part in partition], "examples": len(rows)}
+        parts = [[rows[index] for index in part] for part in partition]
         if self.packing is Packing.unpadded:
-            joined = [
-                self.architecture.join_rows([rows[index] for index in part]) for part in partition
+            micro_batches = [self.architecture.join_rows(part) for part in parts]
+            counts = without_padding(lengths, partition)
+        else:
+            rounded = [self.rounded(row) for row in rows]
+            micro_batches = [
+                self.architecture.pad_batch(
+                    part,
+                    self.pad_token_id,
+                    (
+                        max(rounded[index][0] for index in indices),
+                        max(rounded[index][1] for index in indices),
+                    ),
+                )
+                for part, indices in zip(parts, partition, strict=True)
             ]
-            return {"micro_batches": joined, **whole, **asdict(without_padding(lengths, partition))}
-        rounded = [self.rounded(row) for row in rows]
-        micro_batches = [
-            self.architecture.pad_batch(
-                [rows[index] for index in part],
-                self.pad_token_id,
-                (
-                    max(rounded[index][0] for index in part),
-                    max(rounded[index][1] for index in part),
-                ),
-            )
-            for part in partition
-        ]
-        counts = self.architecture.counted(padding(lengths, partition, rounded))
-        return {"micro_batches": micro_batches, **whole, **asdict(counts)}
+            counts = self.architecture.counted(padding(lengths, partition, rounded))
+        return {
+            "micro_batches": micro_batches,
+            "sizes": [len(part) for part in parts],
+            "examples": len(rows),
+            **asdict(counts),
+        }
