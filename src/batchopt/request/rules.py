@@ -55,8 +55,15 @@ def check(config: Config) -> None:
     modules = optimizers.OPTIMIZERS[optimizers.optimizer_name(name)].modules
     check_installed(f"training.optimizer={name}", modules)
     check_installed(f"adapter={kind.value}", ADAPTER_PACKAGES[kind], kind.value)
-    if getattr(config.model, "attention", None) is Attention.flash_attention_2:
+    if wants_flash_attention(config):
         check_installed("model.attention=flash_attention_2", ["flash_attn"])
+
+
+def wants_flash_attention(config: Config) -> bool:
+    """Whether flash attention is asked for, which needs a package, a GPU and half precision."""
+    model = config.model
+    asked = model.attention if isinstance(model, PretrainedModelConfig) else None
+    return asked is Attention.flash_attention_2
 
 
 def check_for_decoder_only(settings: GenerationSettings) -> None:
@@ -148,12 +155,8 @@ def _broken_across_fields(config: Config) -> Iterator[tuple[str, object, str]]:
                 yield f"data.{key}", value, "null with data.prompt_template, the whole prompt"
     yield from _broken_by_unpadded(config)
     yield from _broken_across_the_adapter(config)
-    if (
-        isinstance(model, PretrainedModelConfig)
-        and model.attention is Attention.flash_attention_2
-        and config.device.kind is DeviceKind.cpu
-    ):
-        yield "model.attention", model.attention.value, "null, eager or sdpa on a CPU"
+    if wants_flash_attention(config) and config.device.kind is DeviceKind.cpu:
+        yield "model.attention", "flash_attention_2", "null, eager or sdpa on a CPU"
     if config.training.arguments.tf32 and config.device.kind is DeviceKind.cpu:
         yield "training.arguments.tf32", True, "null or false on a CPU, which has no TF32"
     if config.training.warmup_steps > 1 and not config.training.warmup_steps.is_integer():

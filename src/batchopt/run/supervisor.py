@@ -8,7 +8,7 @@ record.json is written once.
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +85,7 @@ def supervise(
         # A signal in the middle of writing running.json would leave a run without an end.
         with Stop() as stop:
             run = _begin(request, run_dir, on_news, sequence)
-        _raise_first([number for _, number in stop.signals])
+        _raise_first(stop)
         device_config = request.config.device
         with _signs_of_life(run_dir), _sigterm_raises():
             try:
@@ -99,9 +99,9 @@ def supervise(
             # Signals are recorded until the record is written: a second Ctrl-C must not prevent it.
             with lease, Stop() as stop:
                 status = _supervise_attempts(run, choose, device, lease, stop)
-        _raise_first([number for _, number in stop.signals])
+        _raise_first(stop)
     except (KeyboardInterrupt, SystemExit):
-        if run is not None and not run.ended:
+        if run is not None and not (run_dir / files.RECORD).exists():
             run.close(Status.interrupted, "stopped before it had a device")
         raise
     return status
@@ -174,8 +174,6 @@ class _Run:
     """What the last training process reported of itself, also if it died."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     traceback: str | None = None
-    ended: bool = False
-    """Whether the record is written."""
 
     @property
     def asked(self) -> AttemptPlan | None:
@@ -299,7 +297,6 @@ class _Run:
                 traceback=self.traceback,
             ),
         )
-        self.ended = True
         stacks = self.run_dir / files.STACKS
         if stacks.exists() and not stacks.stat().st_size:
             stacks.unlink()
@@ -382,11 +379,11 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _raise_first(signals: Sequence[int]) -> None:
-    """Raises the first signal received during the run again, for Hydra or submitit."""
-    if not signals:
+def _raise_first(stop: Stop) -> None:
+    """Raises the first signal that was noted again, for Hydra or submitit."""
+    if not stop.signals:
         return
-    number = signals[0]
+    _, number = stop.signals[0]
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if callable(signal.getsignal(number)):

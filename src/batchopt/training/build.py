@@ -11,7 +11,6 @@ from batchopt.machine import host_memory
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import (
-    Attention,
     Config,
     DeviceKind,
     Packing,
@@ -20,7 +19,7 @@ from batchopt.request.config import (
     TrainerArguments,
 )
 from batchopt.request.optimizers import optimizer_name
-from batchopt.request.rules import refuse_joined
+from batchopt.request.rules import refuse_joined, wants_flash_attention
 from batchopt.training import adapters, trackers
 from batchopt.training.recorder import Recorder
 from batchopt.training.supervised import logger
@@ -230,7 +229,7 @@ def set_up_device(config: Config) -> DeviceFacts:
     elif config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
     precision = resolve_precision(config.training.precision, cpu=not cuda)
-    if getattr(config.model, "attention", None) is Attention.flash_attention_2:
+    if wants_flash_attention(config):
         refuse_flash_attention(cuda, precision)
     return DeviceFacts(
         device_kind="cuda" if cuda else "cpu",

@@ -22,12 +22,12 @@ from batchopt.data.ends import find_ends
 from batchopt.data.pretrained import KEY, generation_settings, load_config, unloadable
 from batchopt.errors import RequestError
 from batchopt.request.config import (
-    Attention,
     Config,
     PretrainedModelConfig,
     TinyCausalModelConfig,
     TinyModelConfig,
 )
+from batchopt.request.rules import wants_flash_attention
 from batchopt.step.architecture import (
     DECODER_ONLY,
     ENCODER_DECODER,
@@ -184,10 +184,9 @@ def _attention(config: PretrainedModelConfig, run: Config) -> dict[str, str]:
     """The attention that was asked for; what needs a GPU waits for one."""
     from batchopt.training.trainer import use_cuda
 
-    asked = config.attention
-    if asked is None or (asked is Attention.flash_attention_2 and not use_cuda(run)):
+    if config.attention is None or (wants_flash_attention(run) and not use_cuda(run)):
         return {}
-    return {"attn_implementation": asked.value}
+    return {"attn_implementation": config.attention.value}
 
 
 def _embed_all_tokens(model: Any, tokens: int, seed: int) -> range:
