@@ -17,8 +17,11 @@ from support import TOP, somebodys
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
 
 from batchopt import find_batch
+from batchopt.library.find_batch import _choose
 from batchopt.library.peak_memory import OnCpu, OnCuda
 from batchopt.library.untouched import Untouched
+from batchopt.probe.measure import Probe
+from batchopt.request.batch_plan import BatchPlan
 
 GIB = 2**30
 KINDS = sorted(somebodys.MODELS)
@@ -131,6 +134,21 @@ def test_after_out_of_memory_too_and_what_fits_is_chosen(kind, trained):
     failed = choice.candidates[0]
     assert failed.predicted, "the line through the others says what it would need"
     assert "out of memory" in failed.why
+
+
+def test_a_size_that_failed_is_said_to_need_what_the_line_says_and_no_less_than_there_is():
+    def measured(size, peak):
+        plan = BatchPlan(size, 64)
+        fits = peak is not None
+        return Probe(plan, fits, "", peak, seconds_per_step=fits and 1.0, tokens=100 * size)
+
+    probes = [measured(64, None), measured(16, 3 * GIB), measured(8, 2 * GIB)]
+    plans = [probe.plan for probe in probes]
+    for budget, expected in ((4 * GIB, 9 * GIB), (20 * GIB, 20 * GIB)):
+        chosen = _choose(plans, probes, 100, budget=budget, margin=0, source="")
+        failed, *measured_ones = chosen.candidates
+        assert (failed.peak_memory_bytes, failed.predicted) == (expected, True)
+        assert [one.peak_memory_bytes for one in measured_ones] == [3 * GIB, 2 * GIB]
 
 
 @pytest.mark.parametrize("call", [2, 3, 9])

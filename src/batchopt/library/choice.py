@@ -15,7 +15,8 @@ class BatchCandidate:
     """One per-device batch size that `find_batch` considered.
 
     `peak_memory_bytes` is the peak of the process with the data's worst micro-batch: measured, or
-    predicted from the sizes that fit (`predicted` is True), or None where nothing is known.
+    predicted from the sizes that fit (`predicted` is True; no less than there is, where it failed),
+    or None where nothing is known.
     `seconds_per_step` is the median of whole optimizer steps of typical examples; None if not
     timed. `why` says in words why it was chosen or left.
     """
