@@ -110,12 +110,20 @@ def results(sweep: Submitted) -> list[dict[str, str]]:
 
 
 def test_every_way_to_end_a_job_is_told_and_the_summary_is_not_lost(site, clean, tmp_path):
-    """Cancelled while it trains, and in the queue; its supervisor killed; its node down."""
+    """Cancelled while it trains, and in the queue; its supervisor killed; its node down.
+
+    The array waits until the accounting has a row for it. That row is stale from then on.
+    """
     sweep = site.start(
         *("batch=05a", "seed=1,2,3,4,5", NEVER, "run.stall_min=null"),
         "+hydra.launcher.additional_parameters.no-requeue=true",
+        "+hydra.launcher.additional_parameters.hold=true",
         cwd=tmp_path,
     )
+    site.wait_for("the jobs", lambda: list(sweep.cwd.rglob("slurm_jobs.json")), sweep)
+    array = sweep.job_ids()[0].split("_")[0]
+    site.wait_for("the accounting", lambda: site.cluster.ask("sacct", "-nXj", array), sweep)
+    site.cluster.ask("scontrol", "release", array)
     site.wait_for("four runs to train", lambda: trained(sweep, range(4), 1), sweep)
     jobs = sweep.job_ids()
     nodes = {number: job_states(jobs)[jobs[number]].node for number in range(4)}

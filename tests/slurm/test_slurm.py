@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -97,9 +98,9 @@ def test_the_controller_knows_live_jobs_and_the_accounting_the_others(commands):
         "17_4": JobState("PENDING", "Resources"),
         "17_5": JobState("CANCELLED", "by 1000", "n1", 7.0),
         # Cancelled in the queue a moment ago: the accounting has not heard of it.
-        "17_6": JobState("CANCELLED"),
+        "17_6": JobState("CANCELLED", inferred=True),
         # Cancelled before the array was taken apart: SLURM no longer knows that it was.
-        "17_7": JobState("CANCELLED"),
+        "17_7": JobState("CANCELLED", inferred=True),
     }
     assert len(asked(commands, "squeue")) == len(asked(commands, "sacct")) == 1
 
@@ -136,7 +137,69 @@ def test_a_controller_that_does_not_answer_leaves_no_job_cancelled(commands):
 def test_an_accounting_that_is_late_does_not_keep_a_cancelled_element_waiting(commands, controller):
     commands("squeue", **controller)
     commands("sacct", "17_[0-1]|PENDING|BeginTime|None assigned|0\n")
-    assert job_states(["17_0"]) == {"17_0": JobState("CANCELLED")}
+    assert job_states(["17_0"]) == {"17_0": JobState("CANCELLED", inferred=True)}
+
+
+LATE = "17_[0-4]|CANCELLED by 0|None|None assigned|0\n"
+"""What a real accounting says of an array whose last waiting element, 17_4, was cancelled."""
+
+
+@pytest.mark.parametrize(
+    ("accounting", "first"),
+    [
+        # Recorded on SLURM 22.05: the array's row stands below those of its elements.
+        ("17_0|FAILED|None|n1|7\n17_1|RUNNING|None|n1|4\n" + LATE, "FAILED"),
+        (LATE + "17_0|FAILED|None|n1|7\n17_1|RUNNING|None|n1|4\n", "FAILED"),
+        (LATE, "COMPLETED"),  # it has not heard yet that any of them started
+    ],
+)
+def test_the_row_of_a_cancelled_array_says_nothing_of_what_has_started(commands, accounting, first):
+    commands(
+        "squeue",
+        "17_0|COMPLETED|None|n1|0:07\n17_1|RUNNING|None|n1|0:04\n17_4|CANCELLED|Resources||0:00\n",
+    )
+    commands("sacct", accounting)
+    states = job_states(["17_0", "17_1", "17_4"])
+    assert {job_id: state.state for job_id, state in states.items()} == {
+        "17_0": first,
+        "17_1": "RUNNING",
+        "17_4": "CANCELLED",
+    }
+    assert states["17_4"].reason == "by 0"  # which only that row tells
+
+
+def test_what_a_job_waited_for_is_not_why_it_was_cancelled(commands):
+    commands("squeue", "17|CANCELLED|Resources||0:00\n")
+    commands("sacct")
+    assert job_states(["17"]) == {"17": JobState("CANCELLED")}
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_cancelled_array_that_the_controller_forgot(commands, tmp_path, started):
+    """Its elements never started, unless a run of theirs left a file."""
+    run_dir = tmp_path / "0"
+    run_dir.mkdir()
+    if started:
+        (run_dir / "running.json").write_text("{}")
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [{"number": 0, "run_dir": "0"}]}))
+    slurm.write_job_ids(tmp_path, {0: "17_0"})
+    commands("squeue", code=1, error="slurm_load_jobs error: Invalid job id specified")
+    commands("sacct", LATE)
+    (job,) = slurm.sweep_jobs(tmp_path)
+    assert job.state == (None if started else JobState("CANCELLED", "by 0", inferred=True))
+
+
+def test_a_controller_that_is_silent_and_the_row_of_a_cancelled_array_prove_nothing(commands):
+    commands("squeue", code=1, error="slurm_load_jobs error: Socket timed out")
+    commands("sacct", LATE)
+    assert job_states(["17_0", "17_4"]) == {}
+
+
+def test_a_running_job_takes_no_word_from_the_row_of_its_array(commands):
+    """SIGTERM from elsewhere, while the accounting has only the array's row."""
+    commands("sacct", LATE)
+    job = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "0"}
+    assert slurm.why_stopped(job, signal.SIGTERM) is None
 
 
 def test_a_job_that_the_controller_forgot_is_in_the_accounting(commands):

@@ -49,22 +49,20 @@ class JobState:
     """The state of one job.
 
     `state` is SLURM's word, such as PENDING or OUT_OF_MEMORY. `reason` says why a job waits or who
-    cancelled it. `node` and `elapsed_s` are None for a job that has not started.
+    cancelled it. `node` and `elapsed_s` are None for a job that has not started. `inferred` says
+    that SLURM has no row for this job, and its array tells how it ended.
     """
 
     state: str
     reason: str | None = None
     node: str | None = None
     elapsed_s: float | None = None
+    inferred: bool = False
 
     @property
     def ended(self) -> bool:
         """Whether the job will run no more."""
         return self.state not in LIVE
-
-
-_CANCELLED_IN_QUEUE = JobState("CANCELLED")
-"""Inferred: SLURM itself says nothing of such a job."""
 
 
 def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
@@ -81,30 +79,42 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     queued = _squeue(asked)
     found = {job_id: state for job_id, state in (queued or {}).items() if not state.ended}
     if not wanted <= found.keys():
-        accounted = dict(_sacct(asked))
+        rows, arrays = _sacct(asked)
+        waiting = {job_id: state for job_id, state in arrays.items() if not state.ended}
+        # The controller does not say who cancelled a job in the queue.
+        cancelled = {
+            job_id: arrays[job_id]
+            for job_id, state in (queued or {}).items()
+            if state.ended and state.node is None and job_id in arrays.keys() - waiting.keys()
+        }
         # Of ended jobs the accounting knows more than the controller: it knows every step.
-        found = (queued or {}) | accounted | found
+        found = waiting | (queued or {}) | cancelled | rows | found
         if queued is not None:
-            found |= _never_started(wanted - queued.keys(), accounted)
+            found |= _never_started(wanted - queued.keys(), rows, arrays)
     return {job_id: found[job_id] for job_id in wanted & found.keys()}
 
 
-def _never_started(missing: Set[str], accounted: Mapping[str, JobState]) -> dict[str, JobState]:
+def _never_started(
+    missing: Set[str], rows: Mapping[str, JobState], arrays: Mapping[str, JobState]
+) -> dict[str, JobState]:
     """Finds elements of arrays that were cancelled in the queue: SLURM forgets them.
 
     The controller has answered and does not know the elements `missing`. The accounting still has
     their array, and either no row for them or one that they wait: it may be late by minutes. An
     accounting that knows only the array's other ends proves nothing without the controller.
     """
-    known = {job_id.split("_")[0] for job_id in accounted}
-    unclear = {job_id.split("_")[0] for job_id in accounted if "[" in job_id}
-    return {
-        job_id: _CANCELLED_IN_QUEUE
-        for job_id in missing
-        if "_" in job_id
-        and job_id.split("_")[0] in known - unclear
-        and (job_id not in accounted or accounted[job_id].state == "PENDING")
-    }
+    known = {job_id.split("_")[0] for job_id in [*rows, *arrays]}
+    unclear = {job_id.split("_")[0] for job_id in arrays if "[" in job_id}
+    found = {}
+    for job_id in missing:
+        if "_" not in job_id or job_id.split("_")[0] not in known - unclear:
+            continue
+        if job_id in rows and rows[job_id].state != "PENDING":
+            continue
+        array = arrays.get(job_id)
+        ending = array if array is not None and array.ended else JobState("CANCELLED")
+        found[job_id] = replace(ending, inferred=True)
+    return found
 
 
 def version() -> str | None:
@@ -179,7 +189,7 @@ def why_stopped(environ: Mapping[str, str], number: int) -> tuple[Status, str] |
     if job_id is None:
         return None
     # The accounting knows at once; the controller only says that the job is "completing".
-    state = dict(_sacct(job_id, HURRY_S)).get(job_id)
+    state = _sacct(job_id, HURRY_S)[0].get(job_id)
     if state is not None and state.ended:
         return ending(state)
     if number == signal.SIGUSR2 and is_launched(environ):
@@ -243,7 +253,7 @@ def sweep_jobs(sweep_dir: Path, *, without_record: bool = False) -> list[SweepJo
     # A run that wrote a file has started: the accounting is late, and will say how it ended.
     return [
         replace(job, state=None)
-        if job.state is _CANCELLED_IN_QUEUE and (job.run_dir / RUNNING).exists()
+        if job.state and job.state.inferred and (job.run_dir / RUNNING).exists()
         else job
         for job in jobs
     ]
@@ -266,25 +276,37 @@ def _squeue(asked: str) -> dict[str, JobState] | None:
     return found
 
 
-def _sacct(asked: str, timeout_s: float = TIMEOUT_S) -> Iterator[tuple[str, JobState]]:
-    found: dict[str, JobState] = {}
+def _sacct(
+    asked: str, timeout_s: float = TIMEOUT_S
+) -> tuple[dict[str, JobState], dict[str, JobState]]:
+    """Asks the accounting.
+
+    Returns:
+        The states of jobs that have a row of their own, and those that their array's row tells.
+        The second is stale for every element that has started: SLURM does not shorten `17_[0-4]`
+        as elements leave it, and marks all of it CANCELLED when the last waiting one is.
+    """
+    rows: dict[str, JobState] = {}
+    arrays: dict[str, JobState] = {}
     words = ("sacct", "-n", "-P", "-j", asked, "-o", "JobID,State,Reason,NodeList,ElapsedRaw")
     for line in _lines(*words, timeout_s=timeout_s):
         job_id, state, reason, node, elapsed = line.split("|")
         step = re.fullmatch(r"([\d_]+)\.\w+", job_id)  # 17_3.batch
         if step is None:
+            found = arrays if "[" in job_id else rows
             for each in _expand(job_id):
                 found[each] = _state(state, reason, node, float(elapsed or 0))
-        elif state == "OUT_OF_MEMORY" and found[step[1]].state == "FAILED":
+        elif state == "OUT_OF_MEMORY" and rows[step[1]].state == "FAILED":
             # The job only saw its step fail; the step says why.
-            found[step[1]] = _state(state, reason, node, found[step[1]].elapsed_s)
-    yield from found.items()
+            rows[step[1]] = _state(state, reason, node, rows[step[1]].elapsed_s)
+    return rows, arrays
 
 
 def _state(state: str, reason: str, node: str, elapsed_s: float | None) -> JobState:
     state, _, by = state.partition(" ")  # "CANCELLED by 1000"
     started = node not in ("", "None assigned")
-    if started or reason == "None":  # the accounting keeps the reason of an earlier wait
+    # Both keep the reason of an earlier wait.
+    if started or state not in LIVE or reason == "None":
         reason = ""
     return JobState(
         state=state,
