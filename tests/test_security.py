@@ -137,14 +137,7 @@ def train_on(model, *, cwd, cache):
     """The small run without the keys that only a fresh model has."""
     words = [word for word in SMALL if not word.startswith("model.")]
     words += ["batch=05b", "model=pretrained", f"model.name_or_path={model}", f"cache_dir={cache}"]
-    return subprocess.run(
-        [sys.executable, "-m", "batchopt.train", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_to_end([sys.executable, "-m", "batchopt.train", *words], cwd=cwd)
 
 
 def test_a_local_model_with_code_in_its_weights_is_refused(interrupted, tmp_path, cache):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from support import TOP
 from support.analysis_sweep import make_sweep
+from support.processes import run_to_end
 
 from analysis.__main__ import main
 from analysis.report.adopt import preset_directory
@@ -169,13 +170,10 @@ def test_the_adopted_preset_composes_alone_and_in_experiments(tmp_path: Path) ->
     sweep = make_sweep(tmp_path, REPEATED)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return run_to_end(
             [sys.executable, "-m", *words],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'src'}"},
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
     (tmp_path / "conf" / "batch" / "best.yaml").unlink(missing_ok=True)

@@ -1,11 +1,11 @@
 """What fits is measured and predicted; batch=auto chooses by it; a limit is one."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from support.processes import run_to_end
 from support.runs import SMALL, records, train
 
 from batchopt.probe.choose import fastest, fit_line, fitting
@@ -76,16 +76,12 @@ more validation examples than one evaluation takes at a time."""
 def probed(tmp_path_factory, cache):
     """The presets of the small run, probed by the command."""
     cwd = tmp_path_factory.mktemp("probe")
-    done = subprocess.run(
+    done = run_to_end(
         [
             *(sys.executable, "-m", "batchopt.probe", *SMALL, *LARGER),
             *(f"cache_dir={cache}", "--json", "probe.json"),
         ],
         cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads((cwd / "probe.json").read_text())

@@ -1,20 +1,13 @@
 """What answers without training: help and the config."""
 
-import subprocess
 import sys
 
 import pytest
+from support.processes import run_to_end
 
 
 def run(*words, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_to_end([sys.executable, "-m", *words], cwd=cwd)
 
 
 def test_help_lists_groups_choices_and_keys(tmp_path):

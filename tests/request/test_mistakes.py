@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from support.processes import run_to_end
 
 from batchopt.cli import answer
 
@@ -344,12 +345,7 @@ def test_an_optimizer_without_its_package_is_answered_with_the_remedy(name, monk
 
 
 def test_the_same_through_the_real_command_line(folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "batchopt.train", "batch=05d"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-m", "batchopt.train", "batch=05d"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("batchopt: batch=05d: no such choice; did you mean batch=05c?")
     assert done.stderr.count("\n") == 1

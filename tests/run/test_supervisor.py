@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from support.fake_nvml import card
-from support.processes import finish, wait_for
+from support.processes import finish, run_to_end, wait_for
 from support.runs import records, start, train, worker_of
 
 from batchopt.record.files import read_jsonl
@@ -211,13 +210,9 @@ def test_a_gpu_that_is_demanded_and_torch_cannot_use_is_refused_before_anything(
     ],
 )
 def test_a_wrong_request_is_one_line_exit_2_and_nothing_written(words, expected, tmp_path):
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "batchopt.train", *words, f"cache_dir={tmp_path}/cache"],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 2, done.stderr

@@ -12,6 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from support import warm
+
 
 def processes(cwd: Path) -> dict[int, str]:
     """Pid and command line of every living process of batchopt that runs in a folder."""
@@ -73,7 +75,16 @@ def finish(process: subprocess.Popen, seconds=60.0):
 
 
 def run_to_end(words, *, seconds=300.0, **options) -> subprocess.CompletedProcess:
-    """Runs a command to its end; returns its exit code and what it printed."""
+    """Runs a command to its end; returns its exit code and what it printed.
+
+    One of batchopt is a fork of a process that has imported torch (`support.warm`), where that
+    makes no difference.
+    """
+    environ = options.get("env", os.environ)
+    if options.keys() <= {"cwd", "env"} and warm.fits(words, environ):
+        command = warm.Command(words, options.get("cwd", Path.cwd()), environ)
+        output, errors = finish(command, seconds)
+        return subprocess.CompletedProcess(words, command.returncode, output, errors)
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, **options) as process:
         output, errors = finish(process, seconds)

@@ -4,11 +4,10 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 
 import pytest
-from support.processes import finish, wait_for
+from support.processes import finish, run_to_end, wait_for
 from support.runs import records, resume, start, train, worker_of
 
 from batchopt.record.files import read_jsonl
@@ -132,13 +131,7 @@ def test_another_sweep_is_not_written_into_the_directory(tmp_path, cache):
     ],
 )
 def test_a_wrong_request_is_one_line(words, expected, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "batchopt.resume", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-m", "batchopt.resume", *words], cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert expected in line

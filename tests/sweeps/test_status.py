@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.processes import finish, wait_for
+from support.processes import finish, run_to_end, wait_for
 from support.runs import SMALL
 
 from batchopt.record.documents import PlannedRun, Record, Running, SweepPlan
@@ -27,15 +27,7 @@ COMMAND = [sys.executable, "-m", "batchopt.status"]
 
 
 def status(*words, cwd, **options):
-    return subprocess.run(
-        [*COMMAND, *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
+    return run_to_end([*COMMAND, *words], cwd=cwd, **options)
 
 
 def stamp(ago_s):

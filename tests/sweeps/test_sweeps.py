@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 
 import pytest
 import yaml
+from support.processes import run_to_end
 from support.runs import SMALL, records, resume, train
 
 from batchopt.errors import RequestError
@@ -89,12 +89,8 @@ def test_presets_that_do_not_divide_the_effective_batch_are_left_out(words, pres
 def test_probe_and_verify_say_which_presets_they_left_out(tmp_path, cache):
     words = [*SMALL, f"cache_dir={cache}", "batch.effective_batch_size=8"]
     for command in (["probe"], ["verify", "--steps=1"]):
-        done = subprocess.run(
-            [sys.executable, "-m", f"batchopt.{command[0]}", *command[1:], *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
+        done = run_to_end(
+            [sys.executable, "-m", f"batchopt.{command[0]}", *command[1:], *words], cwd=tmp_path
         )
         assert done.returncode == 0, done.stdout + done.stderr
         line = "left out: 05b, 05c, which do not divide batch.effective_batch_size=8"
@@ -240,13 +236,7 @@ def test_a_sweep_over_names_that_hydra_cannot_read_runs_and_goes_on(tmp_path, ca
         *("model.extra_tokens=[#A#,[이름]]", "hydra.sweep.dir=내 sweep", "training.max_steps=1"),
         *("hydra/launcher=local_gpus", f"cache_dir={cache}"),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "batchopt.train", *words, *typed],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-m", "batchopt.train", *words, *typed], cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "내 sweep"
     runs = ["0_data.train_file=학습 (1).csv", "1_data.train_file=자료_its.csv"]

@@ -1,12 +1,12 @@
 """Full training, LoRA and QLoRA in one sweep through the real command line, and in one report."""
 
 import importlib.util
-import subprocess
 import sys
 
 import pytest
 from support.causal_models import make_causal
 from support.models import data_file, make_model, plain_tokenizer, save
+from support.processes import run_to_end
 from support.runs import records
 
 pytestmark = pytest.mark.skipif(
@@ -28,9 +28,7 @@ def folder(tmp_path_factory):
 
 
 def call(folder, *words):
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return run_to_end([sys.executable, "-m", *words], cwd=folder)
 
 
 def command(*words):

@@ -1,11 +1,11 @@
 """Optimizers, schedules and other arguments of transformers work, and their runs resume exactly."""
 
-import subprocess
 import sys
 import time
 
 import pytest
 import torch
+from support.processes import run_to_end
 
 from batchopt.record.files import read_jsonl
 from batchopt.request import optimizers
@@ -245,12 +245,9 @@ def test_what_looks_at_the_prompt_is_refused_before_a_decoder_only_model_is_trai
     tmp_path, cache
 ):
     words = ["model=tiny_causal", "data.train_examples=160", "generation.no_repeat_ngram_size=3"]
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "batchopt.train", *words, "device.kind=cpu", f"cache_dir={cache}"],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 2, done.stderr
     assert (

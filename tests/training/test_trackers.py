@@ -252,6 +252,6 @@ def test_wandb_offline_has_the_final_numbers_in_the_same_run(tmp_path, cache):
 
 def test_a_wrong_directory_is_one_line(tmp_path):
     words = [sys.executable, "-m", "batchopt.training.trackers", str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = run_to_end(words)
     assert done.returncode == 2
     assert "is no run's directory" in done.stderr

@@ -1,10 +1,10 @@
 """`batchopt.verify` proves that the presets agree, and would notice if they did not."""
 
 import json
-import subprocess
 import sys
 
 import pytest
+from support.processes import run_to_end
 
 from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import compose_run
@@ -109,7 +109,7 @@ def test_the_command_passes_on_a_t5_from_a_folder(tiny_t5, cache, tmp_path, smoo
         *("data.train_examples=64", "data.validation_examples=4", "device.kind=cpu"),
         f"training.label_smoothing={smoothing}",
     ]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_to_end(words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out.json").read_text())
     assert all(check["passed"] for check in found["checks"])
@@ -124,13 +124,7 @@ def test_the_command_passes_on_a_t5_from_a_folder(tiny_t5, cache, tmp_path, smoo
     [(["--steps", "0"], "--steps is 0"), (["--stps"], "--stps"), (["batch=05d"], "05a, 05b")],
 )
 def test_a_wrong_request_is_one_line(words, expected, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "batchopt.verify", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-m", "batchopt.verify", *words], cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert expected in line
