@@ -48,6 +48,7 @@ def test_a_run_is_the_same_run(tmp_path, cache):
 def test_it_is_a_fork(tmp_path, monkeypatch):
     """Else every test that waits for a command pays for its imports again."""
     import transformers.trainer  # noqa: F401 - it and torch set variables
+
     words = [sys.executable, "-m", "batchopt.train", "batch=05d"]
     assert warm.fits(words, os.environ)
     assert not warm.fits(words, os.environ | {"LD_LIBRARY_PATH": "/elsewhere"})
