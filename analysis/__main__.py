@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,16 +132,25 @@ def _read_text(_: str, value: str) -> str:
 
 
 def _read_paths(_: str, value: str) -> tuple[Path, ...]:
-    """Splits at commas; Hydra puts some into the names of run directories."""
+    """Splits at commas; Hydra puts some into the names of run directories.
+
+    The longest name that is there counts.
+    """
     if value.startswith("[") and value.endswith("]"):
         value = value[1:-1]
     parts = [part.strip() for part in value.split(",") if part.strip()]
     paths: list[Path] = []
     while parts:
-        joined = (Path(",".join(parts[:count])) for count in range(len(parts), 0, -1))
-        paths.append(next(filter(is_there, joined), Path(parts[0])))
+        joined = accumulate(parts, lambda path, part: f"{path},{part}")
+        names = list(takewhile(_may_be_there, joined))
+        paths.append(Path(next(filter(is_there, reversed(names)), parts[0])))
         del parts[: paths[-1].as_posix().count(",") + 1]
     return tuple(paths)
+
+
+def _may_be_there(path: str) -> bool:
+    """Whether no system's limits forbid the path, nor its last name; both in characters."""
+    return len(path) <= 4096 and len(path.rpartition("/")[2]) <= 255
 
 
 def _read_language(key: str, value: str) -> str:

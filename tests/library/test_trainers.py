@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from batchopt import BatchPlan, ExactSeq2SeqTrainer, KeepEffectiveBatch
+from batchopt.library import exact_trainer, find_batch
 from batchopt.request.config import Packing
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss
@@ -398,3 +399,20 @@ def test_a_model_without_loss_arguments_is_exact_too(make):
         losses(make(ExactSeq2SeqTrainer, "llama", *pair, model=Own())) for pair in ((64, 1), (8, 8))
     ]
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+
+
+def test_on_the_cpu_threads_sleep_beside_busy_neighbours(make, monkeypatch):
+    """As in a run: `find_batch` times what the trainer then does."""
+    watched = []
+    for module in (exact_trainer, find_batch):
+        monkeypatch.setattr(module, "watch_the_cores", watched.append)
+    trainer = make(ExactSeq2SeqTrainer, "bart")
+    assert watched == [torch.get_num_threads()]
+    find_batch.find_batch(
+        trainer.model,
+        trainer.train_dataset,
+        somebodys.tokenizer(),
+        effective_batch_size=4,
+        candidates=[2],
+    )
+    assert watched == [torch.get_num_threads()] * 2

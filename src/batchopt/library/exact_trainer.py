@@ -8,6 +8,7 @@ divides them into as many micro-batches as the Trainer accumulates.
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer
 
@@ -17,6 +18,7 @@ from batchopt.request.config import Packing
 from batchopt.step.batches import StepSampler
 from batchopt.step.micro_batches import Length, plan_micro_batches
 from batchopt.training.trainer import EpochOrder
+from batchopt.training.waiting import watch_the_cores
 
 ORDERS = ("random", "sequential")
 """The values of train_sampling_strategy that leave the micro-batches to the planner."""
@@ -73,7 +75,7 @@ class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):
 
     The loss of a step is the mean over all its target tokens, and 8 x 8, 16 x 4 and 64 x 1 see the
     same examples in the same step. Use it in place of Seq2SeqTrainer. It trains encoder-decoder and
-    decoder-only models.
+    decoder-only models. On the CPU torch's threads sleep beside busy neighbours, as in a run.
 
     Args:
         packing: How the examples of a step share its micro-batches: "none" (as drawn), "sorted"
@@ -101,6 +103,8 @@ class ExactSeq2SeqTrainer(ExactLoss, Seq2SeqTrainer):
                 f"micro-batches itself; take {' or '.join(ORDERS)}"
             )
         refuse_several_devices(self)
+        if self.args.device.type == "cpu":
+            watch_the_cores(torch.get_num_threads())
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """One batch is one planned micro-batch."""

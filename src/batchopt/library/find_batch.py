@@ -29,6 +29,7 @@ from batchopt.request.config import Packing
 from batchopt.step.loss import exact_loss
 from batchopt.step.micro_batches import plan_micro_batches
 from batchopt.training.failures import is_out_of_memory
+from batchopt.training.waiting import watch_the_cores
 
 WORST_STEPS = 2
 """The first step makes the optimizer's state, so the second has everything in memory."""
@@ -93,6 +94,8 @@ def find_batch(
     lengths = row_lengths(model, train_dataset)
     collate = data_collator or _collator(model, train_dataset, tokenizer)
     at = _device(model, optimizer, device)
+    if at.type == "cpu":
+        watch_the_cores(torch.get_num_threads())
     limit = None if memory_limit_gib is None else int(memory_limit_gib * 2**30)
     packing = Packing(packing)
     if packing is Packing.unpadded:

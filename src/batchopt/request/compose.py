@@ -88,6 +88,8 @@ def register() -> None:
     """Registers the schemas, and what conf/ calls, with Hydra; a second call changes nothing."""
     OmegaConf.register_new_resolver("batchopt_folder", folder_name, replace=True)
     store = ConfigStore.instance()
+    if "schema.yaml" in store.repo:  # to read the classes again takes an eighth of a composition
+        return
     store.store(name="schema", node=Config)
     for name, node in DATA.items():
         store.store(group="schema/data", name=name, node=node)
