@@ -18,7 +18,7 @@ from batchopt.evaluation.rouge_process import RougeProcess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test fetches anything from a hub; a test of it names a server of its own.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 # The same examples every time, so that a change is refused for its own faults alone. To search for

@@ -263,7 +263,7 @@ def test_a_run_that_would_lie_outside_its_sweep_is_refused(word):
 
 
 def test_no_token_reaches_a_file_or_the_terminal(tmp_path, cache):
-    environ = os.environ | SECRETS | {"HF_HUB_OFFLINE": "1"}
+    environ = os.environ | SECRETS
     done = train(
         *("-m", "batch=05b", "training.learning_rate=2e-3,1e30", "training.max_steps=3"),
         "hydra.sweep.dir=sweep",

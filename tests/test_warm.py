@@ -1,15 +1,20 @@
 """Commands that start as forks (`support.warm`) do what commands do that start as a person's."""
 
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
 
 import pytest
 from support import warm
 from support.processes import run_to_end
 from support.runs import SMALL, records, train
+
+from batchopt.record.documents import PlannedRun, SweepPlan
+from batchopt.record.files import write_json
 
 
 def of_the_run(cwd):
@@ -64,15 +69,23 @@ def test_the_environment_is_that_of_the_call(tmp_path):
     assert f"{tmp_path}/home/none.csv" in done.stderr
 
 
-def test_a_command_that_does_not_end_is_killed(tmp_path):
-    words = [sys.executable, "-m", "batchopt.status", "--watch"]
-    command = warm.Command(words, tmp_path, os.environ)
+def test_a_command_that_does_not_end_is_killed_and_the_next_one_runs(tmp_path):
+    plan = SweepPlan(
+        command="python -m batchopt.train",
+        jobs=(PlannedRun(number=0, overrides=(), run_dir="0", preset="05a"),),
+        pid=os.getpid(),
+        hostname=socket.gethostname(),
+        launched_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+    write_json(tmp_path / "sweep.json", asdict(plan))
+    words = [sys.executable, "-m", "batchopt.status", str(tmp_path)]
+    command = warm.Command([*words, "watch=true"], tmp_path, os.environ)
     with pytest.raises(subprocess.TimeoutExpired):
-        command.communicate(0.01)
-    os.kill(command.pid, signal.SIGSTOP)
-    with pytest.raises(subprocess.TimeoutExpired):
-        command.communicate(0.01)
+        command.communicate(2.0)
     command.kill()
-    command.communicate(60)
+    _, errors = command.communicate(60)
     assert command.returncode == -signal.SIGKILL
-    assert json.loads(run_to_end([*words[:3], "--json"], cwd=tmp_path).stdout or "[]") == []
+    assert errors == ""
+    done = run_to_end(words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "05a" in done.stdout

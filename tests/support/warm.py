@@ -255,9 +255,9 @@ def main() -> None:
         importlib.import_module(module)
     gc.freeze()  # the collector would copy every page that it looks at
     while request := control.recv(LARGEST):
-        descriptors = socket.recv_fds(control, 1, 64)[1]
-        # The fork is made before them too, and takes them from its own socket.
+        # Before this process has the descriptors: the command's spares would keep its pipes open.
         command = Fork()
+        descriptors = socket.recv_fds(control, 1, 64)[1]
         command.socket.send(request)
         socket.send_fds(command.socket, [b"."], descriptors)
         command.socket.close()

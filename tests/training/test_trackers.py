@@ -28,7 +28,7 @@ def train(*words, cwd, env=None):
     return run_to_end(
         [sys.executable, "-m", "batchopt.train", *SMALL, *words],
         cwd=cwd,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | (env or {}),
+        env=os.environ | (env or {}),
     )
 
 
