@@ -86,6 +86,8 @@ def train(arm, preset, turn, where, given):
         execute(["-m", "batchopt.train", *words], folder, given)
         record = json.loads((run / "record.json").read_text())["metrics"]
         found = {name: record[name] for name in MEASURED}
+        if record["peak_reserved_bytes"] is not None:  # on a GPU both sides ask torch's allocator
+            found["peak_memory_bytes"] = record["peak_reserved_bytes"]
     return found | {"wall_s": time.perf_counter() - started}
 
 
@@ -114,7 +116,7 @@ def measure(results, data, given):
     for vocabulary in given.vocabularies:
         folder = given.out / f"{data[0].stem}-{vocabulary}"
         folder.mkdir(exist_ok=True)
-        sizes = SimpleNamespace(width=given.width, vocabulary=vocabulary)
+        sizes = SimpleNamespace(width=given.width, layers=given.layers, vocabulary=vocabulary)
         bench.make_model(folder / "model", bench.file_words(*data), sizes)
         where = {"data": data[0].stem, "vocabulary": vocabulary}
         for turn in range(given.turns):
@@ -226,6 +228,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--width", type=int, default=256, help="d_model")
+    parser.add_argument("--layers", type=int, default=2, help="of the encoder, and of the decoder")
     parser.add_argument("--against", default="batch_rebalance")
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md as well")
     parser.add_argument("--out", type=Path, default=bench.TOP / "outputs" / "bench")

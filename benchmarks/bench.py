@@ -70,6 +70,10 @@ def make_model(folder, data, given):
     from batchopt.training.model import build_model
 
     sizes = [f"model.d_model={given.width}", f"model.ffn_dim={4 * given.width}"]
+    sizes += [
+        f"model.layers={getattr(given, 'layers', 2)}",
+        f"model.attention_heads={max(4, given.width // 64)}",
+    ]
     words = [*data, *sizes, f"model.vocab_size={given.vocabulary}", f"cache_dir={folder}/cache"]
     config = compose_run(words).config
     rows = tokenized.load(tokenized.prepare(config))

@@ -14,6 +14,7 @@ from support.fake_nvml import GIB, FakeNvml, card, card_uuid
 
 from batchopt.doctor import __main__ as doctor_module
 from batchopt.doctor import checks as checks_module
+from batchopt.doctor import torch_facts
 from batchopt.machine import cgroup
 from batchopt.machine.nvml import DeviceInfo
 
@@ -188,7 +189,6 @@ def test_a_torch_for_cuda_tells_what_each_gpu_computes(library: FakeNvml, tmp_pa
     facts = {
         "version": "2.13.0+cu126",
         "cuda": "12.6",
-        "driver_cuda": "12.4",
         "error": None,
         "devices": [
             {
@@ -213,11 +213,22 @@ def test_a_torch_for_cuda_tells_what_each_gpu_computes(library: FakeNvml, tmp_pa
     path = f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"
     _, found = checks(tmp_path, env=library.environ | {"PYTHONPATH": path})
     assert found["torch"]["state"] == "ok"
-    assert "CUDA 12.6; the driver takes CUDA up to 12.4" in found["torch"]["found"]
+    assert "CUDA 12.6" in found["torch"]["found"]
     assert "fp32 bf16 fp16 tf32" in found["GPU 0"]["found"]
     assert found["GPU 1"]["state"] == "warning"
     assert "no bf16: only emulated" in found["GPU 1"]["found"]
     assert "training.precision" in found["GPU 1"]["remedy"]
+
+
+def test_a_torch_for_cuda_without_a_driver_says_why(monkeypatch):
+    """It asks torch by public names alone: torch 2.11 for CUDA lacks what 2.13 keeps to itself."""
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    facts = torch_facts.read()
+    assert facts["cuda"] == "13.0"
+    assert facts["error"]
+    assert facts["devices"] == []
 
 
 INDEX = "make setup TORCH_INDEX=https://download.pytorch.org/whl/"

@@ -84,3 +84,11 @@ def test_a_log_line_at_every_step_hides_nothing(story):
         story.steps(seconds)
         story.pace.take({"phase": "train"}, story.now)
     assert len(story.said) == 1
+
+
+def test_a_run_that_has_trained_has_no_pace(story):
+    """The process may take a while to end."""
+    story.steps(*[0.5] * 20)
+    story.pace.take({"outcome": {"status": "completed"}}, story.now)
+    story.wait(60.0)
+    assert story.said == []

@@ -36,17 +36,20 @@ WIDE = [
 class Seen:
     """Collects what was seen beside what was expected, for docs/gpu-checklist.md."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, object, str]] = []
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = ["| what | expected | seen |", "|---|---|---|"]
+        path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, what: str, value: object, expected: str = "") -> None:
         """Adds a row; call it before you assert, so that a failure is in the table too."""
-        self.rows.append((what, value, expected))
+        self._lines.append(f"| {what} | {expected} | {value} |")
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(self._lines[-1] + "\n")
 
     def table(self) -> str:
         """The rows as Markdown."""
-        lines = [f"| {what} | {expected} | {value} |" for what, value, expected in self.rows]
-        return "\n".join(["| what | expected | seen |", "|---|---|---|", *lines])
+        return "\n".join(self._lines)
 
 
 def run(module: str, *words: str, cwd: Path, cache: Path) -> str:

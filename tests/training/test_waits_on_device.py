@@ -1,5 +1,7 @@
 """What a training makes a GPU wait for: nothing of ours in a step, one reading a log line."""
 
+import multiprocessing
+
 import pytest
 from support.python_device import python_device
 from support.python_device_run import train
@@ -116,7 +118,8 @@ def test_a_gpu_has_workers_and_padding_of_its_own(words, cpu, gpu, monkeypatch):
 
 
 def test_workers_live_as_long_as_the_run(tmp_path, cache, monkeypatch):
-    """Starting them anew for each epoch would cost seconds."""
+    """Starting them anew for each epoch would cost seconds, and so would leaving them to the exit:
+    with pinned memory, torch waits there 5 s for each one that was not told to end."""
     loaders = []
     made = trainer.DataLoader
 
@@ -127,10 +130,23 @@ def test_workers_live_as_long_as_the_run(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(trainer, "DataLoader", noted)
     with python_device() as device:
         words = ["training.dataloader_num_workers=2", "training.logging_steps=3"]
-        train(tmp_path / "run", cache, *words)
+        kept = train(tmp_path / "run", cache, *words)
         assert [wait for wait in device.waits if "accelerate." in wait] == []
         assert device.bytes_to_device > 0
+        assert kept and multiprocessing.active_children() == []
     assert all(loader.persistent_workers and loader.pin_memory for loader in loaders)
+
+
+def test_workers_end_with_a_training_that_fails(tmp_path, cache, monkeypatch):
+    def fails(*_, **__):
+        assert len(multiprocessing.active_children()) == 2
+        raise RuntimeError("out of what it needs")
+
+    monkeypatch.setattr(trainer, "micro_batch_loss", fails)
+    words = ["training.dataloader_num_workers=2", "device.kind=cpu"]
+    with pytest.raises(RuntimeError, match="out of what"):
+        train(tmp_path / "run", cache, *words)
+    assert multiprocessing.active_children() == []
 
 
 def test_lengths_are_rounded_up_as_far_as_the_model_has_positions(tmp_path, cache):

@@ -140,13 +140,11 @@ def _torch(facts: Mapping[str, Any], devices: Sequence[nvml.DeviceInfo]) -> Chec
         remedy = "install torch for this machine: https://pytorch.org/get-started/locally"
         found = f"cannot be imported: {facts['failed']}"
         return Check("torch", State.missing, found, remedy, needed=True)
-    cuda, driver = facts["cuda"], facts["driver_cuda"]
+    cuda = facts["cuda"]
     build = f"CUDA {cuda}" if cuda else "without CUDA"
     found = f"{facts['version']}, built {'for ' if cuda else ''}{build}"
-    if driver:
-        found += f"; the driver takes CUDA up to {driver}"
     device = "cuda" if devices and facts["devices"] else "cpu"
-    values = {"cuda": cuda, "driver_cuda": driver, "device": device}
+    values = {"cuda": cuda, "device": device}
     computes = any(one["precisions"]["fp32"] is None for one in facts["devices"])
     if devices and not computes:
         why = f": {facts['error']}" if facts["error"] else ""

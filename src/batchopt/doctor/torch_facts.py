@@ -37,14 +37,11 @@ def read() -> dict[str, Any]:
     facts: dict[str, Any] = {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
-        "driver_cuda": None,
         "error": None,
         "devices": [],
     }
     if torch.version.cuda is None:
         return facts
-    encoded = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
-    facts["driver_cuda"] = f"{encoded // 1000}.{encoded % 1000 // 10}" if encoded else None
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:

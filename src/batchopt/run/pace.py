@@ -52,6 +52,8 @@ class Pace:
         if "step" in message and self._ended_at is not None:
             self._steps.append(now - self._ended_at)
             self._ended_at = now
+        if "outcome" in message:
+            self._ended_at = None
 
     def look(self, now: float) -> str | None:
         """A sentence if the run has become slow, once until it has its pace again."""

@@ -123,8 +123,22 @@ class ExactTrainer(Seq2SeqTrainer):
             persistent_workers=self.args.dataloader_num_workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
-        return prepared
+        self._loader: DataLoader[Any] = self.accelerator.prepare(loader)
+        return self._loader
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains as the Trainer does, and ends the loader's workers with the training.
+
+        They live on with the loader otherwise. As the process exits, torch waits 5 s for each of
+        them, one after the other, where memory is pinned.
+        """
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            iterator = getattr(getattr(self, "_loader", None), "_iterator", None)
+            if iterator is not None:  # torch has no public name for this
+                iterator._shutdown_workers()
+                self._loader._iterator = None
 
     def step_sampler(self) -> StepSampler:
         """Draws the examples of each optimizer step."""
