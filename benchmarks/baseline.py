@@ -54,6 +54,8 @@ def arguments():
 
 def main() -> None:
     given = arguments()
+    # On Hopper and Blackwell cuDNN's attention plans for up to a second for each new shape.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     set_seed(given.seed)
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     model = AutoModelForSeq2SeqLM.from_pretrained(given.model)

@@ -58,6 +58,23 @@ def test_what_an_option_changes_in_speed_and_memory(option, preset, tmp_path, ca
     assert speed > 0.2
 
 
+@pytest.mark.parametrize("preset", ["05a", "05c"])
+def test_what_attention_without_cudnn_gains(preset, tmp_path, cache, seen, monkeypatch):
+    """On Hopper and Blackwell torch prefers cuDNN, which builds a plan for each new shape."""
+    plain, cudnn = [], []
+    for turn in range(PAIRS):
+        for side, setting in ((plain, None), (cudnn, "0")):
+            if setting is not None:
+                monkeypatch.setenv("TORCH_CUDNN_SDPA_DEPRIORITIZED", setting)
+            cwd = tmp_path / f"{turn}{setting}"
+            whole = [f"batch={preset}", *WIDE, "training.max_steps=40", "training.eval_steps=40"]
+            side.append(one(*whole, cwd=cwd, cache=cache)["metrics"])
+            monkeypatch.delenv("TORCH_CUDNN_SDPA_DEPRIORITIZED", raising=False)
+    for figure in ("steps_per_second", "eval_time_s", "peak_memory_bytes"):
+        ratio = median(a[figure] / b[figure] for a, b in zip(plain, cudnn, strict=True))
+        seen(f"{preset}, without cuDNN: {figure}", f"{ratio:.2f} x that with cuDNN", "not slower")
+
+
 def test_the_probe_foretells_the_peaks_of_the_runs(tmp_path, cache, seen):
     words = [*WIDE, "device.wait_for_free=false"]
     run("batchopt.probe", "--json", str(tmp_path / "p.json"), *words, cwd=tmp_path, cache=cache)

@@ -179,7 +179,7 @@ def test_a_killed_job_stops_no_other_and_is_told_of(sweep):
     assert one.process.returncode == 0, output
     assert one.statuses() == {"0_1": "completed", "2_3": "completed"}
     assert "1_99: missing: it left no record" in output
-    assert "1_99: exit code -9" in output
+    assert "1_99: SIGKILL" in output
 
 
 def test_without_a_gpu_one_runs_after_the_other(sweep):

@@ -587,6 +587,18 @@ def test_the_command_that_prepares_refuses_and_says(sound, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("code", "said"),
+    [(1, "exit code 1; the reason stands above"), (-11, "SIGSEGV"), (-40, "signal 40")],
+)
+def test_a_preparation_that_dies_is_named(code, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.lifeline, "run", lambda *_: code)
+    words = [f"data.train_file={data_file(tmp_path)}", f"cache_dir={tmp_path}/cache"]
+    request = compose_run(["data=files", *words])
+    with pytest.raises(RequestError, match=f"preparing the data ended with {said}$"):
+        prepare.prepare_shared([request])
+
+
+@pytest.mark.parametrize(
     ("config", "largest"),
     [
         (transformers.BartConfig(dropout=0.1, attention_dropout=0.2, classifier_dropout=0.9), 0.2),

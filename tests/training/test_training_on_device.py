@@ -5,6 +5,8 @@ import torch
 from support.python_device import python_device
 from support.python_device_run import train
 
+from batchopt.step.attention import CUDNN_SETTINGS
+
 WAYS = {
     "sliced": [],
     "full": ["training.loss=full"],
@@ -55,3 +57,24 @@ def test_a_run_resumes_between_two_log_lines(tmp_path, cache):
         resumed, again = train(tmp_path / "run", cache, *words, resume_from=checkpoint)
     assert again == losses
     assert len(resumed.recorder.steps) == 4
+
+
+@pytest.fixture
+def attention_as_it_comes():
+    yield torch.backends.cuda.enable_cudnn_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+
+
+@pytest.mark.usefixtures("attention_as_it_comes")
+@pytest.mark.parametrize(("variable", "left"), [(None, False), (CUDNN_SETTINGS[0], True)])
+def test_attention_is_planned_anew_for_no_shape(variable, left, tmp_path, cache, monkeypatch):
+    """cuDNN would do that; a person who says what they want of it is left alone."""
+    for name in CUDNN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    train(tmp_path / "cpu", cache, "training.max_steps=1", "device.kind=cpu")
+    assert torch.backends.cuda.cudnn_sdp_enabled(), "nothing to leave on a CPU"
+    with python_device():
+        train(tmp_path / "there", cache, "training.max_steps=1")
+    assert torch.backends.cuda.cudnn_sdp_enabled() is left

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
+from batchopt.errors import name_ending
+
 TORCH_TIMEOUT_S = 180.0
 """How long torch may take to import and to try the devices; a cold network disk is slow."""
 
@@ -91,6 +93,6 @@ def answer_of(asking: "subprocess.Popen[str]") -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(told.splitlines()[-1])
     except (IndexError, ValueError):
-        lines = complaint.strip().splitlines() or [f"exit code {asking.returncode}"]
+        lines = complaint.strip().splitlines() or [name_ending(asking.returncode)]
         return {"failed": lines[-1]}
     return facts

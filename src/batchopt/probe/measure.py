@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from batchopt.errors import RequestError
+from batchopt.errors import RequestError, name_ending
 from batchopt.machine.nvml import DeviceInfo
 from batchopt.record.statuses import Status
 from batchopt.request.batch_plan import BatchPlan
@@ -89,7 +89,7 @@ def probe_one(request: RunRequest, plan: BatchPlan, device: DeviceInfo | None, s
     outcome = ending.told.get("outcome", {})
     status = outcome.get("status") or (Status.oom if ending.kernel_killed else "died")
     if status not in (Status.completed, Status.oom):
-        cause = outcome.get("cause") or f"the process ended with {ending.returncode}"
+        cause = outcome.get("cause") or f"the process ended with {name_ending(ending.returncode)}"
         raise RequestError(f"probing {plan}: {cause}")
     metrics = ending.measurement.metrics(on_device=device is not None)
     worst = outcome.get("worst")

@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from batchopt.errors import name_ending
 from batchopt.record.metrics import GIB
 from batchopt.record.statuses import Status
 from batchopt.request.batch_plan import BatchPlan
@@ -105,13 +106,9 @@ def after_out_of_memory(policy: OnOom, plan: AttemptPlan) -> AttemptPlan | None:
 
 def _name_death(returncode: int) -> tuple[Status, str]:
     """Status and cause of a process that reported nothing, from its return code."""
+    name = name_ending(returncode)
     if returncode >= 0:
-        cause = f"the training process ended with exit code {returncode} and no outcome"
-        return Status.failed, cause
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:  # a real-time signal
-        name = f"signal {-returncode}"
+        return Status.failed, f"the training process ended with {name} and no outcome"
     crashes = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
     if name in crashes:
         return Status.failed, f"the training process crashed ({name})"

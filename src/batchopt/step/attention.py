@@ -1,5 +1,6 @@
-"""What the attention of a model can do: keep joined rows apart, and compute in fp32."""
+"""How attention is computed, and what a model's can do: joined rows kept apart, and fp32."""
 
+import os
 from typing import Any
 
 import torch
@@ -14,6 +15,21 @@ their rounding."""
 
 LENGTHS = (40, 2, 24)
 """Tokens of the rows that are tried."""
+
+CUDNN_SETTINGS = ("TORCH_CUDNN_SDPA_DEPRIORITIZED", "TORCH_CUDNN_SDPA_AVOID_RECOMPILE")
+"""Variables by which a person decides about cuDNN's attention."""
+
+
+def leave_cudnn() -> None:
+    """Has torch compute attention without cuDNN, unless the environment decides about it.
+
+    On Hopper and Blackwell torch prefers cuDNN, which builds a plan for each shape: up to a second
+    for one that a process has not seen. Batches of dialogues have new shapes all the time, and so
+    has each token that is generated.
+    Source: https://github.com/modelscope/FunASR/issues/3704 (torch 2.11, B200), and docs/log.md.
+    """
+    if not any(name in os.environ for name in CUDNN_SETTINGS):
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def is_flash(model: Any) -> bool:

@@ -27,6 +27,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from batchopt.errors import name_ending
 from batchopt.machine.device import is_allocated, lease_name, visible_devices, why_busy
 from batchopt.machine.lease import POLL_S, Lease, Ticket
 from batchopt.machine.nvml import DeviceInfo, NvmlError
@@ -225,7 +226,7 @@ class Launcher:
         if result.final is None:
             printed = os.pread(run.output, 1 << 20, 0).decode(errors="replace")
             words = printed.splitlines()[-LAST_WORDS:]
-            _say("\n  ".join([f"{run.job.name}: exit code {run.child.returncode}", *words]))
+            _say("\n  ".join([f"{run.job.name}: {name_ending(run.child.returncode)}", *words]))
         os.close(run.output)
 
     def _return(self, number: int, name: str, overrides: Sequence[str], status: str) -> None:

@@ -211,7 +211,7 @@ def check_joined(config: Config, model: Any) -> None:
 
 
 def set_up_device(config: Config) -> DeviceFacts:
-    """Sets the threads of torch, and says what torch trains on.
+    """Sets the threads and the attention of torch, and says what torch trains on.
 
     Raises:
         RequestError: A GPU is demanded, and torch cannot use the one that is there; or an attention
@@ -219,6 +219,7 @@ def set_up_device(config: Config) -> DeviceFacts:
     """
     import torch
 
+    from batchopt.step.attention import leave_cudnn
     from batchopt.training.trainer import resolve_precision, use_cuda
 
     cuda = use_cuda(config)
@@ -226,8 +227,10 @@ def set_up_device(config: Config) -> DeviceFacts:
         _miss_the_gpu(config.device.kind)
     if not cuda:
         use_threads(config)
-    elif config.device.threads is not None:
-        torch.set_num_threads(config.device.threads)
+    else:
+        leave_cudnn()
+        if config.device.threads is not None:
+            torch.set_num_threads(config.device.threads)
     precision = resolve_precision(config.training.precision, cpu=not cuda)
     if wants_flash_attention(config):
         refuse_flash_attention(cuda, precision)

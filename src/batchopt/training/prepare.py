@@ -15,7 +15,7 @@ from typing import Any
 from batchopt.cli import WRONG_REQUEST, answer
 from batchopt.data import Corpus, tokenized
 from batchopt.data.load import load_corpus
-from batchopt.errors import RequestError
+from batchopt.errors import RequestError, name_ending
 from batchopt.machine import lifeline
 from batchopt.record.files import read_json, write_json
 from batchopt.request.compose import RunRequest, compose_run
@@ -115,9 +115,8 @@ def _prepare(request: RunRequest, corpus: Corpus) -> None:
     if code == WRONG_REQUEST:
         raise SystemExit(WRONG_REQUEST)  # the child has said why
     if code:
-        raise RequestError(
-            f"preparing the data failed with exit code {code}; the reason stands above"
-        )
+        above = "; the reason stands above" if code > 0 else ""
+        raise RequestError(f"preparing the data ended with {name_ending(code)}{above}")
 
 
 def trainable_parameters(config: Config) -> int:

@@ -123,8 +123,9 @@ class ExactTrainer(Seq2SeqTrainer):
             persistent_workers=self.args.dataloader_num_workers > 0,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        self._loader: DataLoader[Any] = self.accelerator.prepare(loader)
-        return self._loader
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        self._loader = prepared
+        return prepared
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Trains as the Trainer does, and ends the loader's workers with the training.

@@ -17,7 +17,7 @@ from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Adapter, Config, Packing, Precision
 from batchopt.step.architecture import Row, architecture_of
-from batchopt.step.attention import is_flash
+from batchopt.step.attention import is_flash, leave_cudnn
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.step.tables import add_rows_in_place
@@ -98,6 +98,8 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     device = torch.device("cuda" if use_cuda(config) else "cpu")
     if device.type == "cpu":
         use_threads(config)
+    else:
+        leave_cudnn()
     model = build_model(config, data.tokenizer, data.summary.extra_tokens)
     if not adapters.is_quantised(model):  # which is there already
         model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
