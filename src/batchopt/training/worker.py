@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from batchopt.machine.imports import without_collector
 from batchopt.record.files import TRAIN_LOG
 from batchopt.record.statuses import Phase, Status
 from batchopt.request.batch_plan import BatchPlan
+from batchopt.request.compose import RunRequest
 from batchopt.request.config import Packing
 from batchopt.request.read_back import read_run
 from batchopt.training import adapters, checkpoints
@@ -46,18 +46,29 @@ def main() -> int:
     arguments = parser.parse_args()
     events = be_supervised(arguments)
     log_to(arguments.run_dir / TRAIN_LOG, events)
-    with suppress(RequestError):  # `run` reads it again, and reports what is wrong
-        adapters.settle_imports(read_run(arguments.run_dir).config.adapter)
+    request = _request(arguments.run_dir)
+    if not isinstance(request, RequestError):
+        adapters.settle_imports(request.config.adapter)
     with without_collector():
         from batchopt.training.recorder import Recorder
 
     started = time.monotonic() - arguments.earlier_s
     recorder = Recorder(arguments.run_dir, events, started, arguments.attempt)
-    events.tell(outcome=run(recorder, arguments))
+    events.tell(outcome=run(recorder, request, arguments))
     return 0
 
 
-def run(recorder: "Recorder", arguments: argparse.Namespace) -> dict[str, Any]:
+def _request(run_dir: Path) -> RunRequest | RequestError:
+    """The run, or what is wrong with it: there is nothing yet that reports it."""
+    try:
+        return read_run(run_dir)
+    except RequestError as error:
+        return error
+
+
+def run(
+    recorder: "Recorder", request: RunRequest | RequestError, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Trains the run and returns its outcome; a failing run does not raise."""
     with without_collector():
         import batchopt.training.trainer  # noqa: F401 - the largest part, which `build` wants
@@ -68,7 +79,8 @@ def run(recorder: "Recorder", arguments: argparse.Namespace) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda *_: recorder.request_stop())
     try:
         recorder.phase(Phase.load)
-        request = read_run(recorder.run_dir)
+        if isinstance(request, RequestError):
+            raise request
         plan = BatchPlan(
             arguments.per_device_train_batch_size, request.config.batch.effective_batch_size
         )
