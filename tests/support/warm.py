@@ -46,10 +46,11 @@ READ_AT_START = ("HF_", "TRANSFORMERS_", "OMP_", "LD_", "MALLOC_", "PYTHON")
 
 STARTED = dict(os.environ)
 
-SPARES = {"batchopt.train": 14, "batchopt.resume": 14, "batchopt.evaluation.rouge_process": 0}
+SPARES = {"batchopt.evaluation.rouge_process": 0, "batchopt.training.prepare": 0}
 """Processes of batchopt that a process can start as forks; further ones start as always."""
 
 USUAL_SPARES = 4
+MANY_SPARES = 14
 
 LARGEST = 1 << 17
 """Bytes of a request."""
@@ -65,6 +66,15 @@ def fits(words: Sequence[str], environ: Mapping[str, str]) -> bool:
         return False
     names = {name for name in {*environ, *STARTED} if name.startswith(READ_AT_START)}
     return all(environ.get(name) == STARTED.get(name) for name in names)
+
+
+def spares(words: Sequence[str]) -> int:
+    """How many processes of batchopt a process may start; each spare costs it 10 ms."""
+    module, asked = words[2], words[3:]
+    probes = any(word.startswith(("batch=auto", "on_oom=")) for word in asked)
+    if module in ("batchopt.resume", "batchopt.probe") or "-m" in asked or probes:
+        return MANY_SPARES
+    return SPARES.get(module, USUAL_SPARES)
 
 
 class Command:
@@ -186,7 +196,7 @@ class Fork:
         # Before it has any descriptor that they would keep open.
         _inherited.append(theirs)
         asked = json.loads(request)
-        for _ in range(SPARES.get(asked["words"][2], USUAL_SPARES)):
+        for _ in range(spares(asked["words"])):
             _spares.append(Fork())
         _inherited.clear()
         descriptors = socket.recv_fds(theirs, 1, 64)[1]

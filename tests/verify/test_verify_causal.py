@@ -41,6 +41,7 @@ def test_presets_and_stock_trainer_agree(kind, tmp_path):
 
 def test_the_command_shows_prompt_and_target(cache, capsys):
     small = ["data.train_examples=64", "data.validation_examples=4", "model.d_model=16"]
+    small += ["data.max_source_length=96", "data.max_target_length=16"]
     assert not main(["--steps=1", "model=tiny_causal", *small, f"cache_dir={cache}"])
     shown = capsys.readouterr().out
     assert "the first source as the model reads it:\n<s>다음 대화를 요약하세요.\n\n" in shown
