@@ -15,7 +15,6 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import bench
 import torch
@@ -168,7 +167,7 @@ def main() -> None:
     if given.model is None:
         given.model = given.out / "model"
         words = bench.file_words(given.train, given.validation)
-        bench.make_model(given.model, words, SimpleNamespace(width=64, vocabulary=1000))
+        bench.make_model(given.model, words, width=64, vocabulary=1000)
     results = {}
     for title, setting in SETTINGS.items():
         if given.settings not in title:

@@ -24,7 +24,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import bench
 
@@ -116,8 +115,8 @@ def measure(results, data, given):
     for vocabulary in given.vocabularies:
         folder = given.out / f"{data[0].stem}-{vocabulary}"
         folder.mkdir(exist_ok=True)
-        sizes = SimpleNamespace(width=given.width, layers=given.layers, vocabulary=vocabulary)
-        bench.make_model(folder / "model", bench.file_words(*data), sizes)
+        sizes = {"width": given.width, "layers": given.layers, "vocabulary": vocabulary}
+        bench.make_model(folder / "model", bench.file_words(*data), **sizes)
         where = {"data": data[0].stem, "vocabulary": vocabulary}
         for turn in range(given.turns):
             for size in given.evaluations:

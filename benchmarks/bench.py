@@ -61,26 +61,23 @@ class Results:
         print(json.dumps(self.rows[-1]), flush=True)
 
 
-def make_model(folder, data, given):
-    """A BART with fresh weights and `given.vocabulary` rows, saved with a tokenizer of the data."""
+def make_model(folder, data, *, width, vocabulary, layers=2):
+    """A BART with fresh weights and `vocabulary` rows, saved with a tokenizer of the data."""
     if (folder / "config.json").exists():
         return
     from batchopt.data import tokenized
     from batchopt.request.compose import compose_run
     from batchopt.training.model import build_model
 
-    sizes = [f"model.d_model={given.width}", f"model.ffn_dim={4 * given.width}"]
-    sizes += [
-        f"model.layers={getattr(given, 'layers', 2)}",
-        f"model.attention_heads={max(4, given.width // 64)}",
-    ]
-    words = [*data, *sizes, f"model.vocab_size={given.vocabulary}", f"cache_dir={folder}/cache"]
+    sizes = [f"model.d_model={width}", f"model.ffn_dim={4 * width}", f"model.layers={layers}"]
+    sizes += [f"model.attention_heads={max(4, width // 64)}", f"model.vocab_size={vocabulary}"]
+    words = [*data, *sizes, f"cache_dir={folder}/cache"]
     config = compose_run(words).config
     rows = tokenized.load(tokenized.prepare(config))
     model = build_model(config, rows.tokenizer)
     # A small corpus has no 32,000 words to learn; the head is as wide all the same. Tokens that the
     # run adds to a full vocabulary stay.
-    rows_of_table = max(given.vocabulary, len(rows.tokenizer))
+    rows_of_table = max(vocabulary, len(rows.tokenizer))
     model.resize_token_embeddings(rows_of_table, mean_resizing=False)
     model.save_pretrained(folder)
     rows.tokenizer.save_pretrained(folder)
@@ -467,7 +464,7 @@ def main() -> None:
     words = file_words(*data)
     sections = given.only.split(",")
     if {"sides", "options", "evaluation", "limit"} & set(sections):
-        make_model(folder / "model", words, given)
+        make_model(folder / "model", words, width=given.width, vocabulary=given.vocabulary)
     if "sides" in sections:
         measure_sides(results, data, folder, given)
     words = [*words, f"cache_dir={folder}/cache"]

@@ -1,17 +1,14 @@
 """The GPU that the tests of this folder share, and the table that they print."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from support import warm
+from support import TOP, warm
 from support.on_gpu import GPUS, Seen
 
 from batchopt.machine import nvml
 from batchopt.machine.device import why_busy
 from batchopt.request.config import DeviceConfig
-
-TOP = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -46,11 +46,8 @@ READ_AT_START = ("HF_", "TRANSFORMERS_", "OMP_", "LD_", "MALLOC_", "PYTHON")
 
 STARTED = dict(os.environ)
 
-SPARES = {"batchopt.evaluation.rouge_process": 0, "batchopt.training.prepare": 0}
-"""Processes of batchopt that a process can start as forks; further ones start as always."""
-
-USUAL_SPARES = 4
-MANY_SPARES = 14
+CHILDLESS = ("batchopt.evaluation.rouge_process", "batchopt.training.prepare")
+OF_MANY_RUNS = ("batchopt.resume", "batchopt.probe")
 
 LARGEST = 1 << 17
 """Bytes of a request."""
@@ -69,12 +66,15 @@ def fits(words: Sequence[str], environ: Mapping[str, str]) -> bool:
 
 
 def spares(words: Sequence[str]) -> int:
-    """How many processes of batchopt a process may start; each spare costs it 10 ms."""
+    """How many processes a command can start as forks; further ones start as always.
+
+    Each costs the command 10 ms, also where it is not used.
+    """
     module, asked = words[2], words[3:]
-    probes = any(word.startswith(("batch=auto", "on_oom=")) for word in asked)
-    if module in ("batchopt.resume", "batchopt.probe") or "-m" in asked or probes:
-        return MANY_SPARES
-    return SPARES.get(module, USUAL_SPARES)
+    if module in CHILDLESS:
+        return 0
+    again = any(word.startswith(("batch=auto", "on_oom=")) for word in asked)
+    return 14 if module in OF_MANY_RUNS or "-m" in asked or again else 4
 
 
 class Command:

@@ -61,7 +61,8 @@ def test_a_run_resumes_between_two_log_lines(tmp_path, cache):
 
 @pytest.fixture
 def attention_as_it_comes():
-    yield torch.backends.cuda.enable_cudnn_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    yield
     torch.backends.cuda.enable_cudnn_sdp(True)
 
 

@@ -219,18 +219,12 @@ def set_up_device(config: Config) -> DeviceFacts:
     """
     import torch
 
-    from batchopt.step.attention import leave_cudnn
     from batchopt.training.trainer import resolve_precision, use_cuda
 
     cuda = use_cuda(config)
     if not cuda and os.environ.get("CUDA_VISIBLE_DEVICES"):
         _miss_the_gpu(config.device.kind)
-    if not cuda:
-        use_threads(config)
-    else:
-        leave_cudnn()
-        if config.device.threads is not None:
-            torch.set_num_threads(config.device.threads)
+    set_up_torch(config, cuda=cuda)
     precision = resolve_precision(config.training.precision, cpu=not cuda)
     if wants_flash_attention(config):
         refuse_flash_attention(cuda, precision)
@@ -256,15 +250,22 @@ def refuse_flash_attention(cuda: bool, precision: Precision) -> None:
         )
 
 
-def use_threads(config: Config) -> None:
-    """Sets the threads of torch on the CPU, and has them sleep beside busy neighbours."""
+def set_up_torch(config: Config, *, cuda: bool) -> None:
+    """Sets the threads of torch, and what each kind of device wants of it.
+
+    On the CPU the threads sleep beside busy neighbours; on a GPU attention leaves cuDNN out.
+    """
     import torch
 
+    from batchopt.step.attention import leave_cudnn
     from batchopt.training.waiting import watch_the_cores
 
     if config.device.threads is not None:
         torch.set_num_threads(config.device.threads)
-    watch_the_cores(torch.get_num_threads())
+    if cuda:
+        leave_cudnn()
+    else:
+        watch_the_cores(torch.get_num_threads())
 
 
 def start_rouge(config: Config, data: "Tokenized") -> "RougeProcess":

@@ -54,6 +54,8 @@ CHECKPOINTING = (
 class ExactTrainer(Seq2SeqTrainer):
     """Trains on the exact gradient of each optimizer step, in whatever micro-batches."""
 
+    _loader: Any = None
+
     def __init__(
         self,
         *,
@@ -136,10 +138,9 @@ class ExactTrainer(Seq2SeqTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            iterator = getattr(getattr(self, "_loader", None), "_iterator", None)
+            iterator = getattr(self._loader, "_iterator", None)
             if iterator is not None:  # torch has no public name for this
                 iterator._shutdown_workers()
-                self._loader._iterator = None
 
     def step_sampler(self) -> StepSampler:
         """Draws the examples of each optimizer step."""

@@ -17,12 +17,12 @@ from batchopt.request.batch_plan import BatchPlan
 from batchopt.request.compose import RunRequest
 from batchopt.request.config import Adapter, Config, Packing, Precision
 from batchopt.step.architecture import Row, architecture_of
-from batchopt.step.attention import is_flash, leave_cudnn
+from batchopt.step.attention import is_flash
 from batchopt.step.batches import StepCollator, StepSampler
 from batchopt.step.loss import micro_batch_loss, use_slices
 from batchopt.step.tables import add_rows_in_place
 from batchopt.training import adapters
-from batchopt.training.build import use_threads
+from batchopt.training.build import set_up_torch
 from batchopt.training.failures import is_out_of_memory
 from batchopt.training.model import build_model
 from batchopt.training.trainer import adds_in_place, resolve_precision, use_cuda
@@ -96,10 +96,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     config = request.config
     data = tokenized.load(tokenized.prepare(config))
     device = torch.device("cuda" if use_cuda(config) else "cpu")
-    if device.type == "cpu":
-        use_threads(config)
-    else:
-        leave_cudnn()
+    set_up_torch(config, cuda=device.type != "cpu")
     model = build_model(config, data.tokenizer, data.summary.extra_tokens)
     if not adapters.is_quantised(model):  # which is there already
         model.to(device)  # type: ignore[arg-type]  # transformers wraps it without a signature
