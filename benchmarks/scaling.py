@@ -57,7 +57,7 @@ def child(pairs, folder):
     )
     started = time.perf_counter()
     for indices in StepSampler(len(rows), effective_batch_size=64, seed=1):
-        collator(rows.__getitems__(indices))
+        collator([rows[index] for index in indices])
     result = {
         "pairs": pairs,
         "tokenise_s": tokenise_s,

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import multiprocessing
+import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import transformers
@@ -68,7 +70,7 @@ def test_rows_are_written_a_batch_at_a_time_and_mapped_from_disk(tmp_path, monke
         folder = tokenized.prepare(config(tmp_path / f"parts{len(extra)}", *extra), corpus())
         parts = tokenized.load(folder)
         assert max(sizes) == 7
-        assert parts.train.cache_files[0]["filename"] == str(folder / "train.arrow")
+        assert str(folder / "train.arrow") in Path("/proc/self/maps").read_text()
         if not extra:
             assert list(parts.train) == list(whole.train)
     # Only what is too long is tokenised again: 40 + 4 examples, both texts, and the long sources.
@@ -133,11 +135,25 @@ def test_validation_rows_carry_their_ids_and_all_references(tmp_path):
     examples = [Example("a", "hello", ("one", "둘")), Example("b", "hello there", ("three",))]
     whole = Corpus(corpus().train, tuple(examples), skipped_rows=3)
     data = tokenized.load(tokenized.prepare(config(tmp_path), whole))
-    assert data.validation["id"] == ["a", "b"]
-    assert data.validation["references"] == [["one", "둘"], ["three"]]
-    assert data.train.column_names == ["input_ids", "labels"]
+    assert [row["id"] for row in data.validation] == ["a", "b"]
+    assert [row["references"] for row in data.validation] == [["one", "둘"], ["three"]]
+    assert data.train[0].keys() == {"input_ids", "labels"}
     assert data.summary.fingerprint == whole.fingerprint
     assert data.summary.skipped_rows == 3
+
+
+def test_rows_of_several_batches_are_read_by_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenized, "BATCH", 7)
+    rows = tokenized.load(tokenized.prepare(config(tmp_path), corpus())).train
+    whole = list(rows)
+    assert len(whole) == len(rows) == 40
+    for number in (0, 6, 7, 20, 34, 35, 39):
+        assert rows[number] == whole[number]
+        assert len(rows[number]["labels"]) == len(whole[number]["labels"]) > 0
+    for number in (40, -1):
+        with pytest.raises(IndexError):
+            rows[number]
+    assert pickle.loads(pickle.dumps(rows))[20] == whole[20], "a loader worker may be sent them"
 
 
 def write_rows(path, word, count=30):

@@ -278,7 +278,9 @@ def test_it_finds_what_the_plain_way_finds(setting, sliced, num_beams):
         decoded = data.tokenizer.batch_decode(generated, skip_special_tokens=True)
         texts |= dict(zip(indices, decoded, strict=True))
     plain = [texts[n].strip() for n in range(12)]
-    scores = Scorer(make_tokenizer("character")).score(plain, data.validation["references"])
+    scores = Scorer(make_tokenizer("character")).score(
+        plain, [row["references"] for row in data.validation]
+    )
     assert found.eval_loss == pytest.approx(loss / tokens, rel=1e-6)
     assert [row["prediction"] for row in found.predictions] == plain
     assert found.scores == pytest.approx(mean_scores(scores)._asdict(), rel=1e-12)

@@ -233,8 +233,8 @@ def test_the_counts_are_those_of_the_tensors(packing, multiple):
 
 
 def test_the_longest_row_is_the_longest_in_all():
-    columns = {"input_ids": [[5] * 9, [5] * 4], "labels": [[2], [2] * 8]}
-    worst = DECODER_ONLY.longest(columns)
+    pairs = [{"input_ids": [5] * 9, "labels": [2]}, {"input_ids": [5] * 4, "labels": [2] * 8}]
+    worst = DECODER_ONLY.longest(pairs)
     assert (len(worst["input_ids"]), len(worst["labels"])) == (4, 8)
 
 

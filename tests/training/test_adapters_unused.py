@@ -1,4 +1,4 @@
-"""An installed peft costs a run without an adapter nothing: no command imports it."""
+"""What a run does not use costs it nothing: no command imports peft, scipy or datasets for it."""
 
 import os
 import subprocess
@@ -30,6 +30,23 @@ def call(*words, cwd, env):
 def test_transformers_would_import_them(tripwires, tmp_path):
     done = call("-c", "import transformers.trainer", cwd=tmp_path, env=tripwires)
     assert "imported: peft" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["none", "lora"])
+def test_a_training_imports_no_data_sets_and_a_file_of_them_later_does(kind, tmp_path):
+    code = f"""
+import sys
+from batchopt.request.config import Adapter, AdapterConfig
+from batchopt.training import adapters
+adapters.settle_imports(AdapterConfig(kind=Adapter.{kind}))
+import batchopt.training.trainer, batchopt.verify.stock_trainer
+import transformers.models.bart.modeling_bart
+print(*{{"datasets", "pandas", "scipy"}} & set(sys.modules))
+import datasets, scipy
+print(datasets.Dataset.from_list([{{"a": 1}}])[0])
+"""
+    done = call("-c", code, cwd=tmp_path, env=os.environ)
+    assert done.stdout.splitlines() == ["", "{'a': 1}"], done.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "probe", "verify"])

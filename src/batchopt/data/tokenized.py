@@ -5,7 +5,7 @@ Beside the tokens stand the ids and the references of the validation split, so a
 else of the corpus. A note says which corpus a data config names; with it a run finds its folder
 without reading the corpus.
 
-Finding a folder needs no torch; making it imports transformers and datasets.
+Finding a folder needs no torch; making it imports transformers.
 """
 
 import glob
@@ -29,6 +29,7 @@ from batchopt.data.markers import Marker, find_markers
 from batchopt.data.pretrained import is_encoder_decoder, load_tokenizer
 from batchopt.data.prompts import find_prompts
 from batchopt.data.texts import PlainTexts, Rows, Texts
+from batchopt.data.token_rows import TokenRows
 from batchopt.errors import RequestError
 from batchopt.record.files import read_json, write_json
 from batchopt.request.config import (
@@ -40,7 +41,6 @@ from batchopt.request.config import (
 )
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 7
@@ -110,8 +110,8 @@ class Tokenized:
     `validation` also has the `id` and the `references` (texts) of its example.
     """
 
-    train: "Dataset"
-    validation: "Dataset"
+    train: TokenRows
+    validation: TokenRows
     tokenizer: "PreTrainedTokenizerBase"
     summary: TokenizedSummary
 
@@ -192,12 +192,11 @@ def prepare(config: Config, corpus: Corpus | None = None) -> Path:
 
 def load(folder: Path) -> Tokenized:
     """Opens a folder that `prepare` made; the rows are mapped from disk, not read."""
-    from datasets import Dataset
     from transformers import AutoTokenizer
 
     return Tokenized(
-        train=Dataset.from_file(str(folder / "train.arrow")),
-        validation=Dataset.from_file(str(folder / "validation.arrow")),
+        train=TokenRows(folder / "train.arrow"),
+        validation=TokenRows(folder / "validation.arrow"),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         summary=TokenizedSummary(**read_json(folder / "summary.json")),
     )
@@ -280,7 +279,7 @@ def _build(config: Config, corpus: Corpus, folder: Path) -> None:
         ("train", corpus.train, pyarrow.schema(rows)),
         ("validation", corpus.validation, pyarrow.schema(rows | own)),
     ):
-        # The stream that `Dataset.from_file` maps into memory; at most one batch is held here.
+        # The stream that `TokenRows` maps into memory; at most one batch is held here.
         with pyarrow.ipc.new_stream(str(folder / f"{name}.arrow"), schema) as file:
             for batch in batches(examples):
                 columns = {column: batch[column] for column in schema.names}

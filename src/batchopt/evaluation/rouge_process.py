@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from batchopt.evaluation.rouge import RougeScores, tokenizer_label
-from batchopt.machine.imports import without_collector
+from batchopt.machine.imports import hidden, without_collector
 
 if TYPE_CHECKING:
     from batchopt.evaluation.rouge_metric import Rouge
@@ -120,12 +120,8 @@ def _metric_class() -> "type[Rouge]":
     `datasets` imports torch, and `evaluate` transformers (for its pipelines), wherever they can.
     """
     os.environ["USE_TORCH"] = "0"
-    sys.modules["transformers"] = None  # type: ignore[assignment]
-    try:
-        with without_collector():
-            from batchopt.evaluation.rouge_metric import Rouge
-    finally:
-        del sys.modules["transformers"]
+    with without_collector(), hidden("transformers"):
+        from batchopt.evaluation.rouge_metric import Rouge
     return Rouge
 
 

@@ -50,8 +50,8 @@ class Architecture(ABC):
         """The counts of a step, from those that the lengths above give."""
 
     @abstractmethod
-    def longest(self, rows: Any) -> Row:
-        """A row as long as any row of the columns `input_ids` and `labels`."""
+    def longest(self, rows: Sequence[Row]) -> Row:
+        """A row as long as any of these."""
 
     @abstractmethod
     def pad_batch(
@@ -160,9 +160,12 @@ class EncoderDecoder(Architecture):
         """As they are."""
         return counts
 
-    def longest(self, rows: Any) -> Row:
+    def longest(self, rows: Sequence[Row]) -> Row:
         """The longest source and the longest target, be they of one row or two."""
-        return Row(input_ids=max(rows["input_ids"], key=len), labels=max(rows["labels"], key=len))
+        return Row(
+            input_ids=max((row["input_ids"] for row in rows), key=len),
+            labels=max((row["labels"] for row in rows), key=len),
+        )
 
     def pad_batch(
         self, rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)
@@ -273,11 +276,9 @@ class DecoderOnly(Architecture):
             padded_target_tokens=counts.target_tokens,
         )
 
-    def longest(self, rows: Any) -> Row:
+    def longest(self, rows: Sequence[Row]) -> Row:
         """The row that is longest in all."""
-        pairs = zip(rows["input_ids"], rows["labels"], strict=True)
-        source, target = max(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
-        return Row(input_ids=source, labels=target)
+        return max(rows, key=lambda row: len(row["input_ids"]) + len(row["labels"]))
 
     def pad_batch(
         self, rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)

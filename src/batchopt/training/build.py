@@ -389,8 +389,8 @@ def _log_plan(plan: BatchPlan, facts: Facts, notes: Sequence[str]) -> None:
 
 def _sizes(trainer: "ExactTrainer") -> str:
     """What the plan line says of the sizes of micro-batches: those of the first step."""
-    rows = trainer.train_rows.select(next(iter(trainer.step_sampler())))
-    sizes = trainer.collator(list(rows))["sizes"]
+    rows = [trainer.train_rows[index] for index in next(iter(trainer.step_sampler()))]
+    sizes = trainer.collator(rows)["sizes"]
     least, most = min(sizes), max(sizes)
     return (
         f"{trainer.config.batch.packing.value}: the first step has {len(sizes)} micro-batches of "

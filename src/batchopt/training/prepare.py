@@ -32,8 +32,8 @@ FACTS = ("trainable_parameters", "decoder_only", "not_joined")
 def main(words: list[str]) -> int:
     """Prepares the data of one run and prints where they are."""
     request = compose_run(read_words(words))
-    adapters.settle_imports(request.config.adapter)
     corpus = load_corpus(request.config.data)
+    adapters.settle_imports(request.config.adapter)
     folder = tokenized.prepare(request.config, corpus)
     data = tokenized.load(folder)
     summary = data.summary

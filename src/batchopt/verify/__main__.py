@@ -61,9 +61,10 @@ def main(words: list[str]) -> int:
     if presets.left_out:
         print(presets.left_out)
     check_writable("cache_dir", Path(request.config.cache_dir))
-    adapters.settle_imports(request.config.adapter)
 
-    tokenized.prepare(request.config, load_corpus(request.config.data))  # as the data are now
+    corpus = load_corpus(request.config.data)  # as the data are now
+    adapters.settle_imports(request.config.adapter)
+    tokenized.prepare(request.config, corpus)
     with leased_device(request.config.device):
         with without_collector():  # not before: peft asks CUDA as it is imported
             from batchopt.step.attention import why_not_joined
