@@ -5,13 +5,12 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from support.processes import finish, run_to_end, wait_for
+from support.processes import begin, finish, run_to_end, wait_for
 from support.runs import SMALL, records, start, train
 
 from batchopt.errors import RequestError
@@ -93,13 +92,8 @@ def test_what_is_never_read_of_a_checkpoint_does_no_harm(interrupted, tmp_path):
     for name in ("training_args.bin", "pytorch_model.bin"):
         torch.save(Payload(mark), folder / name)
     step = step_of(checkpoint)
-    again = subprocess.Popen(
-        [sys.executable, "-m", "batchopt.resume", str(copy)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    words = [sys.executable, "-m", "batchopt.resume", str(copy)]
+    again = begin(words, cwd=tmp_path, env=os.environ)
     wait_for(
         lambda: any(step_of(path.parent) > step for path in copy.rglob("batchopt.json")),
         "the next checkpoint",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 from support import warm
-from support.processes import run_to_end
+from support.processes import begin, finish, run_to_end
 from support.runs import SMALL, records, train
 
 from batchopt.record.documents import PlannedRun, SweepPlan
@@ -56,7 +56,7 @@ def test_it_is_a_fork(tmp_path, monkeypatch):
 
     words = [sys.executable, "-m", "batchopt.train", "batch=05d"]
     assert warm.fits(words, os.environ)
-    assert not warm.fits(words, os.environ | {"LD_LIBRARY_PATH": "/elsewhere"})
+    assert not warm.fits(words, os.environ | {"LD_PRELOAD": "/elsewhere.so"})
     monkeypatch.setattr(subprocess, "Popen", None)
     done = run_to_end(words, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -89,3 +89,18 @@ def test_a_command_that_does_not_end_is_killed_and_the_next_one_runs(tmp_path):
     done = run_to_end(words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "05a" in done.stdout
+
+
+def test_what_finds_modules_first_is_run_first_and_the_command_line_is_its_own(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        "own = pathlib.Path('/proc/self/cmdline').read_bytes().rstrip(b'\\0').split(b'\\0')\n"
+        "assert own == [os.fsencode(word) for word in sys.orig_argv]\n"
+        "print(os.getsid(0) == os.getpid(), sys.orig_argv[1:], sys.path[1])\n"
+    )
+    words = [sys.executable, "-m", "batchopt.train", "batch=05d"]
+    command = begin(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    said, refused = finish(command)[0].splitlines()
+    assert said == f"True {words[1:]} {tmp_path}"
+    assert refused.startswith("batchopt: batch=05d")
+    assert command.poll() == command.returncode == 2

@@ -391,27 +391,27 @@ from batchopt import find_batch
 from batchopt.library.exact_loss import ExactLoss
 from batchopt.machine import host_memory
 
-kind, task, size, limit = sys.argv[1:]
-model = somebodys.MODELS[kind](vocabulary=3000, width=64)
-# Rows that were cut at the longest length, as many of a real data set are.
-row = {"input_ids": [7] * 96, "labels": [9] * (96 if kind == "llama" else 40)}
-rows = [dict(row) for _ in range(128)]
-if task == "find":
-    choice = find_batch(
-        model, rows, somebodys.tokenizer(), candidates=[64, 16, 8],
-        memory_limit_gib=float(limit) or None, memory_margin=0,
-    )
-    print(json.dumps({
-        "chosen": choice.per_device_train_batch_size,
-        "peaks": {one.plan.per_device_train_batch_size: one.peak_memory_bytes
-                  for one in choice.candidates},
-        "fits": {one.plan.per_device_train_batch_size: one.fits for one in choice.candidates},
-    }))
-else:
-    class Mine(ExactLoss, Seq2SeqTrainer): pass
+class Mine(ExactLoss, Seq2SeqTrainer): pass
+
+def answer(kind, task, size, limit):
+    model = somebodys.MODELS[kind](vocabulary=3000, width=64)
+    # Rows that were cut at the longest length, as many of a real data set are.
+    row = {"input_ids": [7] * 96, "labels": [9] * (96 if kind == "llama" else 40)}
+    rows = [dict(row) for _ in range(128)]
+    if task == "find":
+        choice = find_batch(
+            model, rows, somebodys.tokenizer(), candidates=[64, 16, 8],
+            memory_limit_gib=limit or None, memory_margin=0,
+        )
+        return {
+            "chosen": choice.per_device_train_batch_size,
+            "peaks": {one.plan.per_device_train_batch_size: one.peak_memory_bytes
+                      for one in choice.candidates},
+            "fits": {one.plan.per_device_train_batch_size: one.fits for one in choice.candidates},
+        }
     args = Seq2SeqTrainingArguments(
-        tempfile.mkdtemp(), per_device_train_batch_size=int(size), max_steps=2, use_cpu=True,
-        gradient_accumulation_steps=64 // int(size), report_to="none", disable_tqdm=True,
+        tempfile.mkdtemp(), per_device_train_batch_size=size, max_steps=2, use_cpu=True,
+        gradient_accumulation_steps=64 // size, report_to="none", disable_tqdm=True,
         save_strategy="no",
     )
     collate = DataCollatorForSeq2Seq(somebodys.tokenizer(), model=model)
@@ -419,42 +419,56 @@ else:
     host_memory.trim()
     host_memory.reset_peak(os.getpid())
     trainer.train()
-    print(json.dumps(host_memory.take_peak()))
+    return host_memory.take_peak()
+
+for line in sys.stdin:
+    if pid := os.fork():
+        if os.waitpid(pid, 0)[1]:
+            print("answer: null", flush=True)
+        continue
+    print("answer:", json.dumps(answer(*json.loads(line))), flush=True)
+    os._exit(0)
 """
 
 
-def script(*words):
-    """Runs the script of somebody in a process of its own; returns what it printed last.
+@pytest.fixture(scope="module")
+def somebody():
+    """Asks the script of somebody, which answers each question in a process of its own.
 
     malloc moves the size from which it maps a block by itself, and so two equal runs differ by up
     to 13 %. Here the size is fixed, for what is measured and for what measures alike: at 1 MiB what
     one size leaves in the heap still moves the next one by up to 6 %, at 128 KiB by 0.2 %.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, words)],
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
         cwd=TOP,
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    ) as process:
+
+        def ask(*question):
+            print(json.dumps(question), file=process.stdin, flush=True)
+            said = next(line for line in process.stdout if line.startswith("answer: "))
+            return json.loads(said.removeprefix("answer: "))
+
+        yield ask
+        process.stdin.close()
 
 
 @pytest.mark.slow
-def test_what_it_measures_is_what_runs_take(kind):
+def test_what_it_measures_is_what_runs_take(kind, somebody):
     """Runs of the stock Trainer in processes of their own; the limit forbids 64 x 1 to both.
 
     No size lies near the limit: what a heap keeps differs from machine to machine by tens of MiB.
     """
-    runs = {size: script(kind, "run", size, 0) for size in (64, 16)}
-    found = script(kind, "find", 0, 0)["peaks"]
+    runs = {size: somebody(kind, "run", size, 0) for size in (64, 16)}
+    found = somebody(kind, "find", 0, 0)["peaks"]
     for size, peak in runs.items():
         assert found[str(size)] == pytest.approx(peak, rel=0.05)
     limit = (runs[64] + runs[16]) / 2
-    limited = script(kind, "find", 0, limit / GIB)
+    limited = somebody(kind, "find", 0, limit / GIB)
     assert limited["fits"] == {"64": False, "16": True, "8": True}
     assert limited["chosen"] < 64
     assert limited["peaks"]["16"] == pytest.approx(runs[16], rel=0.05)

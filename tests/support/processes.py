@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,6 +90,17 @@ def run_to_end(words, *, seconds=300.0, **options) -> subprocess.CompletedProces
     with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, **options) as process:
         output, errors = finish(process, seconds)
     return subprocess.CompletedProcess(words, process.returncode, output, errors)
+
+
+def begin(words, *, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen | warm.Command:
+    """Starts a command that leads a session, as a terminal's; `stdout` has its errors too.
+
+    It is a fork where `run_to_end` makes one.
+    """
+    if warm.fits(words, env):
+        return warm.Command(words, cwd, env, session=True)
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(words, cwd=cwd, env=env, start_new_session=True, **both)
 
 
 def wait_until_alone(cwd: Path, seconds=30.0) -> None:

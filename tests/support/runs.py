@@ -1,11 +1,11 @@
 """Small runs through the real command line."""
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 
-from support.processes import run_to_end
+from support.processes import begin, run_to_end
 
 SMALL = [
     "data.train_examples=160",
@@ -29,15 +29,9 @@ def train(*words, cwd, cache, **options):
 
 
 def start(*words, cwd, cache, env=None):
-    return subprocess.Popen(
-        [sys.executable, "-m", "batchopt.train", *SMALL, f"cache_dir={cache}", *words],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=env,
-    )
+    """Starts a run; see `begin`."""
+    command = [sys.executable, "-m", "batchopt.train", *SMALL, f"cache_dir={cache}", *words]
+    return begin(command, cwd=cwd, env=os.environ if env is None else env)
 
 
 def records(folder: Path):

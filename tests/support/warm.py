@@ -3,13 +3,13 @@
 A command that trains spends most of its time on imports: its own, those of the training process,
 those of the scoring process. Here one process imports what is large, once for a session of tests.
 A command is a fork of it, and so is every process of batchopt that the command starts. Each has a
-pid, a group, pipes, signals and memory of its own, and runs its module from the first line.
-
-What is read when a process starts is that of the first one: /proc/PID/cmdline, and what a loader or
-a library takes from the environment. So this is for commands that run to their end.
+pid, a command line, a group, pipes, signals and memory of its own, and runs its module from the
+first line. What a library takes from the environment as it is loaded is that of the first process.
 """
 
 import atexit
+import contextlib
+import ctypes
 import fcntl
 import gc
 import importlib.abc
@@ -18,6 +18,7 @@ import inspect
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -44,6 +45,9 @@ ADAPTERS = ("peft", "bitsandbytes")
 READ_AT_START = ("HF_", "TRANSFORMERS_", "OMP_", "LD_", "MALLOC_", "PYTHON")
 """Beginnings of the variables that a loader or a library reads once."""
 
+CAUGHT_UP = {"LD_LIBRARY_PATH", "PYTHONPATH"}
+"""Those whose effect a fork can catch up with: see `_find_first`."""
+
 STARTED = dict(os.environ)
 
 CHILDLESS = ("batchopt.evaluation.rouge_process", "batchopt.training.prepare")
@@ -51,6 +55,9 @@ OF_MANY_RUNS = ("batchopt.resume", "batchopt.probe")
 
 LARGEST = 1 << 17
 """Bytes of a request."""
+
+ROOM = 1 << 14
+"""Bytes for a command line."""
 
 _spares: list["Fork"] = []
 _inherited: list[socket.socket] = []
@@ -61,7 +68,7 @@ def fits(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a fork does the same as a new process that runs these words."""
     if list(words[:2]) != [sys.executable, "-m"] or words[2].split(".")[0] != "batchopt":
         return False
-    names = {name for name in {*environ, *STARTED} if name.startswith(READ_AT_START)}
+    names = {name for name in {*environ, *STARTED} if name.startswith(READ_AT_START)} - CAUGHT_UP
     return all(environ.get(name) == STARTED.get(name) for name in names)
 
 
@@ -78,37 +85,69 @@ def spares(words: Sequence[str]) -> int:
 
 
 class Command:
-    """A command that runs: what `subprocess.Popen` offers to who waits for it."""
+    """A command that runs: what `subprocess.Popen` offers to who waits for it.
 
-    def __init__(self, words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> None:
+    Args:
+        words: The command.
+        cwd: Where it runs.
+        environ: Its environment.
+        session: Whether it leads a session, and prints its errors where it prints the rest.
+    """
+
+    def __init__(
+        self, words: Sequence[str], cwd: Path, environ: Mapping[str, str], *, session: bool = False
+    ) -> None:
         self.returncode: int | None = None
-        self._printed = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
-        self._server = _server()
-        with Path(os.devnull).open() as nothing:
-            descriptors = [each.fileno() for each in (nothing, *self._printed)]
-            _send(self._server, words, cwd, environ, dict(enumerate(descriptors)))
-        self.pid = int(self._server.recv(64))
+        self._printed: tuple[str, str] | None = None
+        self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A file holds whatever it prints, also while nobody reads.
+        with (
+            Path(os.devnull).open() as nothing,
+            tempfile.NamedTemporaryFile() as output,
+            tempfile.NamedTemporaryFile() as errors,
+        ):
+            descriptors = nothing, output, output if session else errors
+            numbers = {number: each.fileno() for number, each in enumerate(descriptors)}
+            _send(_server(), words, cwd, environ, numbers, session=session)
+            socket.send_fds(_server(), [b"."], [theirs.fileno()])
+            self.stdout, self.stderr = (
+                Path(each.name).open(encoding="utf-8")  # noqa: SIM115
+                for each in (output, errors)
+            )
+        theirs.close()
+        self.pid = int(self._end.recv(64))
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Waits for its end; returns what it printed.
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end; returns its exit code, or less than 0 if a signal ended it.
 
         Raises:
             subprocess.TimeoutExpired: It still runs.
         """
-        self._server.settimeout(timeout)
-        try:
-            self.returncode = int(self._server.recv(64))
-        except TimeoutError:
-            raise subprocess.TimeoutExpired("batchopt", timeout or 0.0) from None
-        texts = []
-        for file in self._printed:
-            file.seek(0)
-            texts.append(file.read().decode())
-            file.close()
-        return texts[0], texts[1]
+        if self.returncode is None:
+            self._end.settimeout(timeout)
+            try:
+                self.returncode = int(self._end.recv(64))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("batchopt", timeout or 0.0) from None
+            self._end.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Waits for its end; returns what it has printed since somebody read it."""
+        self.wait(timeout)
+        if self._printed is None:
+            with self.stdout, self.stderr:
+                self._printed = self.stdout.read(), self.stderr.read()
+        return self._printed
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 class Aside(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -140,7 +179,7 @@ def _server() -> socket.socket:
     if not _servers:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         process = subprocess.Popen(
-            [sys.executable, "-m", "support.warm", str(theirs.fileno())],
+            [sys.executable, "-m", "support.warm", str(theirs.fileno()), "-" * ROOM],
             cwd=Path(__file__).parents[1],
             env=STARTED,
             stdin=subprocess.DEVNULL,
@@ -168,9 +207,11 @@ def _send(
     descriptors: Mapping[int, int],
     *,
     group: bool = False,
+    session: bool = False,
 ) -> None:
     """Sends what to run, and the descriptors by the numbers that they shall have."""
-    request = {"words": list(words), "cwd": str(cwd), "environ": dict(environ), "group": group}
+    request = {"words": list(words), "cwd": str(cwd), "environ": dict(environ)}
+    request |= {"group": group, "session": session}
     to.send(json.dumps(request | {"numbers": list(descriptors)}).encode())
     socket.send_fds(to, [b"."], list(descriptors.values()))
 
@@ -191,11 +232,16 @@ class Fork:
             other.close()
         _inherited.clear()
         _spares.clear()
+        # A Ctrl-C for the command's group is not for what the command has not started yet.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         if not (request := theirs.recv(LARGEST)):
             os._exit(0)
+        signal.signal(signal.SIGINT, handler)
         # Before it has any descriptor that they would keep open.
         _inherited.append(theirs)
         asked = json.loads(request)
+        if asked.pop("session"):
+            os.setsid()
         for _ in range(spares(asked["words"])):
             _spares.append(Fork())
         _inherited.clear()
@@ -233,6 +279,8 @@ def _become(
     os.environ.update(environ)
     module = words[2]
     sys.argv, sys.orig_argv, sys.path[0] = [module, *words[3:]], words, cwd
+    _show(words)
+    _find_first(environ)
     subprocess.Popen = _Popen  # type: ignore[misc]
     sys.modules.pop(module, None)
     code: object = 0
@@ -250,6 +298,34 @@ def _become(
     atexit._run_exitfuncs()
     sys.stdout.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _show(words: Sequence[str]) -> None:
+    """Writes the command line where /proc/PID/cmdline reads it.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html (arg_start, arg_end)
+    """
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    text = b"".join(os.fsencode(word) + b"\0" for word in words)
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, text, min(len(text), end - start - 1))
+
+
+def _find_first(environ: Mapping[str, str]) -> None:
+    """Finds modules and libraries where the variables say that a new process finds them first."""
+    for name in CAUGHT_UP:
+        if environ.get(name) == STARTED.get(name):
+            continue
+        folders = [folder for folder in environ.get(name, "").split(os.pathsep) if folder]
+        if name == "LD_LIBRARY_PATH":
+            for library in [file for folder in folders for file in Path(folder).glob("*.so*")]:
+                ctypes.CDLL(str(library))  # the loader takes it for every library of its name
+        else:
+            sys.path[1:1] = folders
+            for folder in folders:
+                if (custom := Path(folder) / "sitecustomize.py").exists():
+                    runpy.run_path(str(custom))
 
 
 class _Popen(subprocess.Popen):  # type: ignore[type-arg]
@@ -296,17 +372,33 @@ def main() -> None:
     sys.meta_path.insert(0, Aside(ADAPTERS))
     flops.PRODUCTS_ON_CPU = 6  # nobody looks at how well a peak was measured
     gc.freeze()  # the collector would copy every page that it looks at
-    while request := control.recv(LARGEST):
+    running: dict[int, tuple[int, socket.socket]] = {}  # pid and socket, by pidfd
+    while True:
+        ready, _, _ = select.select([control, *running], [], [])
+        for ended in running.keys() & set(ready):
+            pid, tells = running.pop(ended)
+            _inherited.remove(tells)
+            with contextlib.suppress(BrokenPipeError):  # nobody waits for it
+                tells.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+            tells.close()
+            os.close(ended)
+        if control not in ready:
+            continue
+        if not (request := control.recv(LARGEST)):
+            return
         # Before this process has the descriptors: the command's spares would keep its pipes open.
         command = Fork()
         descriptors = socket.recv_fds(control, 1, 64)[1]
+        (told,) = socket.recv_fds(control, 1, 1)[1]
         command.socket.send(request)
         socket.send_fds(command.socket, [b"."], descriptors)
         command.socket.close()
         for each in descriptors:
             os.close(each)
-        control.send(str(command.pid).encode())
-        control.send(str(os.waitstatus_to_exitcode(os.waitpid(command.pid, 0)[1])).encode())
+        tells = socket.socket(fileno=told)
+        tells.send(str(command.pid).encode())
+        running[os.pidfd_open(command.pid)] = command.pid, tells
+        _inherited.append(tells)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import TOP
 from support.fake_nvml import GIB, card, card_uuid
-from support.processes import finish
+from support.processes import begin, finish
 
 TESTS = TOP / "tests"
 CARDS = A, B, C = card_uuid(0), card_uuid(1), card_uuid(2)
@@ -269,18 +269,11 @@ def train(tmp_path, library):
     library.set(card(0) | card(1))
     small = [word for word in SMALL if not word.startswith("device.kind")]
 
-    def start(*words: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "batchopt.train", *small, f"cache_dir={tmp_path}/cache"),
-                *("-m", "batch=05a,05b,05c", "hydra/launcher=local_gpus", *words),
-            ],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")},
-        )
+    def start(*words: str):
+        command = [sys.executable, "-m", "batchopt.train", *small, f"cache_dir={tmp_path}/cache"]
+        sweep = ["-m", "batch=05a,05b,05c", "hydra/launcher=local_gpus", *words]
+        env = os.environ | library.environ | {"BATCHOPT_LEASE_DIR": str(tmp_path / "leases")}
+        return begin([*command, *sweep], cwd=tmp_path, env=env)
 
     return start
 
@@ -309,7 +302,7 @@ def test_the_persons_sweep_in_parallel(train, tmp_path):
 def test_ctrl_c_ends_the_persons_sweep_with_records(train, tmp_path):
     process = train("training.max_steps=4000", "verify=false")
     until(lambda: len(list(tmp_path.rglob("metrics.jsonl"))) == 2, "two trainings")
-    process.send_signal(signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)
     output, _ = finish(process, 300)
     assert process.returncode == 130, output
     ended = records(tmp_path)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.processes import finish, run_to_end, wait_for
+from support.processes import begin, finish, run_to_end, wait_for
 from support.runs import SMALL
 
 from batchopt.record.documents import PlannedRun, Record, Running, SweepPlan
@@ -515,16 +515,9 @@ def test_where_the_window_is_too_small_the_runs_that_go_on_are_shown(tmp_path):
 @pytest.mark.slow
 def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path, cache):
     words = [*SMALL, "data.train_examples=640", "training.max_steps=4000", "training.eval_steps=20"]
-    sweep = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "batchopt.train", "-m", "batch=05a,05b", *words),
-            *("verify=false", f"cache_dir={cache}"),
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "batchopt.train", "-m", "batch=05a,05b", *words]
+    command += ["verify=false", f"cache_dir={cache}"]
+    sweep = begin(command, cwd=tmp_path, env=os.environ)
 
     def run():
         plans = list(tmp_path.glob("multirun/*/*/sweep.json"))
@@ -542,7 +535,7 @@ def test_a_real_run_is_seen_from_outside_and_dies_before_its_eyes(tmp_path, cach
         assert trained.runs_on == "CPU"
     finally:
         os.killpg(sweep.pid, signal.SIGKILL)
-        sweep.wait()
+        sweep.communicate()
     (_, _, first, second, progress, *causes) = status(cwd=tmp_path).stdout.splitlines()
     assert first.split()[:3] == ["0_batch=05a", "05a", "killed"]
     assert second.split()[:3] == ["1_batch=05b", "05b", "missing"]

@@ -59,7 +59,7 @@ class FakeNvml:
         self.script = directory / "nvml.txt"
         self._values: dict[str, object] = {}
         source = Path(__file__).with_name("nvml.c")
-        command = [gcc, "-shared", "-fPIC"]
+        command = [gcc, "-shared", "-fPIC", f"-Wl,-soname,{self.library.name}"]
         subprocess.run([*command, "-o", self.library, source], check=True)
         self.reset()
 
