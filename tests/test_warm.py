@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
-from support import warm
+from support import TOP, warm
 from support.processes import begin, finish, run_to_end
 from support.runs import SMALL, records, train
 
@@ -57,6 +57,7 @@ def test_it_is_a_fork(tmp_path, monkeypatch):
     words = [sys.executable, "-m", "batchopt.train", "batch=05d"]
     assert warm.fits(words, os.environ)
     assert not warm.fits(words, os.environ | {"LD_PRELOAD": "/elsewhere.so"})
+    assert not warm.fits(words, os.environ | {"PYTHONPATH": str(TOP / "tests")})
     monkeypatch.setattr(subprocess, "Popen", None)
     done = run_to_end(words, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,5 +1,6 @@
 """Every name of the installed transformers has a class, and what is written of it is true."""
 
+import copy
 import dataclasses
 import inspect
 import typing
@@ -104,14 +105,24 @@ INSTALLED = [
 ]
 
 
-def choose(tmp_path, name, **arguments):
+@pytest.fixture(scope="module")
+def request_on_cpu():
+    return compose_run(["device.kind=cpu"])
+
+
+@pytest.fixture
+def choose(request_on_cpu, tmp_path):
     """What the installed Trainer makes of an optimizer's name and arguments."""
-    config = compose_run(["device.kind=cpu"]).config
-    config.training.optimizer = name
-    for key, value in arguments.items():
-        setattr(config.training.arguments, key, value)
-    args = training_arguments(config, compose_run([]).plan, tmp_path)
-    return Trainer.get_optimizer_cls_and_kwargs(args)
+
+    def chosen(name, **arguments):
+        config = copy.deepcopy(request_on_cpu.config)
+        config.training.optimizer = name
+        for key, value in arguments.items():
+            setattr(config.training.arguments, key, value)
+        args = training_arguments(config, request_on_cpu.plan, tmp_path)
+        return Trainer.get_optimizer_cls_and_kwargs(args)
+
+    return chosen
 
 
 OTHER = {
@@ -125,16 +136,16 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-def test_an_optimizer_reads_and_takes_what_is_listed_and_nothing_else(tmp_path, name):
+def test_an_optimizer_reads_and_takes_what_is_listed_and_nothing_else(choose, name):
     one = optimizers.OPTIMIZERS[name]
-    plain = choose(tmp_path, name)
+    plain = choose(name)
     for key in optimizers.ADAM:
-        changed = choose(tmp_path, name, **{key: OTHER[key]})
+        changed = choose(name, **{key: OTHER[key]})
         assert (changed != plain) == (key in one.reads), key
     for key, rule in one.takes.items():
         value = OTHER.get(key, 0.123)
         assert rule.holds(value)
-        assert choose(tmp_path, name, optim_args={key: value}) != plain, key
+        assert choose(name, optim_args={key: value}) != plain, key
 
 
 @pytest.mark.skipif(

@@ -48,6 +48,9 @@ READ_AT_START = ("HF_", "TRANSFORMERS_", "OMP_", "LD_", "MALLOC_", "PYTHON")
 CAUGHT_UP = {"LD_LIBRARY_PATH", "PYTHONPATH"}
 """Those whose effect a fork can catch up with: see `_find_first`."""
 
+READ_LATER = {"HF_TOKEN"}
+"""Those that are read whenever they are needed."""
+
 STARTED = dict(os.environ)
 
 CHILDLESS = ("batchopt.evaluation.rouge_process", "batchopt.training.prepare")
@@ -68,8 +71,12 @@ def fits(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a fork does the same as a new process that runs these words."""
     if list(words[:2]) != [sys.executable, "-m"] or words[2].split(".")[0] != "batchopt":
         return False
-    names = {name for name in {*environ, *STARTED} if name.startswith(READ_AT_START)} - CAUGHT_UP
-    return all(environ.get(name) == STARTED.get(name) for name in names)
+    names = {name for name in {*environ, *STARTED} if name.startswith(READ_AT_START)}
+    names -= CAUGHT_UP | READ_LATER
+    return all(environ.get(name) == STARTED.get(name) for name in names) and all(
+        {file.name for file in Path(folder).iterdir()} <= {"sitecustomize.py", "__pycache__"}
+        for folder in _added("PYTHONPATH", environ)  # another module may be imported already
+    )
 
 
 def spares(words: Sequence[str]) -> int:
@@ -314,18 +321,20 @@ def _show(words: Sequence[str]) -> None:
 
 def _find_first(environ: Mapping[str, str]) -> None:
     """Finds modules and libraries where the variables say that a new process finds them first."""
-    for name in CAUGHT_UP:
-        if environ.get(name) == STARTED.get(name):
-            continue
-        folders = [folder for folder in environ.get(name, "").split(os.pathsep) if folder]
-        if name == "LD_LIBRARY_PATH":
-            for library in [file for folder in folders for file in Path(folder).glob("*.so*")]:
-                ctypes.CDLL(str(library))  # the loader takes it for every library of its name
-        else:
-            sys.path[1:1] = folders
-            for folder in folders:
-                if (custom := Path(folder) / "sitecustomize.py").exists():
-                    runpy.run_path(str(custom))
+    for folder in _added("LD_LIBRARY_PATH", environ):
+        for library in Path(folder).glob("*.so*"):
+            ctypes.CDLL(str(library))  # the loader takes it for every library of its name
+    folders = _added("PYTHONPATH", environ)
+    sys.path[1:1] = folders
+    for folder in folders:
+        if (custom := Path(folder) / "sitecustomize.py").exists():
+            runpy.run_path(str(custom))
+
+
+def _added(name: str, environ: Mapping[str, str]) -> list[str]:
+    """The folders of a variable that the first process did not have."""
+    theirs, ours = (where.get(name, "").split(os.pathsep) for where in (environ, STARTED))
+    return [folder for folder in theirs if folder and folder not in ours]
 
 
 class _Popen(subprocess.Popen):  # type: ignore[type-arg]
