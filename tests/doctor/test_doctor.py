@@ -24,11 +24,14 @@ NO_PERMISSION = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def torch_that_answers_at_once(tmp_path_factory):
-    """A stand-in for torch, so that each test does not pay for the import of the real one."""
+def answers_at_once(tmp_path_factory):
+    """A stand-in for torch, whose import takes a second, and a short look at the cores."""
     folder = tmp_path_factory.mktemp("torch")
     (folder / "torch.py").write_text(
         "class version: cuda = None\n__version__ = '2.13.0+cpu'\n", encoding="utf-8"
+    )
+    (folder / "sitecustomize.py").write_text(
+        "from batchopt.machine import threads; threads.WINDOW_S = 0.05", encoding="utf-8"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -225,12 +225,12 @@ def test_a_signal_ends_each_run_in_order_and_nothing_starts_after_it(sweep, numb
 
 
 def test_a_second_ctrl_c_is_passed_on(sweep):
-    one = sweep("seed=1,2", SECONDS="600", LINGER="6", CUDA_VISIBLE_DEVICES="0,1")
+    one = sweep("seed=1,2", SECONDS="600", LINGER="4", CUDA_VISIBLE_DEVICES="0,1")
     until(lambda: len(one.rows(ended=False)) == 2, "two runs", one)
     one.process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     one.process.send_signal(signal.SIGINT)  # the first one, sent twice as some launchers do
-    time.sleep(2)
+    time.sleep(1.6)
     one.process.send_signal(signal.SIGINT)
     output = one.output()
     assert [row["signals"] for row in one.rows()] == [[signal.SIGINT] * 2] * 2, output
