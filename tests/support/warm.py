@@ -371,7 +371,7 @@ _signature = inspect.signature(subprocess.Popen._execute_child)
 
 
 def main() -> None:
-    """Imports, then serves one command after the other until the tests end."""
+    """Imports, then starts commands and tells how each ends, until the tests end."""
     control = socket.socket(fileno=int(sys.argv[1]))
     _inherited.append(control)
     for module in PRELOADED:
