@@ -382,7 +382,7 @@ def test_on_the_cpu_the_limit_of_the_process_comes_back():
 
 
 SCRIPT = """
-import json, os, sys, tempfile
+import json, os, signal, sys, tempfile
 sys.path.insert(0, "tests")
 import torch
 from support import somebodys
@@ -426,6 +426,7 @@ for line in sys.stdin:
         if os.waitpid(pid, 0)[1]:
             print("answer: null", flush=True)
         continue
+    signal.alarm(300)
     print("answer:", json.dumps(answer(*json.loads(line))), flush=True)
     os._exit(0)
 """

@@ -20,7 +20,7 @@ class TokenRows(Sequence[Any]):
         import pyarrow
 
         with pyarrow.memory_map(str(path)) as file:
-            self._batches = pyarrow.ipc.open_stream(file).read_all().to_batches()
+            self._batches = list(pyarrow.ipc.open_stream(file))
         self._ends = list(accumulate(batch.num_rows for batch in self._batches))
 
     def __len__(self) -> int:

@@ -26,6 +26,20 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
+def import_transformers() -> None:
+    """Imports transformers, and keeps it from importing what no training of texts uses.
+
+    Wherever it finds them it imports `datasets` (with it pandas) and scipy, for 0.7 s of CPU: for
+    one more kind of data set, and for the losses of models that find objects in pictures. Whether
+    they are there it asks once; others find them later.
+    """
+    with without_collector(), hidden("datasets", "scipy"):
+        from transformers.utils.import_utils import is_datasets_available, is_scipy_available
+
+        is_datasets_available()
+        is_scipy_available()
+
+
 @contextmanager
 def hidden(*packages: str) -> Iterator[None]:
     """Lets no import find these packages meanwhile, unless they have been imported already.

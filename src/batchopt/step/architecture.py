@@ -162,10 +162,11 @@ class EncoderDecoder(Architecture):
 
     def longest(self, rows: Sequence[Row]) -> Row:
         """The longest source and the longest target, be they of one row or two."""
-        return Row(
-            input_ids=max((row["input_ids"] for row in rows), key=len),
-            labels=max((row["labels"] for row in rows), key=len),
-        )
+        longest = Row(input_ids=[], labels=[])
+        for row in rows:  # once: each is read from disk
+            longest["input_ids"] = max(longest["input_ids"], row["input_ids"], key=len)
+            longest["labels"] = max(longest["labels"], row["labels"], key=len)
+        return longest
 
     def pad_batch(
         self, rows: Sequence[Row], pad_token_id: int, least: Length = (0, 0)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchopt.errors import RequestError
-from batchopt.machine.imports import hidden, without_collector
+from batchopt.machine.imports import import_transformers
 from batchopt.request.config import Adapter, AdapterConfig, Config, Precision, Quantization
 
 if TYPE_CHECKING:
@@ -29,23 +29,14 @@ def settle_imports(config: AdapterConfig) -> None:
 
     Wherever its Trainer finds peft it imports it, and peft imports bitsandbytes: seconds, and
     memory that would be counted as the run's. Without an adapter peft is hidden to the end of the
-    process. `datasets` (with it pandas) and scipy take 0.7 s of CPU more: for one more kind of data
-    set, and for the losses of models that find objects in pictures. Whether they are there
-    transformers asks once; others find them later.
+    process, as `imports.hidden` hides.
 
     Call it before transformers is imported; after that it hides nothing.
     """
     if "transformers" not in sys.modules:
         if config.kind is Adapter.none:
             sys.modules.setdefault("peft", None)  # type: ignore[arg-type]
-        with without_collector(), hidden("datasets", "scipy"):
-            from transformers.utils.import_utils import (
-                is_datasets_available,
-                is_scipy_available,
-            )
-
-            is_datasets_available()
-            is_scipy_available()
+        import_transformers()
     # It warns of a kernel that it can do without, and at every product of 8 bits.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

@@ -111,7 +111,7 @@ def prepare(request: RunRequest, *, steps: int, longest: int | None = None) -> S
     rows = [
         [
             Row(input_ids=row["input_ids"][:longest], labels=row["labels"][:longest])
-            for row in map(data.train.__getitem__, indices)
+            for row in [data.train[index] for index in indices]
         ]
         for indices, _ in zip(sampler, range(steps), strict=False)
     ]
